@@ -1,0 +1,2 @@
+//! The `haypile` command.
+fn main() {}
