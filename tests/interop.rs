@@ -16,7 +16,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -159,6 +159,7 @@ fn run(pika: Pika, program: &str, limit: Duration) {
         .env("HAYPILE_BIN", env!("CARGO_BIN_EXE_haypile"))
         .env("INTEROP_SCRATCH", env!("CARGO_TARGET_TMPDIR"))
         .env_remove("INTEROP_BROKER")
+        .env_remove("PYTHONPATH")
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("PYTHONUNBUFFERED", "1");
     if matches!(pika, Pika::Classic) {
@@ -249,8 +250,9 @@ fn bounded(command: &mut Command, limit: Duration) -> io::Result<(Option<ExitSta
         .spawn()?;
     let status = wait(&mut child, limit)?;
     if status.is_none() {
-        let Output { status: killed, .. } =
-            Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]).output()?;
+        // The whole process group; the shell always has a `kill`.
+        let group = format!("kill -s KILL -- -{}", child.id());
+        let killed = Command::new("sh").args(["-c", &group]).status()?;
         printed = format!("KILLED after {limit:?} ({killed})\n");
         child.wait()?;
     }

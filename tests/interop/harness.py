@@ -49,17 +49,20 @@ atexit.register(_kill_children)
 
 
 def deadline(seconds):
-    """Ends this test, its servers and its programs after `seconds`, with a traceback of every thread."""
+    """Ends this test, its servers and its programs after `seconds`, or when its parent is gone."""
+    parent = os.getppid()
+    end = time.monotonic() + seconds
 
-    def expire():
-        print(f"DEADLINE: the test did not end within {seconds} s", file=sys.stderr, flush=True)
-        faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+    def watch():
+        while time.monotonic() < end and os.getppid() == parent:
+            time.sleep(0.5)
+        if os.getppid() == parent:
+            print(f"DEADLINE: not done within {seconds} s", file=sys.stderr, flush=True)
+            faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
         _kill_children()
         os._exit(1)
 
-    timer = threading.Timer(seconds, expire)
-    timer.daemon = True
-    timer.start()
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def wait_until(condition, what, within=MESSAGE_SECONDS):

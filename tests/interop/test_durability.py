@@ -327,10 +327,22 @@ def look(server, oracle, load, rng, acknowledge=True):
             oracle.synced(queue, taken, [item.identity for _, item in found])
     declare_fleeting(connection.channel())
     connection.close()
-    if oracle.violations:
-        shown = "\n  ".join(oracle.violations[:25])
-        raise AssertionError(f"{len(oracle.violations)} violations of the promise:\n  {shown}")
+    fail_on_violations(oracle)
     return counts
+
+
+def fail_on_violations(oracle):
+    if not oracle.violations:
+        return
+    by_queue = {}
+    for text in oracle.violations:
+        by_queue.setdefault(text.split(":")[0], []).append(text)
+    lines = [f"{len(oracle.violations)} violations of the promise:"]
+    for texts in by_queue.values():
+        lines += texts[:8]
+        if len(texts) > 8:
+            lines.append(f"(and {len(texts) - 8} more of this queue)")
+    raise AssertionError("\n  ".join(lines))
 
 
 def restart(server, rng):

@@ -1,4 +1,4 @@
-"""What the durability test publishes, and where: made from a seed, so that a failure can be looked at again."""
+"""What the durability test publishes, and where: made from a seed, so that it can be repeated."""
 
 import random
 
