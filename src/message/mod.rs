@@ -11,7 +11,7 @@
 //!   anything is done with them; nothing is allocated for them.
 //! - **Views first.** [`RawTable`], [`RawProperties`] and [`Envelope`] borrow the received bytes
 //!   and are validated once, so that the message path looks properties up without allocating;
-//!   [`Table`] and [`Properties`] are the owned forms for building and keeping.
+//!   [`FieldTable`] and [`Properties`] are the owned forms for building and keeping.
 
 mod envelope;
 mod properties;
@@ -25,4 +25,4 @@ pub use properties::{DeliveryMode, Properties, RawProperties};
 pub use raw_table::{Entries, RawTable, RawValue};
 pub use reader::{DecodeError, MAX_DEPTH, Reader};
 pub use short_str::{ShortStr, TooLong};
-pub use table::{Table, Value};
+pub use table::{FieldTable, Value};

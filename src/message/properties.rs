@@ -11,7 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::raw_table::RawTable;
 use super::reader::{DecodeError, Reader};
 use super::short_str::ShortStr;
-use super::table::{Table, put_short_str};
+use super::table::{FieldTable, put_short_str};
 
 /// What `delivery-mode` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,7 +250,7 @@ pub struct Properties {
     /// `content-encoding`.
     pub content_encoding: Option<ShortStr>,
     /// `headers`: the application's own fields.
-    pub headers: Option<Table>,
+    pub headers: Option<FieldTable>,
     /// `delivery-mode`: 1 transient, 2 persistent; other values are passed on.
     pub delivery_mode: Option<u8>,
     /// `priority`.

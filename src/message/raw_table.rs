@@ -1,7 +1,7 @@
 //! Field tables as they were received: validated once, then looked into without allocating.
 
 use super::reader::{DecodeError, MAX_DEPTH, Reader};
-use super::table::{Table, Value};
+use super::table::{FieldTable, Value};
 
 /// A field table (AMQP 0-9-1, section 4.2.5.5) in its received bytes, without the length in front.
 ///
@@ -65,8 +65,8 @@ impl<'a> RawTable<'a> {
 
     /// Unpacks a copy that does not borrow the received bytes.
     #[must_use]
-    pub fn to_table(&self) -> Table {
-        Table::decode(self.bytes).expect("a RawTable has been checked when it was made")
+    pub fn to_table(&self) -> FieldTable {
+        FieldTable::decode(self.bytes).expect("a RawTable has been checked when it was made")
     }
 }
 

@@ -51,7 +51,7 @@ pub enum Value {
     /// `A`: a list of values.
     Array(Vec<Value>),
     /// `F`: a nested table.
-    Table(Table),
+    Table(FieldTable),
     /// `x`: a byte array.
     Bytes(Bytes),
     /// `V`: nothing.
@@ -62,26 +62,26 @@ pub enum Value {
 ///
 /// Order and repeated names are kept, so that what is decoded encodes to the same bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Table {
+pub struct FieldTable {
     entries: Vec<(ShortStr, Value)>,
 }
 
-impl Table {
+impl FieldTable {
     /// A table without entries.
     #[must_use]
-    pub const fn new() -> Table {
-        Table { entries: Vec::new() }
+    pub const fn new() -> FieldTable {
+        FieldTable { entries: Vec::new() }
     }
 
     /// Unpacks a table's entries, without the length in front. Copies strings.
     ///
     /// # Errors
     /// [`DecodeError`], when they are not well-formed entries.
-    pub fn decode(bytes: &[u8]) -> Result<Table, DecodeError> {
-        Table::decode_at(bytes, 1)
+    pub fn decode(bytes: &[u8]) -> Result<FieldTable, DecodeError> {
+        FieldTable::decode_at(bytes, 1)
     }
 
-    fn decode_at(bytes: &[u8], depth: usize) -> Result<Table, DecodeError> {
+    fn decode_at(bytes: &[u8], depth: usize) -> Result<FieldTable, DecodeError> {
         if depth > MAX_DEPTH {
             return Err(DecodeError::TooDeep);
         }
@@ -92,7 +92,7 @@ impl Table {
             let tag = reader.u8()?;
             entries.push((name, Value::decode(tag, &mut reader, depth)?));
         }
-        Ok(Table { entries })
+        Ok(FieldTable { entries })
     }
 
     /// The entries in their order.
@@ -131,7 +131,7 @@ impl Table {
         }
     }
 
-    /// The entries' bytes, without the length in front: what [`Table::decode`] takes.
+    /// The entries' bytes, without the length in front: what [`FieldTable::decode`] takes.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
         let mut out = BytesMut::new();
@@ -145,14 +145,14 @@ impl Table {
     }
 }
 
-impl FromIterator<(ShortStr, Value)> for Table {
-    fn from_iter<I: IntoIterator<Item = (ShortStr, Value)>>(entries: I) -> Table {
-        Table { entries: entries.into_iter().collect() }
+impl FromIterator<(ShortStr, Value)> for FieldTable {
+    fn from_iter<I: IntoIterator<Item = (ShortStr, Value)>>(entries: I) -> FieldTable {
+        FieldTable { entries: entries.into_iter().collect() }
     }
 }
 
-impl From<RawTable<'_>> for Table {
-    fn from(table: RawTable<'_>) -> Table {
+impl From<RawTable<'_>> for FieldTable {
+    fn from(table: RawTable<'_>) -> FieldTable {
         table.to_table()
     }
 }
@@ -234,7 +234,7 @@ impl Value {
             b'S' => Value::LongStr(Bytes::copy_from_slice(reader.long_str()?)),
             b'T' => Value::Timestamp(reader.u64()?),
             b'A' => Value::Array(decode_array(reader.long_str()?, depth + 1)?),
-            b'F' => Value::Table(Table::decode_at(reader.long_str()?, depth + 1)?),
+            b'F' => Value::Table(FieldTable::decode_at(reader.long_str()?, depth + 1)?),
             b'x' => Value::Bytes(Bytes::copy_from_slice(reader.long_str()?)),
             b'V' => Value::Void,
             unknown => return Err(DecodeError::UnknownFieldType(unknown)),

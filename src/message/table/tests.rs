@@ -3,9 +3,9 @@ use quickcheck::{Arbitrary, Gen, quickcheck};
 use super::*;
 
 /// One entry of every type, and its bytes written out by hand.
-fn every_type() -> (Table, Vec<u8>) {
+fn every_type() -> (FieldTable, Vec<u8>) {
     let name = |text: &'static str| ShortStr::from_static(text);
-    let table: Table = [
+    let table: FieldTable = [
         (name("t"), Value::Bool(true)),
         (name("b"), Value::I8(-2)),
         (name("B"), Value::U8(254)),
@@ -57,7 +57,7 @@ fn every_type() -> (Table, Vec<u8>) {
 fn every_field_type_has_its_published_bytes() {
     let (table, bytes) = every_type();
     assert_eq!(table.to_bytes(), bytes);
-    assert_eq!(Table::decode(&bytes).unwrap(), table);
+    assert_eq!(FieldTable::decode(&bytes).unwrap(), table);
     assert_eq!(RawTable::parse(&bytes).unwrap().to_table(), table);
 }
 
@@ -65,7 +65,7 @@ fn every_field_type_has_its_published_bytes() {
 fn a_table_cut_anywhere_is_refused_or_shorter_but_never_a_panic() {
     let (table, bytes) = every_type();
     for end in 0..bytes.len() {
-        let owned = Table::decode(&bytes[..end]);
+        let owned = FieldTable::decode(&bytes[..end]);
         assert_eq!(owned.is_ok(), RawTable::parse(&bytes[..end]).is_ok());
         if let Ok(cut) = owned {
             assert!(cut.len() < table.len());
@@ -86,7 +86,7 @@ fn entries_are_found_by_name_the_first_one_wins() {
 
 #[test]
 fn an_unknown_field_type_is_named() {
-    assert_eq!(Table::decode(b"\x01aZ"), Err(DecodeError::UnknownFieldType(b'Z')));
+    assert_eq!(FieldTable::decode(b"\x01aZ"), Err(DecodeError::UnknownFieldType(b'Z')));
     assert_eq!(RawTable::parse(b"\x01aZ"), Err(DecodeError::UnknownFieldType(b'Z')));
 }
 
@@ -117,10 +117,10 @@ fn nested_arrays(depth: usize) -> Vec<u8> {
 fn tables_nest_32_deep_and_no_deeper() {
     for nested in [nested_tables, nested_arrays] {
         let deepest = nested(MAX_DEPTH);
-        assert_eq!(Table::decode(&deepest).unwrap().to_bytes(), deepest);
+        assert_eq!(FieldTable::decode(&deepest).unwrap().to_bytes(), deepest);
         assert!(RawTable::parse(&deepest).is_ok());
         for depth in [MAX_DEPTH + 1, 10_000] {
-            assert_eq!(Table::decode(&nested(depth)), Err(DecodeError::TooDeep));
+            assert_eq!(FieldTable::decode(&nested(depth)), Err(DecodeError::TooDeep));
             assert_eq!(RawTable::parse(&nested(depth)), Err(DecodeError::TooDeep));
         }
     }
@@ -129,7 +129,7 @@ fn tables_nest_32_deep_and_no_deeper() {
 #[test]
 fn a_not_a_number_keeps_its_bits() {
     let bytes = b"\x01nf\x7f\x80\x00\x01\x01md\x7f\xf0\x00\x00\x00\x00\x00\x01";
-    let table = Table::decode(bytes).unwrap();
+    let table = FieldTable::decode(bytes).unwrap();
     assert_eq!(table.to_bytes(), &bytes[..]);
     assert_eq!(table, table.clone());
 }
@@ -165,36 +165,36 @@ fn arbitrary_value(g: &mut Gen, depth: usize) -> Value {
     }
 }
 
-fn arbitrary_table(g: &mut Gen, depth: usize) -> Table {
+fn arbitrary_table(g: &mut Gen, depth: usize) -> FieldTable {
     let entries = usize::arbitrary(g) % 6;
     (0..entries).map(|_| (ShortStr::arbitrary(g), arbitrary_value(g, depth))).collect()
 }
 
-impl Arbitrary for Table {
-    fn arbitrary(g: &mut Gen) -> Table {
+impl Arbitrary for FieldTable {
+    fn arbitrary(g: &mut Gen) -> FieldTable {
         arbitrary_table(g, 1)
     }
 }
 
 quickcheck! {
-    fn any_table_comes_back_byte_for_byte(table: Table) -> bool {
+    fn any_table_comes_back_byte_for_byte(table: FieldTable) -> bool {
         let bytes = table.to_bytes();
-        let decoded = Table::decode(&bytes).unwrap();
+        let decoded = FieldTable::decode(&bytes).unwrap();
         let raw = RawTable::parse(&bytes).unwrap();
         decoded == table && decoded.to_bytes() == bytes && raw.to_table() == table
             && raw.entries().count() == table.len()
     }
 
     fn any_bytes_are_a_table_for_both_readers_or_for_none(bytes: Vec<u8>) -> bool {
-        Table::decode(&bytes).map(|_| ()) == RawTable::parse(&bytes).map(|_| ())
+        FieldTable::decode(&bytes).map(|_| ()) == RawTable::parse(&bytes).map(|_| ())
     }
 
-    fn a_damaged_table_never_panics(table: Table, at: usize, with: u8) -> bool {
+    fn a_damaged_table_never_panics(table: FieldTable, at: usize, with: u8) -> bool {
         let mut bytes = table.to_bytes().to_vec();
         if !bytes.is_empty() {
             let at = at % bytes.len();
             bytes[at] = with;
         }
-        Table::decode(&bytes).is_ok() == RawTable::parse(&bytes).is_ok()
+        FieldTable::decode(&bytes).is_ok() == RawTable::parse(&bytes).is_ok()
     }
 }
