@@ -26,3 +26,4 @@ pub use raw_table::{Entries, RawTable, RawValue};
 pub use reader::{DecodeError, MAX_DEPTH, Reader};
 pub use short_str::{ShortStr, TooLong};
 pub use table::{FieldTable, Value};
+pub(crate) use table::{put_long_str, put_short_str};

@@ -1,0 +1,3 @@
+//! The AMQP 0-9-1 front end.
+
+pub mod codec;
