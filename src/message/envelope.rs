@@ -51,7 +51,7 @@ impl<'a> Envelope<'a> {
         }
         let exchange = reader.short_str()?;
         let routing_key = reader.short_str()?;
-        let properties = RawProperties::from_stored(reader.rest())?;
+        let properties = RawProperties::from_checked(reader.rest());
         Ok(Envelope { exchange, routing_key, properties })
     }
 

@@ -102,10 +102,13 @@ impl<'a> RawProperties<'a> {
         Ok(RawProperties { flags, bytes })
     }
 
-    /// For bytes that passed [`RawProperties::parse`] before they were stored. What does not parse
-    /// after all reads as absent.
-    pub(super) fn from_stored(bytes: &'a [u8]) -> Result<RawProperties<'a>, DecodeError> {
-        Ok(RawProperties { flags: Reader::new(bytes).u16()?, bytes })
+    /// For bytes that passed [`RawProperties::parse`] before. What does not parse after all reads
+    /// as absent.
+    pub(crate) fn from_checked(bytes: &'a [u8]) -> RawProperties<'a> {
+        match Reader::new(bytes).u16() {
+            Ok(flags) => RawProperties { flags, bytes },
+            Err(_) => RawProperties::NONE,
+        }
     }
 
     /// Flags and values, as on the wire after the body size of a content header.
