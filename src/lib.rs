@@ -1,5 +1,7 @@
 //! Haypile: a durable message store with a write-ahead log, and an AMQP 0-9-1 broker on top of it.
 
 #[cfg(feature = "broker")]
+pub mod broker;
+#[cfg(feature = "broker")]
 pub mod message;
 pub mod storage;

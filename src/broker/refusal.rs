@@ -134,7 +134,11 @@ impl Refusal {
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
-        Self::new(Reason::InternalError, error)
+        let reason = match &error {
+            StoreError::TooLarge { .. } => Reason::PreconditionFailed,
+            _ => Reason::InternalError,
+        };
+        Self::new(reason, error)
     }
 }
 
