@@ -139,8 +139,8 @@ pub(super) fn check_queue_equivalence(queue: &Queue, other: &QueueSpec) -> Resul
         return Err(queue.locked());
     }
     let label = queue.label();
-    check_field(&label, "durable", other.durable, current.durable)?;
-    check_field(&label, "auto_delete", other.auto_delete, current.auto_delete)?;
+    check_field(&label, "durable", &other.durable, &current.durable)?;
+    check_field(&label, "auto_delete", &other.auto_delete, &current.auto_delete)?;
     let received = queue_type(&label, &other.arguments)?;
     if received != queue_type(&label, &current.arguments)? {
         check_arguments(&label, &[QUEUE_TYPE], &other.arguments, &current.arguments)?;

@@ -428,6 +428,12 @@ impl Channel {
         }
     }
 
+    /// Places kept for unacknowledged deliveries, holes included.
+    #[cfg(test)]
+    pub(super) fn held_slots(&self) -> usize {
+        self.unacknowledged.slots()
+    }
+
     /// Closes the channel, as dropping it does.
     pub fn close(self) {}
 }

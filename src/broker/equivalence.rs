@@ -6,11 +6,11 @@ use super::refusal::{Reason, Refusal};
 use crate::message::{FieldTable, Value};
 
 /// Refuses (406) when a field of the declaration of `label` differs.
-pub(super) fn check_field<T: PartialEq + Display>(
+pub(super) fn check_field<T: PartialEq + Display + ?Sized>(
     label: &str,
     field: &str,
-    received: T,
-    current: T,
+    received: &T,
+    current: &T,
 ) -> Result<(), Refusal> {
     if received == current {
         return Ok(());
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_difference_is_told_in_the_words_that_clients_know() {
-        let refusal = check_field("queue 'q' in vhost '/'", "durable", false, true).unwrap_err();
+        let refusal = check_field("queue 'q' in vhost '/'", "durable", &false, &true).unwrap_err();
         assert_eq!(
             refusal.text(),
             "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'q' in vhost '/': \

@@ -63,9 +63,9 @@ impl ExchangeSpec {
     /// Refuses a declaration that says something else than this one did (406). `label` names the exchange.
     pub(super) fn check_equivalence(&self, other: &Self, label: &str) -> Result<(), Refusal> {
         check_field(label, "type", other.kind.name(), self.kind.name())?;
-        check_field(label, "durable", other.durable, self.durable)?;
-        check_field(label, "auto_delete", other.auto_delete, self.auto_delete)?;
-        check_field(label, "internal", other.internal, self.internal)?;
+        check_field(label, "durable", &other.durable, &self.durable)?;
+        check_field(label, "auto_delete", &other.auto_delete, &self.auto_delete)?;
+        check_field(label, "internal", &other.internal, &self.internal)?;
         check_arguments(label, &COMPARED_ARGUMENTS, &other.arguments, &self.arguments)
     }
 }

@@ -58,6 +58,11 @@ impl Unacknowledged {
         self.slots.drain(..).filter_map(|(_, held)| held).collect()
     }
 
+    #[cfg(test)]
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     fn find(&self, tag: DeliveryTag) -> Option<usize> {
         let (first, _) = self.slots.front()?;
         // Where it is if no holes have been closed before it.
