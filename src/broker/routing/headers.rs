@@ -131,7 +131,7 @@ mod tests {
     fn matches(arguments: &[(&str, Value)], headers: &[(&str, Value)]) -> bool {
         let mut router = HeadersRouter::default();
         let name = ShortStr::try_from("target").unwrap();
-        router.add(&table(arguments), Target::Exchange(name.clone()));
+        router.add(&table(arguments), Target::Exchange(name));
         let mut found = Matches::default();
         let headers = table(headers).to_bytes();
         router.route(Some(RawTable::parse(&headers).unwrap()), &mut found);

@@ -12,14 +12,14 @@ fn work(rig: &Rig, prefetch: u16, done: &AtomicBool) -> Vec<u32> {
     let mut round = 0_u32;
     while !done.load(SeqCst) {
         let mut client = rig.connect();
-        client.channel.qos(0, prefetch, round % 2 == 0).unwrap();
+        client.channel.qos(0, prefetch, round.is_multiple_of(2)).unwrap();
         client.channel.consume(&consumer("q", "c")).unwrap();
         for _ in 0..50 {
             for received in client.receive() {
                 round += 1;
-                if round % 7 == 0 {
+                if round.is_multiple_of(7) {
                     client.channel.nack(received.tag, false, true).unwrap();
-                } else if round % 11 != 0 {
+                } else if !round.is_multiple_of(11) {
                     client.channel.ack(received.tag, false).unwrap();
                     acknowledged.push(received.body.parse().unwrap());
                 }
@@ -27,7 +27,7 @@ fn work(rig: &Rig, prefetch: u16, done: &AtomicBool) -> Vec<u32> {
             client.channel.flush().unwrap();
             thread::yield_now();
         }
-        if round % 3 == 0 {
+        if round.is_multiple_of(3) {
             client.channel.cancel(b"c").unwrap();
         }
         // The connection goes with what it still holds.
