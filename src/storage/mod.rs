@@ -1,1 +1,80 @@
-//! The engine.
+//! A durable message store: queues of messages over one write-ahead log.
+//!
+//! One log holds everything: messages of all queues, acknowledgements, what there is (queues, and metadata that means
+//! something to the caller), and checkpoints of all that. One sync makes all of it durable, however many queues it
+//! went to. `docs/architecture.md`, `docs/format.md` and `docs/durability.md` tell why and how.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use haypile::storage::{Fetch, Message, Options, Persistence, Sequence, SequenceRange, Store};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = dir.path().join("store");
+//! # let small = Options { segment_size: 1 << 20, ..Options::default() };
+//! let store = Store::open(&dir, small.clone())?;
+//! let (queue, created) = store.create_queue(b"orders")?;
+//!
+//! // Appending does not wait for the disk; what was appended is safe once its LSN is durable.
+//! let message = Arc::new(Message::new("header", "one bale of hay"));
+//! let appended = store.append(&message, Persistence::Durable, &[&queue])?;
+//! store.wait_durable(appended.durable_at.unwrap_or(created))?;
+//! store.close()?;
+//! # drop(queue);
+//!
+//! // Another process, another day.
+//! let store = Store::open(&dir, small)?;
+//! let queue = &store.queues()[0];
+//! let mut fetched = Vec::new();
+//! while queue.fetch(Sequence::FIRST, 10, &mut fetched) == Fetch::NeedsLoad {
+//!     queue.load(Sequence::FIRST)?; // reads from the disk
+//! }
+//! assert_eq!(fetched[0].message.body.to_bytes(), "one bale of hay");
+//! queue.acknowledge(&[SequenceRange::one(fetched[0].sequence)])?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What lives here: the engine. It may use the disk through [`disk::Disk`], and threads. It must never know of AMQP, of
+//! sockets, or of an async runtime.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`disk`] | the file system as a trait |
+//! | `segment` | the files of the log, made ready ahead of need and recycled |
+//! | `record` | what is written in them |
+//! | `log` | sync groups, the one writer, waiting for durability |
+//! | `index` | which messages of a queue are live, and where they are |
+//! | `queue`, `store` | what a program uses |
+//! | `checkpoint`, `superblock`, `recovery` | from one life of the store to the next |
+//! | `inspect` | looking at a store that is not open |
+
+mod cache;
+mod catalog;
+mod checkpoint;
+mod checksum;
+pub mod disk;
+mod entropy;
+mod error;
+mod index;
+mod log;
+mod message;
+mod options;
+mod queue;
+mod reader;
+mod record;
+mod recovery;
+mod segment;
+mod store;
+mod superblock;
+mod units;
+
+pub use entropy::{Entropy, SystemEntropy};
+pub use error::{Damage, OpenError, StoreError};
+pub use log::{Durable, LogStatistics};
+pub use message::{Body, Message};
+pub use options::{Background, Options};
+pub use queue::{Acknowledged, Fetch, Fetched, Queue};
+pub use recovery::RecoveryReport;
+pub use store::{Appended, Change, Persistence, Store};
+pub use units::{Lsn, QueueId, SegmentId, Sequence, SequenceRange};

@@ -1,0 +1,207 @@
+//! Checkpoints: the state of the store, written into the log a part at a time while appending goes on.
+//!
+//! 1. Note which segments nothing needs, and where the log stands: everything below is in what is written next.
+//! 2. Write what has changed: records of chunks, pages of queues, pages of metadata; then the root.
+//! 3. When the root is durable, point the superblock to it, one copy after the other.
+//! 4. Only then recycle the segments noted in step 1.
+//!
+//! The parts are not of one moment. They need not be: every record of the log means the same applied once or twice,
+//! and recovery applies all of them from step 1 on. What lives here: that order of things. It may use everything below
+//! the store; it must never hold two queues' locks, or one while it waits for the disk.
+
+use super::catalog::Catalog;
+use super::error::StoreError;
+use super::index::Released;
+use super::log::Log;
+use super::record::{ChunkRecord, MetadataPage, PageRef, QueuePage, QueueState, RecordKind, Root};
+use super::segment::{FreeFile, SegmentSet};
+use super::store::Shared;
+use super::superblock::SuperblockFile;
+use super::units::{Lsn, SegmentId};
+
+/// The parts of the last checkpoint, to find again what has not changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Parts {
+    pub(crate) root: Option<PageRef>,
+    pub(crate) queue_pages: Vec<Option<PageRef>>,
+    pub(crate) metadata_pages: Vec<Option<PageRef>>,
+}
+
+/// Writes checkpoints.
+#[derive(Debug)]
+pub(crate) struct Checkpointer {
+    superblock: SuperblockFile,
+    parts: Parts,
+    replay_from: Lsn,
+}
+
+impl Checkpointer {
+    pub(crate) fn new(superblock: SuperblockFile, parts: Parts, replay_from: Lsn) -> Checkpointer {
+        Checkpointer { superblock, parts, replay_from }
+    }
+
+    /// How much log a recovery would have to replay, in bytes of LSN.
+    pub(crate) fn distance(&self, log: &Log) -> u64 {
+        log.durable().get().saturating_sub(self.replay_from.get())
+    }
+
+    /// Notes in the superblock how far the log reaches, so that a segment that is missing is missed.
+    pub(crate) fn note_newest(&mut self, log: &Log) -> Result<(), StoreError> {
+        let newest = log.newest_segment();
+        if newest > self.superblock.state().newest {
+            self.update_superblock(log, self.superblock.state().root, newest)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint, and recycles the segments that it makes free.
+    pub(crate) fn checkpoint(&mut self, shared: &Shared) -> Result<(), StoreError> {
+        let log = &*shared.log;
+        let replay_from = log.end_of_groups();
+        let (dead, needed) = sort_segments(&shared.segments, replay_from);
+
+        self.write_queue_pages(shared)?;
+        self.write_metadata_pages(shared)?;
+        let root = Root {
+            replay_from,
+            next_queue: shared.catalog.lock().next_queue(),
+            segments: needed,
+            queue_pages: self.parts.queue_pages.clone(),
+            metadata_pages: self.parts.metadata_pages.clone(),
+        };
+        let mut payload = Vec::new();
+        root.encode(&mut payload);
+        let root = append_page(log, RecordKind::Root, &payload)?;
+        replace(shared, &mut self.parts.root, Some(root));
+
+        log.wait(root.lsn.plus(u64::from(root.length)))?;
+        let newest = log.newest_segment().max(self.superblock.state().newest);
+        self.update_superblock(log, root.lsn, newest)?;
+        self.replay_from = replay_from;
+        retire(shared, &dead);
+        Ok(())
+    }
+
+    fn update_superblock(
+        &mut self,
+        log: &Log,
+        root: Lsn,
+        newest: Option<SegmentId>,
+    ) -> Result<(), StoreError> {
+        self.superblock.update(root, newest).map_err(|error| {
+            log.fail(&format!("cannot write the superblock: {error}"));
+            log.check().expect_err("it has just been failed")
+        })
+    }
+
+    fn write_queue_pages(&mut self, shared: &Shared) -> Result<(), StoreError> {
+        let (changed, pages) = {
+            let mut catalog = shared.catalog.lock();
+            (catalog.queues.take_changed(), catalog.queues.pages())
+        };
+        self.parts.queue_pages.resize(pages.max(self.parts.queue_pages.len()), None);
+        for page in 0..pages {
+            let queues: Vec<_> = shared.catalog.lock().queues.page(page).cloned().collect();
+            let dirty =
+                changed.contains(&page) || queues.iter().any(|queue| queue.state.lock().changed);
+            if !dirty {
+                continue;
+            }
+            let mut content = QueuePage::default();
+            for queue in &queues {
+                let mut released = Released::default();
+                let mut state = queue.state.lock();
+                state.changed = false;
+                let chunks = state.index.snapshot(&mut released, |base, entries| {
+                    let mut payload = Vec::new();
+                    ChunkRecord::encode(&mut payload, queue.id(), base, entries);
+                    append_page(&shared.log, RecordKind::Chunk, &payload)
+                })?;
+                content.queues.push(QueueState {
+                    id: queue.id(),
+                    attributes: queue.attributes().to_vec(),
+                    next: state.index.next(),
+                    chunks,
+                });
+                drop(state);
+                shared.give_back(&released);
+            }
+            let mut payload = Vec::new();
+            content.encode(&mut payload);
+            let written = (!content.queues.is_empty())
+                .then(|| append_page(&shared.log, RecordKind::QueuePage, &payload))
+                .transpose()?;
+            replace(shared, &mut self.parts.queue_pages[page], written);
+        }
+        Ok(())
+    }
+
+    fn write_metadata_pages(&mut self, shared: &Shared) -> Result<(), StoreError> {
+        let take = |catalog: &mut Catalog| -> Vec<(usize, MetadataPage)> {
+            let changed = catalog.entries.take_changed();
+            let content = |page| MetadataPage {
+                entries: catalog
+                    .entries
+                    .page(page)
+                    .map(|(key, value)| (key.to_vec(), value.to_vec()))
+                    .collect(),
+            };
+            changed.into_iter().map(|page| (page, content(page))).collect()
+        };
+        let changed = take(&mut shared.catalog.lock());
+        for (page, content) in changed {
+            let pages = self.parts.metadata_pages.len().max(page + 1);
+            self.parts.metadata_pages.resize(pages, None);
+            let mut payload = Vec::new();
+            content.encode(&mut payload);
+            let written = (!content.entries.is_empty())
+                .then(|| append_page(&shared.log, RecordKind::MetadataPage, &payload))
+                .transpose()?;
+            replace(shared, &mut self.parts.metadata_pages[page], written);
+        }
+        Ok(())
+    }
+}
+
+/// The segments behind which the log has gone and of which nothing is live, and all the others up to `replay_from`.
+///
+/// This has to come before any part of the checkpoint is written: what is dead now is dead in every part, and in
+/// whatever is replayed on top.
+fn sort_segments(segments: &SegmentSet, replay_from: Lsn) -> (Vec<SegmentId>, Vec<SegmentId>) {
+    let size = segments.segment_size();
+    let (mut dead, mut needed) = (Vec::new(), Vec::new());
+    for segment in segments.all() {
+        let end = segment.id().plus(u64::from(segment.header.slots)).start(size);
+        if end <= replay_from && segment.live.references() == 0 {
+            dead.push(segment.id());
+        } else if segment.id().start(size) < replay_from {
+            needed.push(segment.id());
+        }
+    }
+    (dead, needed)
+}
+
+/// Hands the files of dead segments to the pool. What fails here costs disk space and nothing else.
+fn retire(shared: &Shared, dead: &[SegmentId]) {
+    for id in dead {
+        let Some(segment) = shared.segments.remove(*id) else { continue };
+        let Some(file) = segment.file().cloned() else { continue };
+        let path = segment.path.clone();
+        if let Err(error) = shared.pool.recycle(FreeFile { path, file }) {
+            tracing::warn!(file = %segment.path.display(), "cannot remove a dead segment: {error}");
+        }
+    }
+}
+
+/// Appends a record of the checkpoint; it is live until it is replaced.
+fn append_page(log: &Log, kind: RecordKind, payload: &[u8]) -> Result<PageRef, StoreError> {
+    let placed = log.append(kind, payload.len(), 1, |buffer| buffer.extend_from_slice(payload))?;
+    Ok(PageRef { lsn: placed.lsn, length: placed.length })
+}
+
+fn replace(shared: &Shared, part: &mut Option<PageRef>, new: Option<PageRef>) {
+    if let Some(old) = std::mem::replace(part, new) {
+        let segment = SegmentId::holding(old.lsn, shared.segments.segment_size());
+        shared.segments.remove_live(segment, 1, u64::from(old.length));
+    }
+}

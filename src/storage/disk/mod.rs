@@ -1,0 +1,81 @@
+//! The disk as the engine sees it: one small trait, so that a test can put a disk behind it that is
+//! worse than any real one.
+//!
+//! What lives here: the traits [`Disk`] and [`DiskFile`], the operating system's disk behind them
+//! ([`RealDisk`]), and the loops that turn partial transfers into whole ones. Nothing else in the engine
+//! may call the file system (`clippy.toml` refuses it); nothing here may know of segments or records.
+//!
+//! # What is assumed of it
+//! One 512-byte sector is written whole or not at all; a longer write may tear anywhere. Writes between two
+//! syncs reach the medium in any order, or not at all. A rename is atomic, but durable only after
+//! [`Disk::sync_dir`]; so is a created file. After a failed sync nothing is known of what was written before it.
+
+mod real;
+mod transfer;
+
+use std::fmt::Debug;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+pub use real::RealDisk;
+pub(crate) use transfer::{read_exact_at, write_all_at};
+
+/// A file system, as far as the engine uses one.
+pub trait Disk: Send + Sync + Debug {
+    /// Makes the directory and those above it; one that exists is fine.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// The names of the files in a directory, in any order. Names that are not UTF-8 are left out: none of ours.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+
+    /// Opens a file that exists.
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Creates an empty file for reading and writing; one that exists is an error.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Renames a file, replacing what has the new name: atomic, durable after [`sync_dir`](Disk::sync_dir).
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Unlinks a file; durable after [`sync_dir`](Disk::sync_dir).
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the directory's entries durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Takes the directory for this process alone, without changing anything in it.
+    /// `None`: somebody else has it. Dropping the lock, or the end of the process, gives it back.
+    fn lock_dir(&self, dir: &Path) -> io::Result<Option<Box<dyn DirectoryLock>>>;
+}
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// For reading.
+    Read,
+    /// For reading and writing.
+    ReadWrite,
+}
+
+/// A directory held by this process; see [`Disk::lock_dir`].
+pub trait DirectoryLock: Send + Sync + Debug {}
+
+/// An open file. One descriptor stays open from a write to the sync that covers it: closed in between, the
+/// kernel may forget to report an error.
+pub trait DiskFile: Send + Sync + Debug {
+    /// Reads at an offset (bytes); may give less than was asked for, and 0 at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes at an offset (bytes); may take less than was offered.
+    fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Makes the data, and the size if it grew, durable (`fdatasync`).
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Makes the data and all of the file's own metadata durable (`fsync`).
+    fn sync_all(&self) -> io::Result<()>;
+
+    /// The size in bytes.
+    fn size(&self) -> io::Result<u64>;
+}

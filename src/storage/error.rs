@@ -1,0 +1,129 @@
+//! What can go wrong, in words for the person who has to act on it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::units::Lsn;
+
+/// Why a running store did not do what it was asked for.
+#[derive(Clone, Debug, Error)]
+pub enum StoreError {
+    /// A write or a sync failed. Nothing is confirmed any more, and nothing is tried again: after a failed sync
+    /// the kernel may call unwritten pages clean, so only a restart, which reads what the disk really has, is safe.
+    #[error(
+        "the log failed and takes nothing more: {0}. What was confirmed before is on disk; \
+         check the disk and the kernel's log, then restart"
+    )]
+    Failed(Arc<str>),
+    /// The store was closed while this was waiting, or before it began.
+    #[error("the store is closed")]
+    Closed,
+    /// More bytes than one record can hold.
+    #[error("a record of {bytes} bytes does not fit: the largest has {limit} bytes")]
+    TooLarge {
+        /// What the record would take, in bytes.
+        bytes: u64,
+        /// What a record may take, in bytes.
+        limit: u64,
+    },
+    /// A record below the durable LSN could not be read back.
+    #[error("cannot read the log at {lsn} ({}, byte {offset}): {reason}", file.display())]
+    Unreadable {
+        /// Where the record begins.
+        lsn: Lsn,
+        /// The segment's file.
+        file: PathBuf,
+        /// Where the record begins in the file, in bytes.
+        offset: u64,
+        /// What the disk or the check said.
+        reason: Arc<str>,
+    },
+}
+
+/// Why a data directory was not opened. Nothing in the directory has been changed.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Another process, or another store in this one, has the directory.
+    #[error(
+        "{} is in use by another process: a data directory serves one at a time; \
+         stop the other one (`fuser {}` names it) or use another directory", .0.display(), .0.display()
+    )]
+    Locked(PathBuf),
+    /// The operating system refused something.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To which file or directory.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Not a data directory, where one was expected.
+    #[error("{} holds no haypile store: there is no file `superblock` in it", .0.display())]
+    NoStore(PathBuf),
+    /// Written by a version of this program with another format.
+    #[error(
+        "{} has format version {found}, and this program reads version {supported}: \
+         use the program that wrote it, or a later one", file.display()
+    )]
+    Format {
+        /// The file that says so.
+        file: PathBuf,
+        /// The version in the file.
+        found: u32,
+        /// The version that this program reads.
+        supported: u32,
+    },
+    /// Data that was on stable storage is not there any more, or not as it was.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+    /// An option that cannot work.
+    #[error("option {option}: {reason}")]
+    Option {
+        /// Which option.
+        option: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The store was opened, and failed before it was ready.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl OpenError {
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> OpenError {
+        OpenError::Io { action, path: path.to_owned(), source }
+    }
+}
+
+/// Stable data that is damaged or missing: where, what, and what it means.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub struct Damage {
+    /// The damaged file.
+    pub file: PathBuf,
+    /// Where in the file, in bytes.
+    pub offset: u64,
+    /// What was found there.
+    pub what: String,
+    /// What it means for the data in the store.
+    pub affected: String,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} is damaged at byte {}: {}. This means: {}. Nothing was changed; keep a copy of the whole \
+             directory, check the disk, run `haypile verify` for a full list, or restore a backup",
+            self.file.display(),
+            self.offset,
+            self.what,
+            self.affected
+        )
+    }
+}

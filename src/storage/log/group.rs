@@ -1,0 +1,259 @@
+//! Sync groups: what is written and synced in one go.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::storage::checksum::Seed;
+use crate::storage::record::{self, Record, RecordFault};
+use crate::storage::segment::{PAGE, Segment};
+use crate::storage::units::Lsn;
+
+/// Bytes of the header in front of a group's records.
+pub(crate) const GROUP_HEADER: usize = 64;
+
+const MAGIC: [u8; 4] = *b"HAYG";
+
+/// A sync group begins on a 4 KiB boundary with this header; its records follow without gaps, and zeros up to the
+/// next boundary. So no page that holds synced bytes is ever written again.
+///
+/// | bytes | field | meaning |
+/// |---|---|---|
+/// | 0..4 | checksum | CRC-32 of bytes 4..64, the group's LSN and the segment's seed |
+/// | 4..8 | magic | `HAYG` |
+/// | 8..16 | LSN | where the group begins |
+/// | 16..24 | previous | where the group before it ends, in this segment or in an earlier one |
+/// | 24..32 | durable | the log was durable up to here when the group was written |
+/// | 32..36 | length | bytes of the records |
+/// | 36..40 | records | how many |
+/// | 40..64 | | zero |
+///
+/// `previous` chains the groups, and commits a segment to the end of the one before it; `durable` tells a torn tail
+/// from a hole: what lies below the `durable` of any valid group has been on stable storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GroupHeader {
+    pub(crate) lsn: Lsn,
+    pub(crate) previous: Lsn,
+    pub(crate) durable: Lsn,
+    pub(crate) length: u32,
+    pub(crate) records: u32,
+}
+
+/// Why there is no valid group in a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum GroupFault {
+    #[error("no group header passes its checksum there")]
+    Header,
+    #[error("{0} (at {1})")]
+    Record(RecordFault, Lsn),
+    #[error("the group's records do not add up to its length")]
+    Length,
+}
+
+impl GroupHeader {
+    pub(crate) fn encode(&self, seed: Seed) -> [u8; GROUP_HEADER] {
+        let mut bytes = [0; GROUP_HEADER];
+        bytes[4..8].copy_from_slice(&MAGIC);
+        bytes[8..16].copy_from_slice(&self.lsn.0.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.previous.0.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.durable.0.to_le_bytes());
+        bytes[32..36].copy_from_slice(&self.length.to_le_bytes());
+        bytes[36..40].copy_from_slice(&self.records.to_le_bytes());
+        let checksum = seed.checksum(self.lsn, &[&bytes[4..]]);
+        bytes[..4].copy_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the header of a group that begins at `lsn`.
+    pub(crate) fn decode(bytes: &[u8], lsn: Lsn, seed: Seed) -> Result<GroupHeader, GroupFault> {
+        let bytes: &[u8; GROUP_HEADER] = bytes
+            .get(..GROUP_HEADER)
+            .and_then(|header| header.try_into().ok())
+            .ok_or(GroupFault::Header)?;
+        if bytes[4..8] != MAGIC {
+            return Err(GroupFault::Header);
+        }
+        let u64_at =
+            |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        let u32_at =
+            |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+        if u32_at(0) != seed.checksum(lsn, &[&bytes[4..]]) || u64_at(8) != lsn.0 {
+            return Err(GroupFault::Header);
+        }
+        Ok(GroupHeader {
+            lsn,
+            previous: Lsn(u64_at(16)),
+            durable: Lsn(u64_at(24)),
+            length: u32_at(32),
+            records: u32_at(36),
+        })
+    }
+
+    /// Bytes from the start of the group to the start of the next one.
+    pub(crate) fn span(&self) -> u64 {
+        span(GROUP_HEADER + self.length as usize)
+    }
+
+    /// Where the group ends, padding included.
+    pub(crate) fn end(&self) -> Lsn {
+        self.lsn.plus(self.span())
+    }
+}
+
+/// The bytes that a group of `length` bytes takes, up to the next 4 KiB boundary.
+pub(super) fn span(length: usize) -> u64 {
+    (length as u64).next_multiple_of(PAGE)
+}
+
+/// A group that passed every check, in a copy of its segment.
+#[derive(Debug)]
+pub(crate) struct CheckedGroup<'a> {
+    pub(crate) header: GroupHeader,
+    pub(crate) records: Vec<(Lsn, Record<'a>)>,
+}
+
+impl<'a> CheckedGroup<'a> {
+    /// Checks the group at the front of `bytes`, header and every record.
+    pub(crate) fn check(
+        bytes: &'a [u8],
+        lsn: Lsn,
+        seed: Seed,
+    ) -> Result<CheckedGroup<'a>, GroupFault> {
+        let header = GroupHeader::decode(bytes, lsn, seed)?;
+        let mut rest = bytes
+            .get(GROUP_HEADER..GROUP_HEADER + header.length as usize)
+            .ok_or(GroupFault::Length)?;
+        let mut records = Vec::new();
+        let mut at = lsn.plus(GROUP_HEADER as u64);
+        while !rest.is_empty() {
+            let record =
+                record::open(rest, at, seed).map_err(|fault| GroupFault::Record(fault, at))?;
+            records.push((at, record));
+            at = at.plus(record.size() as u64);
+            rest = &rest[record.size()..];
+        }
+        if records.len() != header.records as usize {
+            return Err(GroupFault::Length);
+        }
+        Ok(CheckedGroup { header, records })
+    }
+}
+
+/// A group that is being filled, or waits to be written.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) segment: Arc<Segment>,
+    pub(super) lsn: Lsn,
+    pub(super) previous: Lsn,
+    pub(super) records: u32,
+    /// Room for the header, then the records.
+    pub(super) buffer: Vec<u8>,
+}
+
+impl Group {
+    pub(super) fn new(
+        segment: Arc<Segment>,
+        lsn: Lsn,
+        previous: Lsn,
+        mut buffer: Vec<u8>,
+    ) -> Group {
+        buffer.clear();
+        buffer.resize(GROUP_HEADER, 0);
+        Group { segment, lsn, previous, records: 0, buffer }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// The LSN of the next record.
+    pub(super) fn position(&self) -> Lsn {
+        self.lsn.plus(self.buffer.len() as u64)
+    }
+
+    /// Where the log ends if this is its last group: behind the padding, or where the group before ended.
+    pub(super) fn end_of_log(&self) -> Lsn {
+        if self.is_empty() { self.previous } else { self.lsn.plus(span(self.buffer.len())) }
+    }
+
+    /// Where the group ends if it gets `more` bytes.
+    pub(super) fn end_with(&self, more: usize) -> Lsn {
+        self.lsn.plus(span(self.buffer.len() + more))
+    }
+
+    /// Completes the group for writing: header in front, zeros behind.
+    pub(super) fn seal(&mut self, durable: Lsn) {
+        let header = GroupHeader {
+            lsn: self.lsn,
+            previous: self.previous,
+            durable,
+            length: (self.buffer.len() - GROUP_HEADER) as u32,
+            records: self.records,
+        };
+        self.buffer[..GROUP_HEADER].copy_from_slice(&header.encode(self.segment.seed));
+        self.buffer.resize(header.span() as usize, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::record::{FRAME, RecordKind};
+    use crate::storage::units::SegmentId;
+
+    fn seed() -> Seed {
+        Seed::new(b"0123456789abcdef", SegmentId(3), 7)
+    }
+
+    fn example() -> GroupHeader {
+        GroupHeader {
+            lsn: Lsn(0x3000),
+            previous: Lsn(0x2000),
+            durable: Lsn(0x1000),
+            length: 15,
+            records: 1,
+        }
+    }
+
+    fn whole_group() -> Vec<u8> {
+        let mut group = example().encode(seed()).to_vec();
+        let mut record = vec![0; FRAME];
+        record.extend_from_slice(b"hay");
+        record::seal(&mut record, RecordKind::Message, Lsn(0x3040), seed());
+        group.extend_from_slice(&record);
+        group.resize(4096, 0);
+        group
+    }
+
+    #[test]
+    fn the_bytes_on_disk_do_not_change_by_accident() {
+        let bytes = example().encode(seed());
+        let expected = b"\x88\x8d\x11\xa2HAYG\0\x30\0\0\0\0\0\0\0\x20\0\0\0\0\0\0\
+            \0\x10\0\0\0\0\0\0\x0f\0\0\0\x01\0\0\0\
+            \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        assert_eq!(&bytes, expected, "{:02x?}", &bytes[..4]);
+        assert_eq!(GroupHeader::decode(&bytes, Lsn(0x3000), seed()), Ok(example()));
+        assert_eq!(example().end(), Lsn(0x4000));
+    }
+
+    #[test]
+    fn a_whole_group_passes_and_any_flipped_bit_of_it_does_not() {
+        let mut group = whole_group();
+        let checked = CheckedGroup::check(&group, Lsn(0x3000), seed()).unwrap();
+        assert_eq!(checked.records[0].0, Lsn(0x3040));
+        assert_eq!(checked.records[0].1.payload, b"hay");
+        for bit in 0..(GROUP_HEADER + 15) * 8 {
+            group[bit / 8] ^= 1 << (bit % 8);
+            assert!(CheckedGroup::check(&group, Lsn(0x3000), seed()).is_err(), "bit {bit}");
+            group[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    #[test]
+    fn a_group_cut_anywhere_does_not_pass() {
+        let group = whole_group();
+        for length in 0..GROUP_HEADER + 15 {
+            assert!(CheckedGroup::check(&group[..length], Lsn(0x3000), seed()).is_err());
+        }
+    }
+}

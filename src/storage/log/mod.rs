@@ -1,0 +1,472 @@
+//! The log: records in, durability out.
+//!
+//! Appenders encode their records into the open [group](group) under a short lock and get an LSN. One writer takes the
+//! group, writes it, syncs it once, publishes the durable LSN and tells those who wait for it; meanwhile the next
+//! group fills. So the size of a group follows the load, without timers and without tuning. A group that nobody waits
+//! for is written when it is [`lazy_sync`](crate::storage::Options::lazy_sync) old.
+//!
+//! What lives here: groups, the writer, the waiting. It may use segments, records and the disk; it must never know
+//! what a record means. The first failed write or sync is the last thing that happens: see [`StoreError::Failed`].
+
+pub(crate) mod group;
+mod waiters;
+mod writer;
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use self::group::{GROUP_HEADER, Group};
+use self::waiters::{Action, Waiters, WakerSlot};
+use super::checksum::StoreId;
+use super::entropy::Entropy;
+use super::error::StoreError;
+use super::options::Background;
+use super::record::{self, FRAME, RecordKind};
+use super::segment::{PAGE, Segment, SegmentHeader, SegmentPool, SegmentSet};
+use super::units::{Lsn, SegmentId};
+
+/// The largest record, in bytes.
+pub(crate) const RECORD_LIMIT: u64 = 1 << 30;
+
+/// A lazy group of this size is not kept waiting any longer, in bytes.
+const LAZY_BYTES: usize = 1 << 20;
+
+/// What a log needs to know.
+#[derive(Debug)]
+pub(crate) struct LogConfig {
+    pub(crate) store: StoreId,
+    pub(crate) dir: PathBuf,
+    pub(crate) segments_ahead: usize,
+    pub(crate) lazy_sync: Duration,
+    pub(crate) unsynced_limit: u64,
+    pub(crate) background: Background,
+    pub(crate) entropy: Arc<dyn Entropy>,
+}
+
+/// The log of a store.
+#[derive(Debug)]
+pub(crate) struct Log {
+    config: LogConfig,
+    segments: Arc<SegmentSet>,
+    pool: Arc<SegmentPool>,
+    core: Mutex<Core>,
+    /// There is something to write, or it is time to stop.
+    work: Condvar,
+    durable: AtomicU64,
+    failure: OnceLock<StoreError>,
+    waiters: Waiters,
+    /// In [`Background::Caller`], whoever writes.
+    writing: Mutex<()>,
+    /// The newest segment with something durable in it; 0: none since this log was opened.
+    newest: AtomicU64,
+    new_segment: OnceLock<SegmentCallback>,
+    groups: AtomicU64,
+    bytes: AtomicU64,
+}
+
+struct SegmentCallback(Box<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for SegmentCallback {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SegmentCallback")
+    }
+}
+
+#[derive(Debug)]
+struct Core {
+    open: Group,
+    /// Complete, because the log went on to another segment.
+    sealed: VecDeque<Group>,
+    /// The segments to come; their files are being made ready.
+    planned: VecDeque<Arc<Segment>>,
+    next_segment: SegmentId,
+    /// Somebody waits for this much.
+    wanted: Lsn,
+    /// When the open group got its first record.
+    open_since: Instant,
+    in_flight: u64,
+    writer_waits: bool,
+    stopping: bool,
+    spare_buffer: Vec<u8>,
+}
+
+/// Where a record went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placed {
+    pub(crate) lsn: Lsn,
+    /// Bytes of the whole record.
+    pub(crate) length: u32,
+    /// When this is durable, the record is.
+    pub(crate) end: Lsn,
+}
+
+/// What the log has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogStatistics {
+    /// Sync groups written, each with one sync.
+    pub groups: u64,
+    /// Bytes written, headers and padding included.
+    pub bytes: u64,
+}
+
+impl Log {
+    /// A log that goes on behind `end`, in a fresh segment with number `next_segment`. What lies behind `end` in the
+    /// old segment is void as soon as the first group of the fresh one is durable.
+    pub(crate) fn new(
+        config: LogConfig,
+        segments: Arc<SegmentSet>,
+        pool: Arc<SegmentPool>,
+        end: Lsn,
+        next_segment: SegmentId,
+    ) -> Log {
+        let size = segments.segment_size();
+        let mut next_segment = next_segment;
+        let mut plan = || {
+            let header = SegmentHeader {
+                store: config.store,
+                id: next_segment,
+                slots: 1,
+                salt: config.entropy.number(),
+            };
+            next_segment = next_segment.plus(1);
+            let segment = Arc::new(Segment::planned(header, &config.dir));
+            pool.want(segment.clone());
+            segment
+        };
+        let first = plan();
+        let planned = (0..config.segments_ahead).map(|_| plan()).collect();
+        let start = first.id().start(size).plus(PAGE);
+        segments.insert(first.clone());
+        let core = Core {
+            open: Group::new(first, start, end, Vec::new()),
+            sealed: VecDeque::new(),
+            planned,
+            next_segment,
+            wanted: Lsn::ZERO,
+            open_since: Instant::now(),
+            in_flight: 0,
+            writer_waits: false,
+            stopping: false,
+            spare_buffer: Vec::new(),
+        };
+        Log {
+            config,
+            segments,
+            pool,
+            core: Mutex::new(core),
+            work: Condvar::new(),
+            durable: AtomicU64::new(end.0),
+            failure: OnceLock::new(),
+            waiters: Waiters::default(),
+            writing: Mutex::new(()),
+            newest: AtomicU64::new(0),
+            new_segment: OnceLock::new(),
+            groups: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Appends a record of `size` payload bytes that `encode` adds to the buffer it is given, and counts it as live
+    /// for `references`. Does not wait for the disk.
+    pub(crate) fn append(
+        &self,
+        kind: RecordKind,
+        size: usize,
+        references: u32,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Placed, StoreError> {
+        let length = FRAME + size;
+        if length as u64 > RECORD_LIMIT {
+            return Err(StoreError::TooLarge { bytes: length as u64, limit: RECORD_LIMIT });
+        }
+        let mut core = self.core.lock();
+        self.check()?;
+        if core.stopping {
+            return Err(StoreError::Closed);
+        }
+        let oversized = self.make_room(&mut core, length);
+        let group = &mut core.open;
+        let (lsn, start) = (group.position(), group.buffer.len());
+        group.buffer.resize(start + FRAME, 0);
+        encode(&mut group.buffer);
+        debug_assert_eq!(group.buffer.len(), start + length, "a record is as long as announced");
+        record::seal(&mut group.buffer[start..], kind, lsn, group.segment.seed);
+        group.records += 1;
+        let placed = Placed { lsn, length: length as u32, end: group.position() };
+        if references > 0 {
+            let share = placed.length / references;
+            group.segment.live.add(references, u64::from(share) * u64::from(references));
+        }
+        if group.records == 1 {
+            core.open_since = Instant::now();
+        }
+        if oversized {
+            self.roll(&mut core);
+        }
+        if core.writer_waits && core.writer_has_work(&self.config) {
+            core.writer_waits = false;
+            self.work.notify_one();
+        } else if core.writer_waits && core.open.records == 1 {
+            // It sleeps without a deadline: let it set one for this group.
+            core.writer_waits = false;
+            self.work.notify_one();
+        }
+        Ok(placed)
+    }
+
+    /// Goes on to another segment where the open one has no room; true: to one that is for this record alone.
+    fn make_room(&self, core: &mut Core, length: usize) -> bool {
+        let size = self.segments.segment_size();
+        let segment_end = core.open.segment.id().start(size).plus(size);
+        if core.open.end_with(length) <= segment_end {
+            return false;
+        }
+        let alone = PAGE + group::span(GROUP_HEADER + length);
+        if alone <= size {
+            self.roll(core);
+            return false;
+        }
+        // The numbers that were planned lie below the one that is needed now; their files can have others.
+        for segment in core.planned.drain(..) {
+            self.pool.abandon(&segment);
+        }
+        let oversized = self.plan(core, alone.div_ceil(size) as u32);
+        core.planned.push_back(oversized);
+        for _ in 0..self.config.segments_ahead {
+            let next = self.plan(core, 1);
+            core.planned.push_back(next);
+        }
+        self.roll(core);
+        true
+    }
+
+    /// Decides on a segment and has its file made ready.
+    fn plan(&self, core: &mut Core, slots: u32) -> Arc<Segment> {
+        let header = SegmentHeader {
+            store: self.config.store,
+            id: core.next_segment,
+            slots,
+            salt: self.config.entropy.number(),
+        };
+        core.next_segment = core.next_segment.plus(u64::from(slots));
+        let segment = Arc::new(Segment::planned(header, &self.config.dir));
+        self.pool.want(segment.clone());
+        segment
+    }
+
+    /// Goes on to the next segment.
+    fn roll(&self, core: &mut Core) {
+        let next = core.planned.pop_front().expect("segments are planned ahead");
+        if core.planned.len() < self.config.segments_ahead {
+            let further = self.plan(core, 1);
+            core.planned.push_back(further);
+        }
+        self.segments.insert(next.clone());
+        let start = next.id().start(self.segments.segment_size()).plus(PAGE);
+        let previous = core.open.end_of_log();
+        let buffer = std::mem::take(&mut core.spare_buffer);
+        let full = std::mem::replace(&mut core.open, Group::new(next, start, previous, buffer));
+        if !full.is_empty() {
+            core.sealed.push_back(full);
+        }
+    }
+
+    /// Where the last complete group ends. All that is appended from now on comes behind.
+    pub(crate) fn end_of_groups(&self) -> Lsn {
+        self.core.lock().open.previous
+    }
+
+    /// Has `callback` called by the writer whenever something has become durable in a further segment.
+    pub(crate) fn on_new_segment(&self, callback: Box<dyn Fn() + Send + Sync>) {
+        assert!(self.new_segment.set(SegmentCallback(callback)).is_ok(), "it is set once");
+    }
+
+    /// Everything that has been appended so far is durable when this is.
+    pub(crate) fn end(&self) -> Lsn {
+        self.core.lock().last_record_end()
+    }
+
+    /// Everything below this is on stable storage.
+    pub(crate) fn durable(&self) -> Lsn {
+        Lsn(self.durable.load(Ordering::Acquire))
+    }
+
+    /// The LSN to wait for before more is appended, if too much is unsynced.
+    pub(crate) fn congested(&self) -> Option<Lsn> {
+        let core = self.core.lock();
+        let sealed: usize = core.sealed.iter().map(|group| group.buffer.len()).sum();
+        let unsynced = core.in_flight + (sealed + core.open.buffer.len()) as u64;
+        (unsynced > self.config.unsynced_limit).then(|| core.last_record_end())
+    }
+
+    /// Why the log takes nothing more, if so.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        match self.failure.get() {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the log for good: nothing more is appended, nothing more is confirmed.
+    pub(crate) fn fail(&self, reason: &str) {
+        let failure = StoreError::Failed(reason.into());
+        if self.failure.set(failure.clone()).is_ok() {
+            tracing::error!("{failure}");
+        }
+        self.waiters.settle(Err(self.failure.get().unwrap_or(&failure)));
+        self.work.notify_all();
+    }
+
+    pub(crate) fn statistics(&self) -> LogStatistics {
+        LogStatistics {
+            groups: self.groups.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What waiting for `lsn` comes to by now, if it is settled.
+    fn settled(&self, lsn: Lsn) -> Option<Result<(), StoreError>> {
+        if lsn <= self.durable() {
+            return Some(Ok(()));
+        }
+        self.check().err().map(Err)
+    }
+
+    /// Has the group with `lsn` written without further delay.
+    fn expedite(&self, lsn: Lsn) {
+        let mut core = self.core.lock();
+        core.wanted = core.wanted.max(lsn);
+        if core.writer_waits && core.writer_has_work(&self.config) {
+            core.writer_waits = false;
+            self.work.notify_one();
+        }
+    }
+
+    /// Blocks the thread until `lsn` is durable.
+    pub(crate) fn wait(&self, lsn: Lsn) -> Result<(), StoreError> {
+        if let Some(outcome) = self.settled(lsn) {
+            return outcome;
+        }
+        if self.config.background == Background::Caller {
+            return self.write_until(lsn);
+        }
+        self.expedite(lsn);
+        let action = Action::Unpark(std::thread::current());
+        if let Some((_, outcome)) = self.waiters.add(lsn, action, || self.settled(lsn)) {
+            return outcome;
+        }
+        loop {
+            std::thread::park();
+            if let Some(outcome) = self.settled(lsn) {
+                return outcome;
+            }
+        }
+    }
+
+    /// Calls `callback` once `lsn` is durable, or never will be: on the log's thread, or here and now.
+    pub(crate) fn on_durable(
+        &self,
+        lsn: Lsn,
+        callback: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
+    ) {
+        let waiting = self.waiters.add(lsn, Action::Call(callback), || self.settled(lsn));
+        match waiting {
+            Some((action, outcome)) => action.run(outcome),
+            None => self.hurry(lsn),
+        }
+    }
+
+    /// Sees to it that `lsn` becomes durable without anybody's further help.
+    fn hurry(&self, lsn: Lsn) {
+        match self.config.background {
+            Background::Threads => self.expedite(lsn),
+            Background::Caller => {
+                // A failure has been told to everybody who waits, this one included.
+                let _told: Result<(), StoreError> = self.write_until(lsn);
+            }
+        }
+    }
+
+    /// Writes everything, then ends the writer's thread.
+    pub(crate) fn stop(&self) {
+        self.core.lock().stopping = true;
+        self.work.notify_all();
+    }
+}
+
+impl Core {
+    fn last_record_end(&self) -> Lsn {
+        if self.open.is_empty() { self.open.previous } else { self.open.position() }
+    }
+
+    fn writer_has_work(&self, config: &LogConfig) -> bool {
+        !self.sealed.is_empty()
+            || !self.open.is_empty()
+                && (self.wanted > self.open.lsn
+                    || self.stopping
+                    || self.open.buffer.len() >= LAZY_BYTES
+                    || self.open_since.elapsed() >= config.lazy_sync)
+    }
+}
+
+/// Completes when the LSN it was made for is durable; made by [`Store::durable`](crate::storage::Store::durable). Needs
+/// no particular runtime.
+#[derive(Debug)]
+#[must_use = "a future does nothing unless it is polled"]
+pub struct Durable {
+    log: Arc<Log>,
+    lsn: Lsn,
+    waker: Option<Arc<WakerSlot>>,
+}
+
+impl Durable {
+    pub(crate) fn new(log: Arc<Log>, lsn: Lsn) -> Durable {
+        Durable { log, lsn, waker: None }
+    }
+
+    /// What this waits for.
+    pub fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+}
+
+impl Future for Durable {
+    type Output = Result<(), StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(outcome) = self.log.settled(self.lsn) {
+            return Poll::Ready(outcome);
+        }
+        if let Some(slot) = &self.waker {
+            *slot.lock() = Some(context.waker().clone());
+            // It may have been settled between the question above and the new waker.
+            return self.log.settled(self.lsn).map_or(Poll::Pending, Poll::Ready);
+        }
+        let slot = Arc::new(WakerSlot::new(Some(context.waker().clone())));
+        let action = Action::Wake(slot.clone());
+        if let Some((_, outcome)) =
+            self.log.waiters.add(self.lsn, action, || self.log.settled(self.lsn))
+        {
+            return Poll::Ready(outcome);
+        }
+        self.waker = Some(slot);
+        self.log.hurry(self.lsn);
+        self.log.settled(self.lsn).map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl Drop for Durable {
+    fn drop(&mut self) {
+        if let Some(slot) = &self.waker {
+            *slot.lock() = None;
+        }
+    }
+}

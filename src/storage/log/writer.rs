@@ -1,0 +1,126 @@
+//! The one writer of the log.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::Log;
+use super::group::Group;
+use crate::storage::disk::write_all_at;
+use crate::storage::error::StoreError;
+use crate::storage::options::Background;
+use crate::storage::units::{Lsn, SegmentId};
+
+/// A buffer that grew beyond this is not kept for the next group, in bytes.
+const KEEP_BUFFER: usize = 32 << 20;
+
+impl Log {
+    /// Writes groups until [`stop`](Log::stop), then what is left; the body of a thread.
+    pub(crate) fn run(&self) -> Result<(), StoreError> {
+        while let Some(groups) = self.wait_for_groups()? {
+            self.write_groups(groups)?;
+        }
+        Ok(())
+    }
+
+    /// In [`Background::Caller`]: writes what there is until `lsn` is durable.
+    pub(super) fn write_until(&self, lsn: Lsn) -> Result<(), StoreError> {
+        let _one_at_a_time = self.writing.lock();
+        while self.durable() < lsn {
+            self.check()?;
+            let groups = self.take_groups(&mut self.core.lock());
+            assert!(!groups.is_empty(), "waiting for {lsn}, which nobody has appended yet");
+            self.write_groups(groups)?;
+        }
+        Ok(())
+    }
+
+    /// Sleeps until there is something to write; `None`: nothing will ever be again.
+    fn wait_for_groups(&self) -> Result<Option<Vec<Group>>, StoreError> {
+        let mut core = self.core.lock();
+        loop {
+            self.check()?;
+            if core.writer_has_work(&self.config) {
+                return Ok(Some(self.take_groups(&mut core)));
+            }
+            if core.stopping {
+                return Ok(None);
+            }
+            core.writer_waits = true;
+            if core.open.is_empty() {
+                self.work.wait(&mut core);
+            } else {
+                let deadline = core.open_since + self.config.lazy_sync;
+                if deadline > Instant::now() {
+                    self.work.wait_until(&mut core, deadline);
+                }
+            }
+            core.writer_waits = false;
+        }
+    }
+
+    /// Takes everything that has been appended, and opens the next group behind it.
+    fn take_groups(&self, core: &mut super::Core) -> Vec<Group> {
+        let mut groups: Vec<Group> = core.sealed.drain(..).collect();
+        if !core.open.is_empty() {
+            let end = core.open.end_of_log();
+            let buffer = std::mem::take(&mut core.spare_buffer);
+            let next = Group::new(core.open.segment.clone(), end, end, buffer);
+            groups.push(std::mem::replace(&mut core.open, next));
+        }
+        core.in_flight = groups.iter().map(|group| group.buffer.len() as u64).sum();
+        groups
+    }
+
+    /// Writes groups in order, each with a sync of its own, and says so. The first error is the end of the log.
+    fn write_groups(&self, groups: Vec<Group>) -> Result<(), StoreError> {
+        for group in groups {
+            match self.write_group(group) {
+                Ok(buffer) => {
+                    let mut core = self.core.lock();
+                    core.in_flight = core.in_flight.saturating_sub(buffer.len() as u64);
+                    if buffer.capacity() <= KEEP_BUFFER {
+                        core.spare_buffer = buffer;
+                    }
+                }
+                Err(reason) => {
+                    self.fail(&reason);
+                    return Err(StoreError::Failed(reason));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_group(&self, mut group: Group) -> Result<Vec<u8>, Arc<str>> {
+        let segment = group.segment.clone();
+        if self.config.background == Background::Caller {
+            while segment.file().is_none() {
+                self.pool.prepare_next()?;
+            }
+        }
+        let file = self.pool.wait_ready(&segment)?;
+        group.seal(self.durable());
+        let start = segment.id().start(self.segments.segment_size());
+        write_all_at(&*file, &group.buffer, group.lsn.since(start))
+            .map_err(|error| format!("cannot write {}: {error}", segment.path.display()))?;
+        file.sync_data()
+            .map_err(|error| format!("cannot sync {}: {error}", segment.path.display()))?;
+        self.groups.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(group.buffer.len() as u64, Ordering::Relaxed);
+        let end = group.end_of_log();
+        self.durable.store(end.0, Ordering::Release);
+        self.waiters.settle(Ok(end));
+        if self.newest.swap(segment.id().0, Ordering::AcqRel) != segment.id().0
+            && let Some(callback) = self.new_segment.get()
+        {
+            callback.0();
+        }
+        Ok(group.buffer)
+    }
+
+    /// The newest segment with something durable in it, since this log was opened.
+    pub(crate) fn newest_segment(&self) -> Option<SegmentId> {
+        Some(SegmentId(self.newest.load(Ordering::Acquire))).filter(|id| id.0 != 0)
+    }
+}

@@ -1,0 +1,81 @@
+//! How a store is to work.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::disk::{Disk, RealDisk};
+use super::entropy::{Entropy, SystemEntropy};
+use super::error::OpenError;
+use super::segment::PAGE;
+
+/// What a program that embeds the engine can choose. The defaults are meant for production.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The size of a segment file in bytes, a multiple of 4,096. Fixed when the store is created; later opens
+    /// take it from the store. Default: 64 MiB.
+    pub segment_size: u64,
+    /// How many segments are made ready ahead of need. Default: 2.
+    pub segments_ahead: usize,
+    /// How many dead segments beyond these are kept for recycling. Default: 2.
+    pub segments_spare: usize,
+    /// A checkpoint is written when the log has grown by this many bytes since the last one, which bounds what
+    /// recovery has to replay. Default: 128 MiB.
+    pub checkpoint_distance: u64,
+    /// How long a record that nobody waits for (an acknowledgement, say) may stay unsynced. Default: 10 ms.
+    pub lazy_sync: Duration,
+    /// How much unsynced data may pile up before [`Store::congested`](super::Store::congested) says so, in bytes.
+    /// Default: 16 MiB.
+    pub unsynced_limit: u64,
+    /// How many bytes of message bodies are kept in memory for queues that have yet to deliver them. Beyond it
+    /// durable messages are read back from the log. Default: 256 MiB.
+    pub cache: u64,
+    /// Who does the background work.
+    pub background: Background,
+    /// The disk.
+    pub disk: Arc<dyn Disk>,
+    /// The source of salts and identities.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// Who writes the log, makes segments ready and writes checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Background {
+    /// Threads of the store's own.
+    Threads,
+    /// The caller's thread: whoever waits for an LSN does the writing first. With an injected disk and injected
+    /// randomness a single-threaded run is then the same every time.
+    Caller,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            segment_size: 64 << 20,
+            segments_ahead: 2,
+            segments_spare: 2,
+            checkpoint_distance: 128 << 20,
+            lazy_sync: Duration::from_millis(10),
+            unsynced_limit: 16 << 20,
+            cache: 256 << 20,
+            background: Background::Threads,
+            disk: Arc::new(RealDisk),
+            entropy: Arc::new(SystemEntropy),
+        }
+    }
+}
+
+impl Options {
+    pub(crate) fn check(&self) -> Result<(), OpenError> {
+        let wrong = |option, reason| Err(OpenError::Option { option, reason });
+        if !self.segment_size.is_multiple_of(PAGE) || self.segment_size < 4 * PAGE {
+            return wrong("segment_size", "must be a multiple of 4,096 bytes, and 16,384 at least");
+        }
+        if self.segment_size > 1 << 32 {
+            return wrong("segment_size", "must not exceed 4 GiB");
+        }
+        if self.segments_ahead == 0 {
+            return wrong("segments_ahead", "must be 1 at least: the log needs a place to go");
+        }
+        Ok(())
+    }
+}

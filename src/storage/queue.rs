@@ -1,0 +1,270 @@
+//! Queues, as a program that embeds the engine holds them.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::error::StoreError;
+use super::index::{Missing, NotResident, QueueIndex, Released};
+use super::message::Message;
+use super::reader;
+use super::record::{AcknowledgeRecord, DeliveredRecord, RecordKind};
+use super::store::Shared;
+use super::units::{Lsn, QueueId, Sequence, SequenceRange};
+
+/// How many messages one read-ahead takes at most.
+const LOAD_MESSAGES: usize = 1024;
+
+/// How many bytes of records one read-ahead takes at most, unless one record alone is larger.
+const LOAD_BYTES: u64 = 2 << 20;
+
+/// A queue of the store. Cheap to clone; two handles are equal when they mean the same queue.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    pub(super) shared: Arc<Shared>,
+    pub(super) core: Arc<QueueCore>,
+}
+
+/// The queue itself.
+#[derive(Debug)]
+pub(crate) struct QueueCore {
+    id: QueueId,
+    attributes: Bytes,
+    durable: bool,
+    pub(super) state: Mutex<QueueState>,
+}
+
+#[derive(Debug)]
+pub(super) struct QueueState {
+    pub(super) index: QueueIndex,
+    pub(super) deleted: bool,
+    /// Something has changed since the last checkpoint.
+    pub(super) changed: bool,
+}
+
+impl QueueCore {
+    pub(super) fn new(
+        id: QueueId,
+        attributes: Bytes,
+        durable: bool,
+        index: QueueIndex,
+    ) -> QueueCore {
+        let state = QueueState { index, deleted: false, changed: false };
+        QueueCore { id, attributes, durable, state: Mutex::new(state) }
+    }
+
+    pub(crate) fn id(&self) -> QueueId {
+        self.id
+    }
+
+    pub(crate) fn attributes(&self) -> &Bytes {
+        &self.attributes
+    }
+
+    pub(super) fn is_durable(&self) -> bool {
+        self.durable
+    }
+}
+
+/// A message that was fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// Its place in the queue.
+    pub sequence: Sequence,
+    /// The message.
+    pub message: Arc<Message>,
+    /// How often it had been handed out before, as far as [`Queue::mark_delivered`] was told; 0: never.
+    pub deliveries: u32,
+}
+
+/// How a fetch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fetch {
+    /// These are all the live messages there are, up to the limit.
+    Complete,
+    /// The next message is not in memory: call [`Queue::load`] where blocking is allowed, then fetch again.
+    NeedsLoad,
+}
+
+/// What an acknowledgement did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// How many messages went.
+    pub messages: u64,
+    /// When this is durable the messages will not come back; `None`: they could not have anyway. Nobody needs to wait
+    /// for it: it becomes durable within [`Options::lazy_sync`](super::Options::lazy_sync) and a sync.
+    pub durable_at: Option<Lsn>,
+}
+
+impl Queue {
+    /// The queue's number.
+    pub fn id(&self) -> QueueId {
+        self.core.id
+    }
+
+    /// What the creator of the queue gave; empty for a volatile queue.
+    pub fn attributes(&self) -> &Bytes {
+        &self.core.attributes
+    }
+
+    /// Whether the queue survives a restart.
+    pub fn is_durable(&self) -> bool {
+        self.core.durable
+    }
+
+    /// Live messages: all that were appended and not yet acknowledged, handed out or not.
+    pub fn len(&self) -> u64 {
+        self.core.state.lock().index.live()
+    }
+
+    /// Whether there is no live message.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the live messages take in the log (where queues share a message, the queue's share of it) or in memory, in
+    /// bytes.
+    pub fn bytes(&self) -> u64 {
+        self.core.state.lock().index.bytes()
+    }
+
+    /// One past the place of the newest message.
+    pub fn next_sequence(&self) -> Sequence {
+        self.core.state.lock().index.next()
+    }
+
+    /// Adds the live messages from `from` on to `out`, in order, `limit` of them at most, without touching the disk.
+    ///
+    /// Durable messages leave the cache: to have one a second time it has to be [loaded](Self::load).
+    pub fn fetch(&self, from: Sequence, limit: usize, out: &mut Vec<Fetched>) -> Fetch {
+        let mut uncached = 0;
+        let complete = self.core.state.lock().index.fetch(from, limit, |found| {
+            uncached += found.uncached;
+            out.push(Fetched {
+                sequence: found.sequence,
+                message: found.message,
+                deliveries: u32::from(found.deliveries),
+            });
+        });
+        self.shared.cache.give_back(uncached);
+        if complete { Fetch::Complete } else { Fetch::NeedsLoad }
+    }
+
+    /// Reads messages from `from` on into the cache: the next ones that are missing there, a read-ahead of them at a
+    /// time. Blocks on the disk, and where the next message is not written yet, until it is.
+    ///
+    /// A message that cannot be read back, or does not pass its check, is set aside: it is logged and counted
+    /// ([`Store::set_aside`](super::Store::set_aside)), keeps its place in the log, and is passed over by
+    /// [`fetch`](Self::fetch).
+    pub fn load(&self, from: Sequence) -> Result<(), StoreError> {
+        loop {
+            let missing = self.core.state.lock().index.missing(from, LOAD_MESSAGES, LOAD_BYTES);
+            match missing {
+                Missing::Nothing => return Ok(()),
+                Missing::Chunk(missing) => self.load_chunk(missing)?,
+                Missing::Messages(messages) => return self.load_messages(&messages),
+            }
+        }
+    }
+
+    fn load_chunk(&self, missing: NotResident) -> Result<(), StoreError> {
+        let record = reader::read_chunk(&self.shared.segments, missing.page)?;
+        self.core.state.lock().index.install_chunk(record);
+        Ok(())
+    }
+
+    fn load_messages(&self, messages: &[(Sequence, Lsn, u32)]) -> Result<(), StoreError> {
+        let newest = messages.iter().map(|(_, lsn, length)| lsn.plus(u64::from(*length))).max();
+        self.shared.log.wait(newest.unwrap_or_default())?;
+        reader::read_messages(&self.shared.segments, messages, |sequence, lsn, outcome| {
+            let mut state = self.core.state.lock();
+            match outcome {
+                Ok(message) => {
+                    let size = message.size() as u64;
+                    if state.index.install_message(sequence, lsn, Arc::new(message)) {
+                        self.shared.cache.take(size);
+                    }
+                }
+                // A message that was acknowledged meanwhile may be gone from the disk: that is no damage.
+                Err(error) => {
+                    if state.index.set_aside(sequence, lsn) {
+                        self.shared.count_set_aside();
+                        tracing::error!(
+                            queue = self.core.id.get(),
+                            place = sequence.get(),
+                            "a message is damaged and was set aside: {error}"
+                        );
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Notes that messages were handed out, with how often each of them has been by now; in ascending order of place.
+    /// Nobody waits for it: it becomes durable with the next group, or within
+    /// [`Options::lazy_sync`](super::Options::lazy_sync).
+    pub fn mark_delivered(&self, delivered: &[(Sequence, u32)]) -> Result<(), StoreError> {
+        if delivered.is_empty() {
+            return Ok(());
+        }
+        let mut state = self.core.state.lock();
+        for (sequence, count) in delivered {
+            let count = u16::try_from(*count).unwrap_or(u16::MAX);
+            state.index.set_deliveries(*sequence, count);
+        }
+        if self.core.durable && !state.deleted {
+            state.changed = true;
+            let mut payload = Vec::with_capacity(64);
+            DeliveredRecord::encode(&mut payload, self.core.id, delivered);
+            self.shared.log.append(RecordKind::Delivered, payload.len(), 0, |buffer| {
+                buffer.extend_from_slice(&payload);
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Takes messages out of the queue for good. Places that hold nothing (any more) are passed over.
+    ///
+    /// Does not touch the disk, save where a range cuts through a chunk that was never fetched from.
+    pub fn acknowledge(&self, ranges: &[SequenceRange]) -> Result<Acknowledged, StoreError> {
+        let mut released = Released::default();
+        let mut state = self.core.state.lock();
+        for range in ranges {
+            while let Err(missing) = state.index.acknowledge(*range, &mut released) {
+                let record = reader::read_chunk(&self.shared.segments, missing.page)?;
+                state.index.install_chunk(record);
+            }
+        }
+        let mut durable_at = None;
+        if released.messages > 0 && self.core.durable && !state.deleted {
+            state.changed = true;
+            let mut payload = Vec::with_capacity(8 + ranges.len() * 12);
+            AcknowledgeRecord::encode(&mut payload, self.core.id, ranges);
+            let placed =
+                self.shared.log.append(RecordKind::Acknowledge, payload.len(), 0, |buffer| {
+                    buffer.extend_from_slice(&payload);
+                })?;
+            durable_at = Some(placed.end);
+        }
+        drop(state);
+        self.shared.give_back(&released);
+        Ok(Acknowledged { messages: released.messages, durable_at })
+    }
+}
+
+impl PartialEq for Queue {
+    fn eq(&self, other: &Queue) -> bool {
+        Arc::ptr_eq(&self.core, &other.core)
+    }
+}
+
+impl Eq for Queue {}
+
+impl Hash for Queue {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.core.id.hash(state);
+    }
+}

@@ -1,0 +1,151 @@
+//! The frame around every record.
+//!
+//! | bytes | field | meaning |
+//! |---|---|---|
+//! | 0..4 | checksum | CRC-32 of the payload, bytes 4..12, the record's LSN and the segment's seed |
+//! | 4..8 | length | bytes of the payload |
+//! | 8 | kind | what the payload is; 0 is never used, so zeros are no record |
+//! | 9..12 | | zero |
+//! | 12.. | payload | |
+//!
+//! Records follow each other without gaps inside a sync group.
+
+use thiserror::Error;
+
+use crate::storage::checksum::Seed;
+use crate::storage::units::Lsn;
+
+/// Bytes of the frame in front of a payload.
+pub(crate) const FRAME: usize = 12;
+
+/// What a record's payload is. The numbers are on disk and never change their meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum RecordKind {
+    /// A message and the queues that it went to.
+    Message = 1,
+    /// Messages of a queue that are done with.
+    Acknowledge = 2,
+    /// Messages of a queue that were handed out.
+    Delivered = 3,
+    /// Queues and metadata that came, changed or went.
+    Topology = 4,
+    /// The log was opened; what lies between the end of the group before and here is void.
+    Opened = 5,
+    /// Checkpoint: the places of a chunk of a queue's messages.
+    Chunk = 6,
+    /// Checkpoint: the state of some queues.
+    QueuePage = 7,
+    /// Checkpoint: some of the metadata.
+    MetadataPage = 8,
+    /// Checkpoint: where all the rest of it is.
+    Root = 9,
+}
+
+impl RecordKind {
+    fn from_byte(byte: u8) -> Option<RecordKind> {
+        use RecordKind::*;
+        [Message, Acknowledge, Delivered, Topology, Opened, Chunk, QueuePage, MetadataPage, Root]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// A record that passed its check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Record<'a> {
+    pub(crate) kind: RecordKind,
+    pub(crate) payload: &'a [u8],
+}
+
+impl Record<'_> {
+    /// Bytes of the whole record, frame included.
+    pub(crate) fn size(&self) -> usize {
+        FRAME + self.payload.len()
+    }
+}
+
+/// Why bytes are not the record that was looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum RecordFault {
+    /// The length, which is checked before anything relies on it, leads beyond what there is.
+    #[error("the record's length leads beyond its segment")]
+    Length,
+    #[error("the record does not pass its checksum")]
+    Checksum,
+    #[error("the record is of kind {0}, which this version does not know")]
+    Kind(u8),
+}
+
+/// Completes a record whose payload begins at [`FRAME`] in `record`.
+pub(crate) fn seal(record: &mut [u8], kind: RecordKind, lsn: Lsn, seed: Seed) {
+    let length = u32::try_from(record.len() - FRAME).expect("the log refuses larger records");
+    record[4..8].copy_from_slice(&length.to_le_bytes());
+    record[8] = kind as u8;
+    record[9..FRAME].fill(0);
+    let checksum = seed.checksum(lsn, &[&record[FRAME..], &record[4..FRAME]]);
+    record[..4].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// Checks the record at the front of `bytes`, which may go on behind it.
+pub(crate) fn open(bytes: &[u8], lsn: Lsn, seed: Seed) -> Result<Record<'_>, RecordFault> {
+    let (frame, rest) = bytes.split_at_checked(FRAME).ok_or(RecordFault::Length)?;
+    let u32_at = |at: usize| {
+        u32::from_le_bytes(frame[at..at + 4].try_into().expect("four bytes were sliced"))
+    };
+    let payload = rest.get(..u32_at(4) as usize).ok_or(RecordFault::Length)?;
+    if u32_at(0) != seed.checksum(lsn, &[payload, &frame[4..]]) {
+        return Err(RecordFault::Checksum);
+    }
+    let kind = RecordKind::from_byte(frame[8]).ok_or(RecordFault::Kind(frame[8]))?;
+    Ok(Record { kind, payload })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::units::SegmentId;
+
+    fn seed() -> Seed {
+        Seed::new(b"0123456789abcdef", SegmentId(3), 7)
+    }
+
+    fn example() -> Vec<u8> {
+        let mut record = vec![0; FRAME];
+        record.extend_from_slice(b"hay");
+        seal(&mut record, RecordKind::Message, Lsn(0x3040), seed());
+        record
+    }
+
+    #[test]
+    fn the_bytes_on_disk_do_not_change_by_accident() {
+        assert_eq!(example(), b"\xb5\x01\xb5\x63\x03\0\0\0\x01\0\0\0hay", "{:02x?}", example());
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let mut record = example();
+        for bit in 0..record.len() * 8 {
+            record[bit / 8] ^= 1 << (bit % 8);
+            assert!(open(&record, Lsn(0x3040), seed()).is_err(), "bit {bit}");
+            record[bit / 8] ^= 1 << (bit % 8);
+        }
+        assert_eq!(open(&record, Lsn(0x3040), seed()).unwrap().payload, b"hay");
+    }
+
+    #[test]
+    fn a_record_counts_only_in_its_own_place() {
+        assert_eq!(open(&example(), Lsn(0x3041), seed()), Err(RecordFault::Checksum));
+        let salted_anew = Seed::new(b"0123456789abcdef", SegmentId(3), 8);
+        assert_eq!(open(&example(), Lsn(0x3040), salted_anew), Err(RecordFault::Checksum));
+    }
+
+    #[test]
+    fn zeros_are_no_record_and_a_giant_length_is_not_followed() {
+        assert!(open(&[0; 4096], Lsn(0x3040), seed()).is_err());
+        let mut record = example();
+        record[4..8].fill(0xff);
+        assert_eq!(open(&record, Lsn(0x3040), seed()), Err(RecordFault::Length));
+        assert_eq!(open(&record[..5], Lsn(0x3040), seed()), Err(RecordFault::Length));
+    }
+}

@@ -1,0 +1,118 @@
+//! A message, stored once whatever the number of queues it went to.
+
+use bytes::Bytes;
+
+use super::Malformed;
+use super::cursor::Cursor;
+use crate::storage::message::Message;
+use crate::storage::units::{QueueId, Sequence};
+
+/// A message's place in one queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reference {
+    pub(crate) queue: QueueId,
+    pub(crate) sequence: Sequence,
+}
+
+/// | bytes | field | meaning |
+/// |---|---|---|
+/// | 0..4 | references | how many queues the message went to, `n` |
+/// | 4..8 | header length | bytes of the header, `h` |
+/// | 8..8+16n | | for each queue: its number (8 bytes), the message's place in it (8 bytes) |
+/// | ..+h | header | as the layer above gave it |
+/// | .. | body | the rest of the record |
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MessageRecord<'a> {
+    references: &'a [u8],
+    header: &'a [u8],
+    body: &'a [u8],
+}
+
+const FIXED: usize = 8;
+const REFERENCE: usize = 16;
+
+/// Bytes of the payload for a message with this many references.
+pub(crate) fn encoded_size(message: &Message, references: usize) -> usize {
+    FIXED + references * REFERENCE + message.size()
+}
+
+impl<'a> MessageRecord<'a> {
+    /// Appends the payload to `buffer`.
+    pub(crate) fn encode(buffer: &mut Vec<u8>, message: &Message, references: &[Reference]) {
+        buffer.extend_from_slice(&(references.len() as u32).to_le_bytes());
+        buffer.extend_from_slice(&(message.header.len() as u32).to_le_bytes());
+        for reference in references {
+            buffer.extend_from_slice(&reference.queue.0.to_le_bytes());
+            buffer.extend_from_slice(&reference.sequence.0.to_le_bytes());
+        }
+        buffer.extend_from_slice(&message.header);
+        message.body.parts().for_each(|part| buffer.extend_from_slice(part));
+    }
+
+    pub(crate) fn decode(payload: &'a [u8]) -> Result<MessageRecord<'a>, Malformed> {
+        let mut cursor = Cursor::new(payload);
+        let (references, header) = (cursor.u32()? as usize, cursor.u32()? as usize);
+        let length = references.checked_mul(REFERENCE).ok_or(Malformed("too many references"))?;
+        Ok(MessageRecord {
+            references: cursor.take(length)?,
+            header: cursor.take(header)?,
+            body: cursor.rest(),
+        })
+    }
+
+    /// The queues that the message went to.
+    pub(crate) fn references(&self) -> impl ExactSizeIterator<Item = Reference> + use<'a> {
+        self.references.chunks_exact(REFERENCE).map(|bytes| {
+            let number = |half: &[u8]| {
+                u64::from_le_bytes(half.try_into().expect("half a reference is eight bytes"))
+            };
+            let (queue, sequence) = bytes.split_at(8);
+            Reference { queue: QueueId(number(queue)), sequence: Sequence(number(sequence)) }
+        })
+    }
+
+    /// The message itself, copied out in one allocation.
+    pub(crate) fn message(&self) -> Message {
+        let mut bytes = Vec::with_capacity(self.header.len() + self.body.len());
+        bytes.extend_from_slice(self.header);
+        bytes.extend_from_slice(self.body);
+        let mut header = Bytes::from(bytes);
+        let body = header.split_off(self.header.len());
+        Message { header, body: body.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::message::Body;
+
+    fn references() -> [Reference; 2] {
+        [(1, 0x0a), (2, 0x0b0c)]
+            .map(|(q, s)| Reference { queue: QueueId(q), sequence: Sequence(s) })
+    }
+
+    #[test]
+    fn the_bytes_on_disk_do_not_change_by_accident() {
+        let body = Body::from_parts(vec![Bytes::from_static(b"bo"), Bytes::from_static(b"dy")]);
+        let message = Message { header: Bytes::from_static(b"head"), body };
+        let mut payload = Vec::new();
+        MessageRecord::encode(&mut payload, &message, &references());
+        let expected = b"\x02\0\0\0\x04\0\0\0\
+            \x01\0\0\0\0\0\0\0\x0a\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x0c\x0b\0\0\0\0\0\0headbody";
+        assert_eq!(payload, expected);
+        assert_eq!(payload.len(), encoded_size(&message, 2));
+        let record = MessageRecord::decode(&payload).unwrap();
+        assert!(record.references().eq(references()));
+        assert_eq!(record.message(), message);
+    }
+
+    #[test]
+    fn lengths_that_lead_beyond_the_record_are_refused() {
+        for payload in
+            [&b"\x01\0\0\0\0\0\0\0"[..], b"\0\0\0\0\x01\0\0\0", b"\xff\xff\xff\xff\0\0\0\0"]
+        {
+            assert!(MessageRecord::decode(payload).is_err());
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What is in a data directory.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::storage::checksum::StoreId;
+use crate::storage::disk::{Access, Disk, DiskFile, read_exact_at};
+use crate::storage::error::{Damage, OpenError};
+use crate::storage::segment::{
+    FreeFile, HeaderFault, Segment, SegmentHeader, file_name, is_unfinished, parse_file_name,
+};
+use crate::storage::units::SegmentId;
+
+/// The files of a store, by name.
+#[derive(Debug)]
+pub(super) struct Directory<'a> {
+    disk: &'a dyn Disk,
+    dir: &'a Path,
+    access: Access,
+    segments: BTreeSet<SegmentId>,
+    unfinished: Vec<String>,
+}
+
+impl<'a> Directory<'a> {
+    pub(super) fn read(
+        disk: &'a dyn Disk,
+        dir: &'a Path,
+        access: Access,
+    ) -> Result<Directory<'a>, OpenError> {
+        let names = disk.list(dir).map_err(|e| OpenError::io("list", dir, e))?;
+        let segments = names.iter().filter_map(|name| parse_file_name(name)).collect();
+        let unfinished = names.into_iter().filter(|name| is_unfinished(name)).collect();
+        Ok(Directory { disk, dir, access, segments, unfinished })
+    }
+
+    /// The numbers of the segment files, ascending, with their paths.
+    pub(super) fn segments(&self) -> impl Iterator<Item = (SegmentId, PathBuf)> {
+        self.segments.iter().map(|id| (*id, self.path(*id)))
+    }
+
+    pub(super) fn contains(&self, id: SegmentId) -> bool {
+        self.segments.contains(&id)
+    }
+
+    pub(super) fn path(&self, id: SegmentId) -> PathBuf {
+        self.dir.join(file_name(id))
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        self.dir
+    }
+
+    /// Opens a segment and reads its header. `sync`: what it holds may not have been synced, and is to be believed.
+    pub(super) fn open_segment(
+        &self,
+        store: &StoreId,
+        id: SegmentId,
+        sync: bool,
+    ) -> Result<Result<Segment, (HeaderFault, Arc<dyn DiskFile>)>, OpenError> {
+        let path = self.path(id);
+        let file = self.open(&path)?;
+        if sync && self.access == Access::ReadWrite {
+            file.sync_all().map_err(|e| OpenError::io("sync", &path, e))?;
+        }
+        let mut bytes = [0; SegmentHeader::SIZE];
+        read_exact_at(&*file, &mut bytes, 0).map_err(|e| OpenError::io("read", &path, e))?;
+        Ok(match SegmentHeader::decode(&bytes, store, id) {
+            Ok(header) => Ok(Segment::found(header, self.dir, file)),
+            Err(fault) => Err((fault, file)),
+        })
+    }
+
+    /// Opens a segment that is needed.
+    pub(super) fn needed_segment(
+        &self,
+        store: &StoreId,
+        id: SegmentId,
+        sync: bool,
+    ) -> Result<Segment, OpenError> {
+        if !self.contains(id) {
+            return Err(OpenError::Damaged(self.missing(id)));
+        }
+        self.open_segment(store, id, sync)?.map_err(|(fault, _)| {
+            OpenError::Damaged(Damage {
+                file: self.path(id),
+                offset: 0,
+                what: fault.describe(),
+                affected: "the messages in this segment cannot be read".to_owned(),
+            })
+        })
+    }
+
+    /// What it means that there is no file for a segment.
+    pub(super) fn missing(&self, id: SegmentId) -> Damage {
+        Damage {
+            file: self.path(id),
+            offset: 0,
+            what: format!("the file of segment {id} is missing"),
+            affected: "the messages in this segment are lost unless the file is put back"
+                .to_owned(),
+        }
+    }
+
+    /// Opens segments that nothing needs, to be recycled.
+    pub(super) fn reuse(&self, ids: &[SegmentId]) -> Result<Vec<FreeFile>, OpenError> {
+        ids.iter()
+            .map(|id| {
+                let path = self.path(*id);
+                Ok(FreeFile { file: self.open(&path)?, path })
+            })
+            .collect()
+    }
+
+    /// Removes what interrupted preparations have left behind. It was never in use.
+    pub(super) fn remove_unfinished(&self) -> Result<(), OpenError> {
+        for name in &self.unfinished {
+            let path = self.dir.join(name);
+            self.disk.remove(&path).map_err(|e| OpenError::io("remove", &path, e))?;
+        }
+        Ok(())
+    }
+
+    fn open(&self, path: &Path) -> Result<Arc<dyn DiskFile>, OpenError> {
+        self.disk.open(path, self.access).map_err(|e| OpenError::io("open", path, e))
+    }
+}

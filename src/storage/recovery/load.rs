@@ -1,0 +1,136 @@
+//! The last checkpoint, read back.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::directory::Directory;
+use crate::storage::catalog::Catalog;
+use crate::storage::checkpoint::Parts;
+use crate::storage::error::{Damage, OpenError, StoreError};
+use crate::storage::index::QueueIndex;
+use crate::storage::queue::QueueCore;
+use crate::storage::reader;
+use crate::storage::record::{Malformed, MetadataPage, PageRef, QueuePage, RecordKind, Root};
+use crate::storage::segment::SegmentSet;
+use crate::storage::superblock::{Superblock, SuperblockFile};
+use crate::storage::units::{Lsn, SegmentId};
+
+/// The state of the last checkpoint.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) segments: SegmentSet,
+    pub(super) catalog: Catalog,
+    pub(super) parts: Parts,
+    /// Where the log has to be replayed from; [`Lsn::ZERO`]: from its beginning.
+    pub(super) replay_from: Lsn,
+}
+
+/// Reads the checkpoint that the superblock points to.
+pub(super) fn checkpoint(
+    directory: &Directory<'_>,
+    superblock: &Superblock,
+) -> Result<Loaded, OpenError> {
+    let size = superblock.segment_size;
+    let segments = SegmentSet::new(size);
+    let mut catalog = Catalog::new();
+    if superblock.root == Lsn::ZERO {
+        return Ok(Loaded { segments, catalog, parts: Parts::default(), replay_from: Lsn::ZERO });
+    }
+
+    let home = SegmentId::holding(superblock.root, size);
+    segments.insert(Arc::new(directory.needed_segment(&superblock.store, home, true)?));
+    let length = reader::read_length(&segments, superblock.root)
+        .map_err(|e| damaged(directory.dir(), &e))?;
+    let root_page = PageRef { lsn: superblock.root, length };
+    let root = page(directory, &segments, root_page, RecordKind::Root, Root::decode)?;
+
+    let tail = SegmentId::holding(root.replay_from, size);
+    for id in &root.segments {
+        if segments.get(*id).is_none() {
+            let sync = *id >= tail;
+            segments.insert(Arc::new(directory.needed_segment(&superblock.store, *id, sync)?));
+        }
+    }
+    // The checkpoint's own records may lie in segments that the log has only reached while writing it.
+    let after = SegmentId(root.segments.last().map_or(0, |last| last.0));
+    for (id, _) in directory.segments().filter(|(id, _)| *id > after && *id < home) {
+        if let Ok(segment) = directory.open_segment(&superblock.store, id, true)? {
+            segments.insert(Arc::new(segment));
+        }
+    }
+
+    let count = |page: PageRef| {
+        segments.add(SegmentId::holding(page.lsn, size), 1, u64::from(page.length));
+    };
+    count(root_page);
+    for (number, reference) in root.queue_pages.iter().enumerate() {
+        let Some(reference) = reference else { continue };
+        count(*reference);
+        let content =
+            page(directory, &segments, *reference, RecordKind::QueuePage, QueuePage::decode)?;
+        let mut queues = Vec::with_capacity(content.queues.len());
+        for queue in content.queues {
+            for chunk in &queue.chunks {
+                count(chunk.page);
+                chunk.shares.iter().for_each(|s| segments.add(s.segment, s.references, s.bytes));
+            }
+            let index = QueueIndex::restore(queue.next, queue.chunks, size);
+            queues.push(Arc::new(QueueCore::new(queue.id, queue.attributes.into(), true, index)));
+        }
+        catalog.restore_queue_page(number, queues);
+    }
+    for (number, reference) in root.metadata_pages.iter().enumerate() {
+        let Some(reference) = reference else { continue };
+        count(*reference);
+        let content =
+            page(directory, &segments, *reference, RecordKind::MetadataPage, MetadataPage::decode)?;
+        let entries =
+            content.entries.into_iter().map(|(k, v)| (Bytes::from(k), Bytes::from(v))).collect();
+        catalog.restore_metadata_page(number, entries);
+    }
+    catalog.restore_next_queue(root.next_queue);
+
+    let parts = Parts {
+        root: Some(root_page),
+        queue_pages: root.queue_pages,
+        metadata_pages: root.metadata_pages,
+    };
+    Ok(Loaded { segments, catalog, parts, replay_from: root.replay_from })
+}
+
+/// Reads and decodes a record of the checkpoint.
+fn page<T>(
+    directory: &Directory<'_>,
+    segments: &SegmentSet,
+    reference: PageRef,
+    kind: RecordKind,
+    decode: impl FnOnce(&[u8]) -> Result<T, Malformed>,
+) -> Result<T, OpenError> {
+    let mut buffer = Vec::new();
+    let record = reader::read_record(segments, reference.lsn, reference.length, kind, &mut buffer)
+        .map_err(|error| damaged(directory.dir(), &error))?;
+    decode(record.payload).map_err(|malformed| {
+        damaged(directory.dir(), &reader::unreadable(segments, reference.lsn, &malformed))
+    })
+}
+
+/// What it means that a record of the checkpoint cannot be read.
+fn damaged(dir: &Path, error: &StoreError) -> OpenError {
+    let (file, offset, what) = match error {
+        StoreError::Unreadable { lsn, file, offset, reason } => {
+            let what = format!("{reason}; the checkpoint has a record there, at {lsn}");
+            (file.clone(), *offset, what)
+        }
+        other => (SuperblockFile::path(dir), 0, other.to_string()),
+    };
+    OpenError::Damaged(Damage {
+        file,
+        offset,
+        what,
+        affected: "the list of queues, or of their messages, is incomplete, so the store cannot be opened; the \
+                   messages themselves are in the segment files"
+            .to_owned(),
+    })
+}

@@ -1,0 +1,217 @@
+//! Recovery: from what is on disk to a store that works.
+//!
+//! 1. Take the directory; sync what will be read, so that nothing is believed that a second crash takes away.
+//! 2. Superblock, root, pages: the [last checkpoint](load).
+//! 3. [Walk](walk) the log from there, group by group, each one checked before any of it is [applied](replay); where the
+//!    chain of groups ends, tell a torn tail (cut off) from a hole below what was durable (refused).
+//! 4. Go on in a fresh segment. Its first group says where the old one ended; when that is durable, so is the cut.
+//!
+//! Until step 4 nothing is written, so an open that is refused changes nothing, and a crash during recovery leaves the
+//! same state for the next one. What lives here: those steps. It may use everything below the store; it must never
+//! repair, guess or remove anything.
+
+mod directory;
+mod load;
+mod replay;
+mod walk;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use self::directory::Directory;
+use self::replay::Replay;
+use super::catalog::Catalog;
+use super::checkpoint::Parts;
+use super::checksum::StoreId;
+use super::disk::{Access, DirectoryLock, Disk};
+use super::entropy::Entropy;
+use super::error::OpenError;
+use super::options::Options;
+use super::segment::{FreeFile, SegmentSet};
+use super::superblock::{Superblock, SuperblockFile};
+use super::units::{Lsn, SegmentId};
+
+/// What opening a store found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// The store was created by this open.
+    pub created: bool,
+    /// Sync groups that were replayed on top of the checkpoint.
+    pub groups: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Bytes of log that were replayed.
+    pub bytes: u64,
+    /// Durable queues.
+    pub queues: u64,
+    /// Live messages in them.
+    pub messages: u64,
+    /// Where the log ended.
+    pub end: Lsn,
+    /// There was something behind the end that had not been synced when the process or the machine stopped. Nothing in
+    /// it had been confirmed.
+    pub torn: bool,
+}
+
+/// Everything that is known when a store has been read.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) segments: SegmentSet,
+    pub(crate) catalog: Catalog,
+    pub(crate) checkpoint: Parts,
+    pub(crate) replayed_from: Lsn,
+    pub(crate) end: Lsn,
+    pub(crate) next_segment: SegmentId,
+    /// Segment files that nothing needs.
+    pub(crate) unused: Vec<SegmentId>,
+    pub(crate) report: RecoveryReport,
+}
+
+/// A store that was opened to be used.
+#[derive(Debug)]
+pub(crate) struct OpenedStore {
+    pub(crate) lock: Box<dyn DirectoryLock>,
+    pub(crate) superblock: SuperblockFile,
+    pub(crate) segments: SegmentSet,
+    pub(crate) catalog: Catalog,
+    pub(crate) checkpoint: Parts,
+    pub(crate) replayed_from: Lsn,
+    pub(crate) end: Lsn,
+    pub(crate) next_segment: SegmentId,
+    pub(crate) free: Vec<FreeFile>,
+    pub(crate) report: RecoveryReport,
+}
+
+/// Opens the store in `dir` for writing, and creates it where there is none.
+pub(crate) fn open(dir: &Path, options: &Options) -> Result<OpenedStore, OpenError> {
+    let disk = &*options.disk;
+    disk.create_dir_all(dir).map_err(|e| OpenError::io("create the directory", dir, e))?;
+    let lock = take(disk, dir)?;
+    disk.sync_dir(dir).map_err(|e| OpenError::io("sync", dir, e))?;
+    let mut created = false;
+    let superblock = match SuperblockFile::open(disk, dir, Access::ReadWrite)? {
+        Some(superblock) => superblock,
+        None => {
+            created = true;
+            create(disk, dir, options)?
+        }
+    };
+    let directory = Directory::read(disk, dir, Access::ReadWrite)?;
+    let mut recovered = recover(&directory, superblock.state())?;
+    recovered.report.created = created;
+    // From here on the store is accepted, and may be changed.
+    let free = directory.reuse(&recovered.unused)?;
+    directory.remove_unfinished()?;
+    Ok(OpenedStore {
+        lock,
+        superblock,
+        segments: recovered.segments,
+        catalog: recovered.catalog,
+        checkpoint: recovered.checkpoint,
+        replayed_from: recovered.replayed_from,
+        end: recovered.end,
+        next_segment: recovered.next_segment,
+        free,
+        report: recovered.report,
+    })
+}
+
+/// Reads the store in `dir` without changing anything. The lock is to be held for as long as the result is used.
+pub(crate) fn read(
+    disk: &dyn Disk,
+    dir: &Path,
+) -> Result<(Box<dyn DirectoryLock>, Superblock, Recovered), OpenError> {
+    let lock = match take(disk, dir) {
+        Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Err(OpenError::NoStore(dir.to_owned()));
+        }
+        other => other?,
+    };
+    let superblock = SuperblockFile::open(disk, dir, Access::Read)?
+        .ok_or_else(|| OpenError::NoStore(dir.to_owned()))?;
+    let directory = Directory::read(disk, dir, Access::Read)?;
+    let recovered = recover(&directory, superblock.state())?;
+    Ok((lock, *superblock.state(), recovered))
+}
+
+fn take(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DirectoryLock>, OpenError> {
+    disk.lock_dir(dir)
+        .map_err(|e| OpenError::io("lock", dir, e))?
+        .ok_or_else(|| OpenError::Locked(dir.to_owned()))
+}
+
+/// Makes an empty store of an empty directory.
+fn create(disk: &dyn Disk, dir: &Path, options: &Options) -> Result<SuperblockFile, OpenError> {
+    let directory = Directory::read(disk, dir, Access::Read)?;
+    if let Some((id, _)) = directory.segments().next() {
+        return Err(OpenError::Damaged(super::Damage {
+            file: SuperblockFile::path(dir),
+            offset: 0,
+            what: format!("the file is missing, and there are segments ({id} and maybe more)"),
+            affected: "the last checkpoint cannot be found, so the store cannot be opened; the messages themselves \
+                       are in the segment files"
+                .to_owned(),
+        }));
+    }
+    if let Some(parent) = dir.parent() {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        disk.sync_dir(parent).map_err(|e| OpenError::io("sync", parent, e))?;
+    }
+    let state = Superblock {
+        store: store_id(&*options.entropy),
+        generation: 1,
+        segment_size: options.segment_size,
+        root: Lsn::ZERO,
+        newest: None,
+    };
+    SuperblockFile::create(disk, dir, state)
+}
+
+fn store_id(entropy: &dyn Entropy) -> StoreId {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&entropy.number().to_le_bytes());
+    id[8..].copy_from_slice(&entropy.number().to_le_bytes());
+    id
+}
+
+/// Reads checkpoint and log.
+fn recover(directory: &Directory<'_>, superblock: &Superblock) -> Result<Recovered, OpenError> {
+    let loaded = load::checkpoint(directory, superblock)?;
+    let mut replay = Replay::new(&loaded.segments, loaded.catalog);
+    let walked =
+        walk::walk(directory, superblock, &loaded.segments, loaded.replay_from, &mut |group| {
+            replay.apply(group)
+        })?;
+    let catalog = replay.finish();
+    let messages = catalog.queues.iter().map(|queue| queue.state.lock().index.live()).sum();
+    let report = RecoveryReport {
+        created: false,
+        groups: walked.groups,
+        records: walked.records,
+        bytes: walked.bytes,
+        queues: catalog.queues.iter().count() as u64,
+        messages,
+        end: walked.end,
+        torn: walked.torn,
+    };
+    let unused = directory
+        .segments()
+        .map(|(id, _)| id)
+        .filter(|id| loaded.segments.get(*id).is_none())
+        .collect();
+    Ok(Recovered {
+        segments: loaded.segments,
+        catalog,
+        checkpoint: loaded.parts,
+        replayed_from: loaded.replay_from,
+        end: walked.end,
+        next_segment: walked.next_segment,
+        unused,
+        report,
+    })
+}
+
+/// Segments by number, as found in the directory.
+type Found = BTreeMap<SegmentId, Arc<dyn super::disk::DiskFile>>;

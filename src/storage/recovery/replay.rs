@@ -1,0 +1,144 @@
+//! The meaning of the log's records: what each of them does to the state.
+//!
+//! The state may have seen a record already, because a checkpoint is not of one moment: so each of them means the same
+//! applied twice.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::walk::ApplyError;
+use crate::storage::catalog::Catalog;
+use crate::storage::index::{Entry, QueueIndex, Released};
+use crate::storage::log::group::CheckedGroup;
+use crate::storage::queue::QueueCore;
+use crate::storage::reader;
+use crate::storage::record::{
+    AcknowledgeRecord, DeliveredRecord, MessageRecord, Record, RecordKind, StoredChange,
+    TopologyRecord,
+};
+use crate::storage::segment::SegmentSet;
+use crate::storage::units::{Lsn, SegmentId, Sequence};
+
+/// Applies records.
+#[derive(Debug)]
+pub(super) struct Replay<'a> {
+    segments: &'a SegmentSet,
+    catalog: Catalog,
+}
+
+impl<'a> Replay<'a> {
+    pub(super) fn new(segments: &'a SegmentSet, catalog: Catalog) -> Replay<'a> {
+        Replay { segments, catalog }
+    }
+
+    pub(super) fn finish(self) -> Catalog {
+        self.catalog
+    }
+
+    pub(super) fn apply(&mut self, group: &CheckedGroup<'_>) -> Result<(), ApplyError> {
+        for (lsn, record) in &group.records {
+            self.apply_record(*lsn, record)?;
+        }
+        Ok(())
+    }
+
+    fn apply_record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), ApplyError> {
+        let malformed = |malformed| ApplyError::Malformed(lsn, malformed);
+        match record.kind {
+            RecordKind::Message => {
+                let message = MessageRecord::decode(record.payload).map_err(malformed)?;
+                self.message(lsn, record.size() as u32, &message);
+            }
+            RecordKind::Acknowledge => {
+                let acknowledged = AcknowledgeRecord::decode(record.payload).map_err(malformed)?;
+                self.acknowledge(&acknowledged)?;
+            }
+            RecordKind::Delivered => {
+                let delivered = DeliveredRecord::decode(record.payload).map_err(malformed)?;
+                self.delivered(&delivered);
+            }
+            RecordKind::Topology => {
+                let topology = TopologyRecord::decode(record.payload).map_err(malformed)?;
+                topology.changes.into_iter().for_each(|change| self.topology(change));
+            }
+            // Parts of checkpoints count only where a root points to them.
+            RecordKind::Opened
+            | RecordKind::Chunk
+            | RecordKind::QueuePage
+            | RecordKind::MetadataPage
+            | RecordKind::Root => {}
+        }
+        Ok(())
+    }
+
+    fn message(&self, lsn: Lsn, length: u32, message: &MessageRecord<'_>) {
+        let references = message.references();
+        let sharers = u16::try_from(references.len()).unwrap_or(u16::MAX);
+        for reference in references {
+            let Some(queue) = self.catalog.queue(reference.queue) else { continue };
+            let entry = Entry { lsn, length, sharers, deliveries: 0, aside: false, message: None };
+            let share = entry.share();
+            let mut state = queue.state.lock();
+            if state.index.replay(reference.sequence, entry) {
+                state.changed = true;
+                let segment = SegmentId::holding(lsn, self.segments.segment_size());
+                self.segments.add(segment, 1, share);
+            }
+        }
+    }
+
+    fn acknowledge(&self, acknowledged: &AcknowledgeRecord<'_>) -> Result<(), ApplyError> {
+        let Some(queue) = self.catalog.queue(acknowledged.queue) else { return Ok(()) };
+        let mut state = queue.state.lock();
+        let mut released = Released::default();
+        for range in acknowledged.ranges() {
+            while let Err(missing) = state.index.acknowledge(range, &mut released) {
+                let chunk =
+                    reader::read_chunk(self.segments, missing.page).map_err(ApplyError::Store)?;
+                state.index.install_chunk(chunk);
+            }
+        }
+        state.changed |= released.messages > 0;
+        self.give_back(&released);
+        Ok(())
+    }
+
+    fn delivered(&self, delivered: &DeliveredRecord<'_>) {
+        let Some(queue) = self.catalog.queue(delivered.queue) else { return };
+        let mut state = queue.state.lock();
+        for range in delivered.ranges() {
+            for place in range.range.first.get()..=range.range.last.get() {
+                state.index.set_deliveries(Sequence::new(place), range.deliveries);
+            }
+        }
+        state.changed = true;
+    }
+
+    fn topology(&mut self, change: StoredChange) {
+        match change {
+            StoredChange::CreateQueue { id, attributes } => {
+                let index = QueueIndex::new(self.segments.segment_size());
+                let queue = QueueCore::new(id, attributes.into(), true, index);
+                self.catalog.insert_queue(Arc::new(queue));
+            }
+            StoredChange::DeleteQueue { id } => {
+                if let Some(queue) = self.catalog.remove_queue(id) {
+                    let mut released = Released::default();
+                    queue.state.lock().index.clear(&mut released);
+                    self.give_back(&released);
+                }
+            }
+            StoredChange::Put { key, value } => {
+                self.catalog.put(Bytes::from(key), Bytes::from(value));
+            }
+            StoredChange::Remove { key } => self.catalog.remove(&key),
+        }
+    }
+
+    fn give_back(&self, released: &Released) {
+        for share in &released.shares {
+            self.segments.remove_live(share.segment, share.references, share.bytes);
+        }
+    }
+}

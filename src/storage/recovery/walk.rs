@@ -1,0 +1,279 @@
+//! Following the log, group by group, to where it ends.
+//!
+//! A group is followed by the one that begins where it ends, or, when the log went on to another segment, by the first
+//! group of that segment, which says where its predecessor ended. The chain ends at a place `E` behind which there is
+//! neither. Then, either
+//!
+//! - nothing that is valid says that the log was durable beyond `E`: whatever lies there was never confirmed. It is a
+//!   torn tail, and is cut off; or
+//! - a valid group says so, or the superblock knows of a later segment: then something that was on stable storage is
+//!   damaged or gone. That is never passed over.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::directory::Directory;
+use crate::storage::disk::read_exact_at;
+use crate::storage::error::{Damage, OpenError, StoreError};
+use crate::storage::log::group::{CheckedGroup, GroupFault, GroupHeader};
+use crate::storage::record::Malformed;
+use crate::storage::segment::{PAGE, Segment, SegmentSet};
+use crate::storage::superblock::Superblock;
+use crate::storage::units::{Lsn, SegmentId};
+
+/// Where the log ends, and what was met on the way.
+#[derive(Debug)]
+pub(super) struct Walked {
+    pub(super) end: Lsn,
+    /// A number that no segment on disk has had.
+    pub(super) next_segment: SegmentId,
+    pub(super) groups: u64,
+    pub(super) records: u64,
+    pub(super) bytes: u64,
+    pub(super) torn: bool,
+}
+
+/// Why a whole group could not be applied.
+#[derive(Debug)]
+pub(super) enum ApplyError {
+    Malformed(Lsn, Malformed),
+    Store(StoreError),
+}
+
+/// Follows the log from `from` on, and gives every group to `apply`. Segments that are reached are added to the set.
+pub(super) fn walk(
+    directory: &Directory<'_>,
+    superblock: &Superblock,
+    segments: &SegmentSet,
+    from: Lsn,
+    apply: &mut dyn FnMut(&CheckedGroup<'_>) -> Result<(), ApplyError>,
+) -> Result<Walked, OpenError> {
+    let mut walk = Walk { directory, superblock, segments, apply, totals: Totals::default() };
+    let candidates = walk.candidates(from)?;
+    let mut position = from;
+    let mut reached: Option<SegmentId> = None;
+
+    // The rest of the segment that `from` is in.
+    let home = candidates.iter().find(|c| c.contains(from, superblock.segment_size));
+    let mut last = match home {
+        Some(home) => {
+            reached = Some(home.id());
+            let image = walk.image(home)?;
+            position = walk.follow(home, &image, from)?;
+            Some((home.clone(), image))
+        }
+        None => None,
+    };
+    // Then from segment to segment.
+    for candidate in &candidates {
+        if reached.is_some_and(|reached| candidate.id() <= reached) {
+            continue;
+        }
+        let image = walk.image(candidate)?;
+        let start = candidate.id().start(superblock.segment_size).plus(PAGE);
+        match CheckedGroup::check(&image[PAGE as usize..], start, candidate.seed) {
+            Ok(first) if first.header.previous == position => {
+                segments.insert(candidate.clone());
+                reached = Some(candidate.id());
+                position = walk.follow(candidate, &image, start)?;
+                last = Some((candidate.clone(), image));
+            }
+            Ok(first) => {
+                let witness = (first.header.lsn, candidate.path.as_path());
+                return Err(OpenError::Damaged(walk.hole(position, witness, last.as_ref())));
+            }
+            Err(_) => {
+                // Never used, or torn at its very beginning. Nothing in it may say that it was more than that.
+                walk.refuse_evidence(candidate, &image, PAGE, position, last.as_ref())?;
+            }
+        }
+    }
+    let mut torn = false;
+    if let Some((segment, image)) = &last {
+        let offset = position.since(segment.id().start(superblock.segment_size));
+        walk.refuse_evidence(segment, image, offset, position, last.as_ref())?;
+        let header = image.get(offset as usize..).unwrap_or_default();
+        torn = GroupHeader::decode(header, position, segment.seed).is_ok();
+    }
+    if let Some(newest) = superblock.newest.filter(|newest| reached.is_none_or(|r| r < *newest)) {
+        return Err(OpenError::Damaged(walk.lost_segment(newest, position, last.as_ref())));
+    }
+    let highest = candidates.iter().map(|c| c.id().plus(u64::from(c.header.slots))).max();
+    let named = directory.segments().map(|(id, _)| id.plus(1)).max();
+    Ok(Walked {
+        end: position,
+        next_segment: highest.max(named).unwrap_or(SegmentId::FIRST),
+        groups: walk.totals.groups,
+        records: walk.totals.records,
+        bytes: walk.totals.bytes,
+        torn,
+    })
+}
+
+#[derive(Debug, Default)]
+struct Totals {
+    groups: u64,
+    records: u64,
+    bytes: u64,
+}
+
+struct Walk<'a> {
+    directory: &'a Directory<'a>,
+    superblock: &'a Superblock,
+    segments: &'a SegmentSet,
+    apply: &'a mut dyn FnMut(&CheckedGroup<'_>) -> Result<(), ApplyError>,
+    totals: Totals,
+}
+
+type Last<'a> = Option<&'a (Arc<Segment>, Vec<u8>)>;
+
+impl Walk<'_> {
+    /// The segments that the log may go on in from `from`, ascending.
+    fn candidates(&self, from: Lsn) -> Result<Vec<Arc<Segment>>, OpenError> {
+        let size = self.superblock.segment_size;
+        let first = SegmentId::holding(from, size);
+        // An oversized segment has slots that no file is named after.
+        let earlier = self.segments.all().into_iter().rfind(|segment| segment.id() < first);
+        let mut candidates: Vec<_> =
+            earlier.filter(|s| s.contains(from, size)).into_iter().collect();
+        for (id, _) in self.directory.segments().filter(|(id, _)| *id >= first) {
+            let segment = match self.segments.get(id) {
+                Some(known) => known,
+                None => {
+                    Arc::new(self.directory.needed_segment(&self.superblock.store, id, true)?)
+                }
+            };
+            candidates.push(segment);
+        }
+        Ok(candidates)
+    }
+
+    /// The whole file in memory: it is read once, from front to back.
+    fn image(&self, segment: &Segment) -> Result<Vec<u8>, OpenError> {
+        let io = |error| OpenError::io("read", &segment.path, error);
+        let file = segment.file().expect("a segment that was found has a file");
+        let slots = u64::from(segment.header.slots);
+        let expected = slots * self.superblock.segment_size;
+        let size = file.size().map_err(io)?;
+        if size != expected {
+            return Err(OpenError::Damaged(Damage {
+                file: segment.path.clone(),
+                offset: size.min(expected),
+                what: format!("the file has {size} bytes instead of {expected}"),
+                affected: "messages in this segment may be lost".to_owned(),
+            }));
+        }
+        let mut image = vec![0; size as usize];
+        read_exact_at(&**file, &mut image, 0).map_err(io)?;
+        Ok(image)
+    }
+
+    /// Applies the groups of a segment from `position` on; gives the end of the last one.
+    fn follow(
+        &mut self,
+        segment: &Segment,
+        image: &[u8],
+        mut position: Lsn,
+    ) -> Result<Lsn, OpenError> {
+        let start = segment.id().start(self.superblock.segment_size);
+        loop {
+            let rest = image.get(position.since(start) as usize..).unwrap_or_default();
+            let Ok(group) = CheckedGroup::check(rest, position, segment.seed) else {
+                return Ok(position);
+            };
+            (self.apply)(&group).map_err(|error| self.not_applied(segment, error))?;
+            self.totals.groups += 1;
+            self.totals.records += group.records.len() as u64;
+            self.totals.bytes += group.header.span();
+            position = group.header.end();
+        }
+    }
+
+    /// Refuses to call `position` the end of the log if a group behind `offset` says that there was more.
+    fn refuse_evidence(
+        &self,
+        segment: &Segment,
+        image: &[u8],
+        offset: u64,
+        position: Lsn,
+        last: Last<'_>,
+    ) -> Result<(), OpenError> {
+        let start = segment.id().start(self.superblock.segment_size);
+        for (page, at) in image.chunks(PAGE as usize).zip((0..).step_by(PAGE as usize)) {
+            if at < offset {
+                continue;
+            }
+            let lsn = start.plus(at);
+            let evidence = GroupHeader::decode(page, lsn, segment.seed)
+                .is_ok_and(|header| header.durable > position);
+            if evidence {
+                return Err(OpenError::Damaged(self.hole(position, (lsn, &segment.path), last)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The damage where the chain of groups breaks off although the log went on.
+    fn hole(&self, position: Lsn, witness: (Lsn, &Path), last: Last<'_>) -> Damage {
+        let (witness, witness_file) = witness;
+        let (file, offset, what) = self.break_at(position, last);
+        Damage {
+            file,
+            offset,
+            what,
+            affected: format!(
+                "records between {position} and {witness} were on stable storage, confirmed messages maybe among \
+                 them, and cannot be read; a later sync group ({}) says so",
+                witness_file.display()
+            ),
+        }
+    }
+
+    fn lost_segment(&self, newest: SegmentId, position: Lsn, last: Last<'_>) -> Damage {
+        if !self.directory.contains(newest) {
+            return self.directory.missing(newest);
+        }
+        let (file, offset, what) = self.break_at(position, last);
+        Damage {
+            file,
+            offset,
+            what,
+            affected: format!(
+                "the log breaks off at {position}, and it went on at least to segment {newest}: records in between \
+                 were on stable storage, confirmed messages maybe among them, and cannot be reached"
+            ),
+        }
+    }
+
+    /// What is wrong in the place where the chain breaks off.
+    fn break_at(&self, position: Lsn, last: Last<'_>) -> (PathBuf, u64, String) {
+        let Some((segment, image)) = last else {
+            let path = self.directory.path(SegmentId::FIRST);
+            return (path, PAGE, "the log has no beginning".to_owned());
+        };
+        let offset = position.since(segment.id().start(self.superblock.segment_size));
+        let rest = image.get(offset as usize..).unwrap_or_default();
+        let fault = CheckedGroup::check(rest, position, segment.seed).err();
+        let what = match fault {
+            Some(GroupFault::Record(fault, at)) => {
+                let inside = at.since(segment.id().start(self.superblock.segment_size));
+                return (segment.path.clone(), inside, fault.to_string());
+            }
+            Some(fault) => fault.to_string(),
+            None => "the next segment does not continue it".to_owned(),
+        };
+        (segment.path.clone(), offset, what)
+    }
+
+    fn not_applied(&self, segment: &Segment, error: ApplyError) -> OpenError {
+        match error {
+            ApplyError::Store(error) => error.into(),
+            ApplyError::Malformed(lsn, malformed) => OpenError::Damaged(Damage {
+                file: segment.path.clone(),
+                offset: lsn.since(segment.id().start(self.superblock.segment_size)),
+                what: malformed.to_string(),
+                affected: "it cannot be told what this record did".to_owned(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,539 @@
+//! The store: what a program that embeds the engine opens.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+
+use super::cache::Cache;
+use super::catalog::Catalog;
+use super::checkpoint::Checkpointer;
+use super::disk::DirectoryLock;
+use super::error::{OpenError, StoreError};
+use super::index::{Entry, QueueIndex, Released};
+use super::log::{Durable, Log, LogConfig, LogStatistics};
+use super::message::Message;
+use super::options::{Background, Options};
+use super::queue::{Queue, QueueCore};
+use super::record::{self, MessageRecord, RecordKind, Reference, StoredChange, TopologyRecord};
+use super::recovery::{self, RecoveryReport};
+use super::segment::{PoolConfig, SegmentPool, SegmentSet};
+use super::units::{Lsn, QueueId};
+
+/// Numbers from here on belong to queues that are not durable. They are never written.
+const FIRST_VOLATILE: u64 = 1 << 63;
+
+/// A durable message store in a directory of its own. Cheap to clone; all clones mean the same store.
+///
+/// Nothing here blocks on the disk unless it says so. What is to be durable says at which [`Lsn`] it will be; waiting
+/// for that is up to the caller: [`wait_durable`](Self::wait_durable) from a thread,
+/// [`on_durable`](Self::on_durable) with a callback, [`durable`](Self::durable) as a future.
+///
+/// When the last clone is dropped, everything appended is written and the threads end. [`close`](Self::close) writes a
+/// checkpoint besides, so that the next open has nothing to replay.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(super) shared: Arc<Shared>,
+    threads: Arc<Threads>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    dir: PathBuf,
+    background: Background,
+    checkpoint_distance: u64,
+    pub(super) log: Arc<Log>,
+    pub(super) segments: Arc<SegmentSet>,
+    pub(super) pool: Arc<SegmentPool>,
+    pub(super) catalog: Mutex<Catalog>,
+    pub(super) cache: Cache,
+    checkpointer: Mutex<Checkpointer>,
+    upkeep: Upkeep,
+    next_volatile: AtomicU64,
+    set_aside: AtomicU64,
+    report: RecoveryReport,
+    /// Held for as long as the store is open.
+    _lock: Box<dyn DirectoryLock>,
+}
+
+/// Wakes the thread that looks after the store.
+#[derive(Debug, Default)]
+struct Upkeep {
+    stopping: Mutex<bool>,
+    due: Condvar,
+}
+
+/// The store's threads; they end with the last clone of the store.
+#[derive(Debug)]
+struct Threads {
+    shared: Arc<Shared>,
+    handles: Mutex<Vec<JoinHandle<()>>>,
+    closed: AtomicBool,
+}
+
+/// Whether a message is to survive a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Persistence {
+    /// It is written to the log if any of its queues is durable.
+    Durable,
+    /// It stays in memory.
+    Transient,
+}
+
+/// What an append comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// When this is durable the message is on stable storage; `None`: it is not meant to get there.
+    pub durable_at: Option<Lsn>,
+}
+
+/// A change of what there is in the store; see [`Store::apply`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Sets a metadata entry, in place of one with this key.
+    Put {
+        /// The key, opaque to the engine.
+        key: Vec<u8>,
+        /// The value, opaque to the engine.
+        value: Vec<u8>,
+    },
+    /// Removes a metadata entry, if there is one.
+    Remove {
+        /// The key.
+        key: Vec<u8>,
+    },
+    /// Deletes a queue with all of its messages, if there is one.
+    DeleteQueue(QueueId),
+}
+
+impl Store {
+    /// Opens the store in `dir`; creates it if there is none.
+    ///
+    /// Returns when the store is ready: the tail of the log has been replayed, what a crash had left torn has been cut
+    /// off durably. Time and memory depend on that tail, not on how much is stored.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. On an error nothing in the directory has been changed.
+    pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Store, OpenError> {
+        options.check()?;
+        let dir = dir.as_ref();
+        let opened = recovery::open(dir, &options)?;
+        let segment_size = opened.superblock.state().segment_size;
+        let pool = Arc::new(SegmentPool::new(
+            PoolConfig {
+                dir: dir.to_owned(),
+                disk: options.disk.clone(),
+                segment_size,
+                spare: options.segments_spare,
+            },
+            opened.free,
+        ));
+        let segments = Arc::new(opened.segments);
+        let log = Log::new(
+            LogConfig {
+                store: opened.superblock.state().store,
+                dir: dir.to_owned(),
+                segments_ahead: options.segments_ahead,
+                lazy_sync: options.lazy_sync,
+                unsynced_limit: options.unsynced_limit,
+                background: options.background,
+                entropy: options.entropy.clone(),
+            },
+            segments.clone(),
+            pool.clone(),
+            opened.end,
+            opened.next_segment,
+        );
+        let shared = Arc::new(Shared {
+            dir: dir.to_owned(),
+            background: options.background,
+            checkpoint_distance: options.checkpoint_distance,
+            log: Arc::new(log),
+            segments,
+            pool,
+            catalog: Mutex::new(opened.catalog),
+            cache: Cache::new(options.cache),
+            checkpointer: Mutex::new(Checkpointer::new(
+                opened.superblock,
+                opened.checkpoint,
+                opened.replayed_from,
+            )),
+            upkeep: Upkeep::default(),
+            next_volatile: AtomicU64::new(FIRST_VOLATILE),
+            set_aside: AtomicU64::new(0),
+            report: opened.report,
+            _lock: opened.lock,
+        });
+        let threads = Threads::start(&shared);
+        let store = Store { shared, threads: Arc::new(threads) };
+        // This makes the cut durable: from now on the log goes on in a fresh segment, and says where the old one ended.
+        let opened = store.shared.log.append(RecordKind::Opened, 0, 0, |_| {})?;
+        store.wait_durable(opened.end)?;
+        Ok(store)
+    }
+
+    /// The directory that the store is in.
+    pub fn dir(&self) -> &Path {
+        &self.shared.dir
+    }
+
+    /// What opening the store found and did.
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.shared.report
+    }
+
+    /// The durable queues.
+    pub fn queues(&self) -> Vec<Queue> {
+        self.shared.catalog.lock().queues.iter().map(|core| self.handle(core.clone())).collect()
+    }
+
+    /// The metadata entries, in no particular order.
+    pub fn entries(&self) -> Vec<(Bytes, Bytes)> {
+        self.shared.catalog.lock().entries.iter().cloned().collect()
+    }
+
+    /// Creates a durable queue. It is there at once; it is safe to tell others so when the LSN is durable.
+    ///
+    /// `attributes` mean something to the caller alone.
+    pub fn create_queue(&self, attributes: &[u8]) -> Result<(Queue, Lsn), StoreError> {
+        let mut catalog = self.shared.catalog.lock();
+        let id = catalog.take_queue_id();
+        let created = StoredChange::CreateQueue { id, attributes: attributes.to_vec() };
+        let end = self.append_topology(vec![created])?;
+        let index = QueueIndex::new(self.shared.segments.segment_size());
+        let attributes = Bytes::copy_from_slice(attributes);
+        let core = Arc::new(QueueCore::new(id, attributes, true, index));
+        catalog.insert_queue(core.clone());
+        Ok((self.handle(core), end))
+    }
+
+    /// Creates a queue that lives in memory and is gone after a restart.
+    pub fn create_volatile_queue(&self) -> Queue {
+        let id = QueueId(self.shared.next_volatile.fetch_add(1, Ordering::Relaxed));
+        let index = QueueIndex::new(self.shared.segments.segment_size());
+        self.handle(Arc::new(QueueCore::new(id, Bytes::new(), false, index)))
+    }
+
+    /// Makes all of the changes, or none of them should the machine crash in between. They hold at once; it is safe to
+    /// tell others so when the LSN is durable.
+    pub fn apply(&self, changes: Vec<Change>) -> Result<Lsn, StoreError> {
+        let mut catalog = self.shared.catalog.lock();
+        let stored = changes
+            .iter()
+            .map(|change| match change.clone() {
+                Change::Put { key, value } => StoredChange::Put { key, value },
+                Change::Remove { key } => StoredChange::Remove { key },
+                Change::DeleteQueue(id) => StoredChange::DeleteQueue { id },
+            })
+            .collect();
+        let end = self.append_topology(stored)?;
+        let mut released = Released::default();
+        for change in changes {
+            match change {
+                Change::Put { key, value } => catalog.put(key.into(), value.into()),
+                Change::Remove { key } => catalog.remove(&key),
+                Change::DeleteQueue(id) => {
+                    if let Some(core) = catalog.remove_queue(id) {
+                        let mut state = core.state.lock();
+                        state.deleted = true;
+                        state.index.clear(&mut released);
+                    }
+                }
+            }
+        }
+        drop(catalog);
+        self.shared.give_back(&released);
+        Ok(end)
+    }
+
+    fn append_topology(&self, changes: Vec<StoredChange>) -> Result<Lsn, StoreError> {
+        let mut payload = Vec::new();
+        TopologyRecord { changes }.encode(&mut payload);
+        let placed = self.shared.log.append(RecordKind::Topology, payload.len(), 0, |buffer| {
+            buffer.extend_from_slice(&payload);
+        })?;
+        Ok(placed.end)
+    }
+
+    /// Appends a message to queues, of which it is stored once for all. It can be fetched at once.
+    ///
+    /// Never waits for the disk: see [`congested`](Self::congested). A queue that is named twice gets the message
+    /// once; one that has been deleted gets nothing.
+    pub fn append(
+        &self,
+        message: &Arc<Message>,
+        persistence: Persistence,
+        queues: &[&Queue],
+    ) -> Result<Appended, StoreError> {
+        match queues {
+            [] => Ok(Appended { durable_at: None }),
+            [queue] => {
+                let mut state = queue.core.state.lock();
+                let mut targets = [(&*queue.core, &mut *state)];
+                self.append_locked(message, persistence, &mut targets)
+            }
+            _ => {
+                // One order for everybody, so that two fan-outs do not wait for each other.
+                let mut cores: Vec<&Arc<QueueCore>> =
+                    queues.iter().map(|queue| &queue.core).collect();
+                cores.sort_unstable_by_key(|core| core.id());
+                cores.dedup_by_key(|core| core.id());
+                let mut states: Vec<_> =
+                    cores.iter().map(|core| (&***core, core.state.lock())).collect();
+                let mut targets: Vec<_> =
+                    states.iter_mut().map(|(core, state)| (*core, &mut **state)).collect();
+                self.append_locked(message, persistence, &mut targets)
+            }
+        }
+    }
+
+    fn append_locked(
+        &self,
+        message: &Arc<Message>,
+        persistence: Persistence,
+        targets: &mut [(&QueueCore, &mut super::queue::QueueState)],
+    ) -> Result<Appended, StoreError> {
+        let stored = |core: &QueueCore| core.is_durable() && persistence == Persistence::Durable;
+        let references: smallvec::SmallVec<[Reference; 4]> = targets
+            .iter()
+            .filter(|(core, state)| stored(core) && !state.deleted)
+            .map(|(core, state)| Reference { queue: core.id(), sequence: state.index.next() })
+            .collect();
+        let mut placed = None;
+        if references.is_empty() {
+            self.shared.log.check()?;
+        } else {
+            let sharers = u16::try_from(references.len()).unwrap_or(u16::MAX);
+            let size = record::message_size(message, references.len());
+            let appended = self.shared.log.append(
+                RecordKind::Message,
+                size,
+                u32::from(sharers),
+                |buffer| MessageRecord::encode(buffer, message, &references),
+            )?;
+            placed = Some((appended, sharers));
+        }
+        for (core, state) in targets.iter_mut().filter(|(_, state)| !state.deleted) {
+            let entry = match placed.filter(|_| stored(core)) {
+                Some((placed, sharers)) => {
+                    state.changed = true;
+                    let cached = self.shared.cache.try_take(message.size() as u64);
+                    Entry {
+                        lsn: placed.lsn,
+                        length: placed.length,
+                        sharers,
+                        deliveries: 0,
+                        aside: false,
+                        message: cached.then(|| message.clone()),
+                    }
+                }
+                None => Entry {
+                    lsn: Lsn::ZERO,
+                    length: u32::try_from(message.size()).unwrap_or(u32::MAX),
+                    sharers: 1,
+                    deliveries: 0,
+                    aside: false,
+                    message: Some(message.clone()),
+                },
+            };
+            state.index.push(entry);
+        }
+        Ok(Appended { durable_at: placed.map(|(placed, _)| placed.end) })
+    }
+
+    /// Everything below this is on stable storage.
+    pub fn durable_lsn(&self) -> Lsn {
+        self.shared.log.durable()
+    }
+
+    /// Blocks the thread until everything below `lsn` is on stable storage.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`]: it never will be.
+    pub fn wait_durable(&self, lsn: Lsn) -> Result<(), StoreError> {
+        self.shared.log.wait(lsn)?;
+        if self.shared.background == Background::Caller {
+            self.shared.look_after()?;
+        }
+        Ok(())
+    }
+
+    /// Calls back when everything below `lsn` is on stable storage, or never will be: at once, or later on the log's
+    /// thread, which the callback must not hold up.
+    pub fn on_durable(
+        &self,
+        lsn: Lsn,
+        callback: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) {
+        self.shared.log.on_durable(lsn, Box::new(callback));
+    }
+
+    /// A future of [`wait_durable`](Self::wait_durable), for any runtime.
+    pub fn durable(&self, lsn: Lsn) -> Durable {
+        Durable::new(self.shared.log.clone(), lsn)
+    }
+
+    /// Where more unsynced data has piled up than [`Options::unsynced_limit`] allows: the LSN whose durability to wait
+    /// for before more is accepted. Appending does not ask this by itself.
+    pub fn congested(&self) -> Option<Lsn> {
+        self.shared.log.congested()
+    }
+
+    /// Writes a checkpoint. Appending goes on meanwhile. Blocks the thread until the checkpoint is durable.
+    ///
+    /// There is no need to call this: a store writes its checkpoints by itself.
+    pub fn checkpoint(&self) -> Result<(), StoreError> {
+        self.shared.checkpoint()
+    }
+
+    /// How many messages were damaged when they were to be read, and have been set aside, since the store was opened.
+    pub fn set_aside(&self) -> u64 {
+        self.shared.set_aside.load(Ordering::Relaxed)
+    }
+
+    /// How much the log has written since the store was opened.
+    pub fn log_statistics(&self) -> LogStatistics {
+        self.shared.log.statistics()
+    }
+
+    /// Bytes of message bodies that are in memory to be delivered.
+    pub fn cached_bytes(&self) -> u64 {
+        self.shared.cache.taken()
+    }
+
+    /// Makes everything durable, writes a checkpoint, ends the store's threads and gives the directory back as soon as
+    /// the last [`Store`] and [`Queue`] is dropped. Whatever is appended afterwards is refused.
+    pub fn close(self) -> Result<(), StoreError> {
+        self.shared.log.check()?;
+        self.shared.checkpoint()?;
+        let end = self.shared.log.end();
+        self.shared.log.wait(end)?;
+        self.threads.stop();
+        self.shared.log.check()
+    }
+
+    fn handle(&self, core: Arc<QueueCore>) -> Queue {
+        Queue { shared: self.shared.clone(), core }
+    }
+}
+
+impl Shared {
+    /// Gives back what an operation on an index has released.
+    pub(super) fn give_back(&self, released: &Released) {
+        for share in &released.shares {
+            self.segments.remove_live(share.segment, share.references, share.bytes);
+        }
+        self.cache.give_back(released.cached);
+    }
+
+    pub(super) fn count_set_aside(&self) {
+        self.set_aside.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn checkpoint(&self) -> Result<(), StoreError> {
+        self.checkpointer.lock().checkpoint(self)
+    }
+
+    /// Does what is due: notes in the superblock that the log has reached a new segment, writes a checkpoint.
+    fn look_after(&self) -> Result<(), StoreError> {
+        let mut checkpointer = self.checkpointer.lock();
+        if checkpointer.distance(&self.log) >= self.checkpoint_distance {
+            return checkpointer.checkpoint(self);
+        }
+        checkpointer.note_newest(&self.log)
+    }
+
+    /// Looks after the store until it is closed; the body of a thread.
+    fn run_upkeep(&self) -> Result<(), StoreError> {
+        let mut newest = None;
+        loop {
+            let mut stopping = self.upkeep.stopping.lock();
+            while !*stopping && newest == self.log.newest_segment() {
+                self.upkeep.due.wait(&mut stopping);
+            }
+            if *stopping {
+                return Ok(());
+            }
+            drop(stopping);
+            newest = self.log.newest_segment();
+            self.look_after()?;
+        }
+    }
+}
+
+impl Threads {
+    fn start(shared: &Arc<Shared>) -> Threads {
+        let handles = match shared.background {
+            Background::Caller => Vec::new(),
+            Background::Threads => {
+                let weak = Arc::downgrade(shared);
+                shared.log.on_new_segment(Box::new(move || {
+                    if let Some(shared) = weak.upgrade() {
+                        // Under the lock, so that it cannot fall between the question and the sleep.
+                        let _stopping = shared.upkeep.stopping.lock();
+                        shared.upkeep.due.notify_one();
+                    }
+                }));
+                let (log, pool, upkeep) = (shared.clone(), shared.clone(), shared.clone());
+                vec![
+                    spawn("haypile-log", move || log.log.run().map_err(|e| (log, e.to_string()))),
+                    spawn("haypile-segments", move || {
+                        pool.pool.run().map_err(|e| (pool, e.to_string()))
+                    }),
+                    spawn("haypile-upkeep", move || {
+                        upkeep.run_upkeep().map_err(|e| (upkeep, e.to_string()))
+                    }),
+                ]
+            }
+        };
+        Threads {
+            shared: shared.clone(),
+            handles: Mutex::new(handles),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    fn stop(&self) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        *self.shared.upkeep.stopping.lock() = true;
+        self.shared.upkeep.due.notify_all();
+        let mut handles = std::mem::take(&mut *self.handles.lock());
+        // The log is the last one to need segments: it ends first.
+        self.shared.log.stop();
+        for (index, handle) in handles.drain(..).enumerate() {
+            if index == 1 {
+                self.shared.pool.stop();
+            }
+            if handle.thread().id() != thread::current().id() && handle.join().is_err() {
+                tracing::error!("a thread of the store panicked");
+            }
+        }
+        self.shared.pool.stop();
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Starts a thread whose failure is the log's failure.
+fn spawn(
+    name: &str,
+    body: impl FnOnce() -> Result<(), (Arc<Shared>, String)> + Send + 'static,
+) -> JoinHandle<()> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            if let Err((shared, reason)) = body() {
+                shared.log.fail(&reason);
+            }
+        })
+        .expect("the system has room for a thread")
+}

@@ -1,0 +1,286 @@
+//! The superblock: where the last checkpoint is, and how far the log is known to reach.
+//!
+//! The file `superblock` has two copies, at bytes 0 and 4,096. A new state is written to the copy that is not the
+//! newest, synced, and then to the other one, synced again: at every moment at least one copy is whole and tells
+//! the truth, and the only whole one is never written over. One sector holds all of a copy, so it does not tear.
+//!
+//! | bytes | field | meaning |
+//! |---|---|---|
+//! | 0..8 | magic | `HAYPILE\0` |
+//! | 8..12 | version | format version of the whole store, little-endian like all numbers; now 1 |
+//! | 12..16 | checksum | CRC-32 of bytes 0..12 and 16..512 |
+//! | 16..32 | store | the store's identity, random |
+//! | 32..40 | generation | grows by one with every state written; the larger of two whole copies counts |
+//! | 40..48 | segment size | bytes of a slot of the log |
+//! | 48..56 | root | LSN of the last checkpoint's root record; 0: there is none yet |
+//! | 56..64 | newest | number of the newest segment known to hold records; 0: none yet |
+//! | 64..512 | | zero |
+//!
+//! Magic, version and checksum keep their places in all versions to come.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::checksum::StoreId;
+use super::disk::{Access, Disk, DiskFile, read_exact_at, write_all_at};
+use super::error::{Damage, OpenError};
+use super::segment::PAGE;
+use super::units::{Lsn, SegmentId};
+
+/// The store's format version.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+const MAGIC: [u8; 8] = *b"HAYPILE\0";
+const COPY: usize = 512;
+const FILE_NAME: &str = "superblock";
+const NEW_FILE_NAME: &str = "superblock.new";
+
+/// What the superblock says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Superblock {
+    pub(crate) store: StoreId,
+    pub(crate) generation: u64,
+    pub(crate) segment_size: u64,
+    pub(crate) root: Lsn,
+    pub(crate) newest: Option<SegmentId>,
+}
+
+/// Why a copy cannot be believed.
+#[derive(Debug, PartialEq, Eq)]
+enum CopyFault {
+    Checksum,
+    Version(u32),
+}
+
+impl Superblock {
+    pub(crate) fn encode(&self) -> [u8; COPY] {
+        let mut copy = [0; COPY];
+        copy[..8].copy_from_slice(&MAGIC);
+        copy[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        copy[16..32].copy_from_slice(&self.store);
+        copy[32..40].copy_from_slice(&self.generation.to_le_bytes());
+        copy[40..48].copy_from_slice(&self.segment_size.to_le_bytes());
+        copy[48..56].copy_from_slice(&self.root.0.to_le_bytes());
+        copy[56..64].copy_from_slice(&self.newest.map_or(0, SegmentId::get).to_le_bytes());
+        let checksum = checksum(&copy);
+        copy[12..16].copy_from_slice(&checksum.to_le_bytes());
+        copy
+    }
+
+    fn decode(copy: &[u8; COPY]) -> Result<Superblock, CopyFault> {
+        let u64_at = |at: usize| {
+            u64::from_le_bytes(copy[at..at + 8].try_into().expect("eight bytes were sliced"))
+        };
+        let u32_at = |at: usize| {
+            u32::from_le_bytes(copy[at..at + 4].try_into().expect("four bytes were sliced"))
+        };
+        if copy[..8] != MAGIC || u32_at(12) != checksum(copy) {
+            return Err(CopyFault::Checksum);
+        }
+        if u32_at(8) != FORMAT_VERSION {
+            return Err(CopyFault::Version(u32_at(8)));
+        }
+        Ok(Superblock {
+            store: copy[16..32].try_into().expect("sixteen bytes were sliced"),
+            generation: u64_at(32),
+            segment_size: u64_at(40),
+            root: Lsn(u64_at(48)),
+            newest: Some(SegmentId(u64_at(56))).filter(|id| id.0 != 0),
+        })
+    }
+}
+
+fn checksum(copy: &[u8; COPY]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&copy[..12]);
+    hasher.update(&copy[16..]);
+    hasher.finalize()
+}
+
+/// The open file, and the state that is in it.
+#[derive(Debug)]
+pub(crate) struct SuperblockFile {
+    file: Arc<dyn DiskFile>,
+    state: Superblock,
+    /// Which of the copies holds the newest state.
+    newest_copy: u64,
+}
+
+impl SuperblockFile {
+    /// Where the superblock of a store is.
+    pub(crate) fn path(dir: &Path) -> PathBuf {
+        dir.join(FILE_NAME)
+    }
+
+    /// Creates the superblock of a new store. Until the rename in here is durable there is no store.
+    pub(crate) fn create(
+        disk: &dyn Disk,
+        dir: &Path,
+        state: Superblock,
+    ) -> Result<SuperblockFile, OpenError> {
+        let (path, temporary) = (Self::path(dir), dir.join(NEW_FILE_NAME));
+        match disk.remove(&temporary) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(OpenError::io("remove", &temporary, error)),
+        }
+        let file = disk.create(&temporary).map_err(|e| OpenError::io("create", &temporary, e))?;
+        let mut pages = vec![0; 2 * PAGE as usize];
+        pages[..COPY].copy_from_slice(&state.encode());
+        pages[PAGE as usize..][..COPY].copy_from_slice(&state.encode());
+        write_all_at(&*file, &pages, 0)
+            .and_then(|()| file.sync_all())
+            .map_err(|e| OpenError::io("write", &temporary, e))?;
+        disk.rename(&temporary, &path).map_err(|e| OpenError::io("rename", &temporary, e))?;
+        disk.sync_dir(dir).map_err(|e| OpenError::io("sync", dir, e))?;
+        Ok(SuperblockFile { file, state, newest_copy: 0 })
+    }
+
+    /// Opens and reads the superblock; `None` where there is none.
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        dir: &Path,
+        access: Access,
+    ) -> Result<Option<SuperblockFile>, OpenError> {
+        let path = Self::path(dir);
+        let file = match disk.open(&path, access) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(OpenError::io("open", &path, error)),
+        };
+        if access == Access::ReadWrite {
+            // What is read next must not be taken away by a second crash.
+            file.sync_all().map_err(|e| OpenError::io("sync", &path, e))?;
+        }
+        let damaged = |offset, what: &str| {
+            OpenError::Damaged(Damage {
+                file: path.clone(),
+                offset,
+                what: what.to_owned(),
+                affected: "the last checkpoint cannot be found, so the store cannot be opened; \
+                           the messages themselves are in the segment files"
+                    .to_owned(),
+            })
+        };
+        let size = file.size().map_err(|e| OpenError::io("examine", &path, e))?;
+        if size < PAGE + COPY as u64 {
+            return Err(damaged(size, "the file ends too early"));
+        }
+        let mut best: Option<(u64, Superblock)> = None;
+        let mut version = None;
+        for index in 0..2 {
+            let mut copy = [0; COPY];
+            read_exact_at(&*file, &mut copy, index * PAGE)
+                .map_err(|e| OpenError::io("read", &path, e))?;
+            match Superblock::decode(&copy) {
+                Ok(state) if best.is_none_or(|(_, other)| other.generation < state.generation) => {
+                    best = Some((index, state));
+                }
+                Ok(_) | Err(CopyFault::Checksum) => {}
+                Err(CopyFault::Version(found)) => version = Some(found),
+            }
+        }
+        if let Some(found) = version {
+            return Err(OpenError::Format { file: path, found, supported: FORMAT_VERSION });
+        }
+        let (newest_copy, state) =
+            best.ok_or_else(|| damaged(0, "neither of its two copies passes its checksum"))?;
+        if !state.segment_size.is_multiple_of(PAGE) || state.segment_size == 0 {
+            return Err(damaged(40, "the segment size makes no sense"));
+        }
+        Ok(Some(SuperblockFile { file, state, newest_copy }))
+    }
+
+    pub(crate) fn state(&self) -> &Superblock {
+        &self.state
+    }
+
+    /// Writes a new state to both copies in turn. On return it is durable, whichever copy is read. An error
+    /// leaves it open which state a restart will find.
+    pub(crate) fn update(&mut self, root: Lsn, newest: Option<SegmentId>) -> io::Result<()> {
+        let state =
+            Superblock { generation: self.state.generation + 1, root, newest, ..self.state };
+        for _ in 0..2 {
+            let target = 1 - self.newest_copy;
+            write_all_at(&*self.file, &state.encode(), target * PAGE)?;
+            self.file.sync_data()?;
+            self.newest_copy = target;
+        }
+        self.state = state;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::disk::RealDisk;
+
+    fn example() -> Superblock {
+        Superblock {
+            store: *b"0123456789abcdef",
+            generation: 7,
+            segment_size: 64 << 20,
+            root: Lsn(0x0123_4567_89ab_cdef),
+            newest: Some(SegmentId(42)),
+        }
+    }
+
+    fn flip(dir: &Path, offset: u64) {
+        let file = RealDisk.open(&SuperblockFile::path(dir), Access::ReadWrite).unwrap();
+        let mut byte = [0];
+        read_exact_at(&*file, &mut byte, offset).unwrap();
+        write_all_at(&*file, &[byte[0] ^ 1], offset).unwrap();
+    }
+
+    #[test]
+    fn the_bytes_on_disk_do_not_change_by_accident() {
+        let bytes = example().encode();
+        let mut expected = Vec::new();
+        expected.extend_from_slice(b"HAYPILE\0\x01\0\0\0\xdc\x33\xf0\x3a0123456789abcdef");
+        expected.extend_from_slice(b"\x07\0\0\0\0\0\0\0\0\0\0\x04\0\0\0\0");
+        expected.extend_from_slice(b"\xef\xcd\xab\x89\x67\x45\x23\x01\x2a\0\0\0\0\0\0\0");
+        expected.resize(512, 0);
+        assert_eq!(bytes[..64], expected[..64], "{:02x?}", &bytes[12..16]);
+        assert_eq!(bytes[64..], expected[64..]);
+        assert_eq!(Superblock::decode(&bytes), Ok(example()));
+    }
+
+    #[test]
+    fn either_copy_alone_is_enough() {
+        for damaged in [0, PAGE] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut file = SuperblockFile::create(&RealDisk, dir.path(), example()).unwrap();
+            file.update(Lsn(99), Some(SegmentId(43))).unwrap();
+            flip(dir.path(), damaged + 33);
+            let read = SuperblockFile::open(&RealDisk, dir.path(), Access::Read).unwrap().unwrap();
+            assert_eq!(read.state().root, Lsn(99));
+            assert_eq!(read.state().generation, 8);
+        }
+    }
+
+    #[test]
+    fn two_damaged_copies_are_an_error_that_names_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        SuperblockFile::create(&RealDisk, dir.path(), example()).unwrap();
+        flip(dir.path(), 20);
+        flip(dir.path(), PAGE + 20);
+        let error = SuperblockFile::open(&RealDisk, dir.path(), Access::Read).unwrap_err();
+        assert!(error.to_string().contains("superblock is damaged"), "{error}");
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_by_its_number() {
+        let dir = tempfile::tempdir().unwrap();
+        SuperblockFile::create(&RealDisk, dir.path(), example()).unwrap();
+        let file = RealDisk.open(&SuperblockFile::path(dir.path()), Access::ReadWrite).unwrap();
+        let mut copy = example().encode();
+        copy[8] = 9;
+        let sum = checksum(&copy);
+        copy[12..16].copy_from_slice(&sum.to_le_bytes());
+        write_all_at(&*file, &copy, 0).unwrap();
+        let error = SuperblockFile::open(&RealDisk, dir.path(), Access::Read).unwrap_err();
+        assert!(matches!(error, OpenError::Format { found: 9, .. }), "{error}");
+    }
+}

@@ -1,0 +1,148 @@
+//! The engine's units: a bare `u64` never crosses a boundary.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A position in the log, in bytes. It only grows, over the whole life of a store.
+///
+/// The log is one endless address space cut into slots of [`segment_size`](super::Options::segment_size)
+/// bytes; slot `n` is where the segment with [`SegmentId`] `n` lives. Slot 0 is never used, so that
+/// [`Lsn::ZERO`] lies below everything that can be written.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Lsn(pub(crate) u64);
+
+impl Lsn {
+    /// Below every record: always durable.
+    pub const ZERO: Lsn = Lsn(0);
+
+    /// The position as a number of bytes.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn plus(self, bytes: u64) -> Lsn {
+        Lsn(self.0 + bytes)
+    }
+
+    /// Bytes from `earlier` up to here.
+    pub(crate) fn since(self, earlier: Lsn) -> u64 {
+        debug_assert!(self >= earlier, "{self} is not behind {earlier}");
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// The number of a slot of the log, and of the segment that begins in it. Numbers only grow and are
+/// never used twice; the *files* behind them are recycled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SegmentId(pub(crate) u64);
+
+impl SegmentId {
+    /// The first segment of every store.
+    pub const FIRST: SegmentId = SegmentId(1);
+
+    /// The number itself.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The slot that holds `lsn`.
+    pub(crate) fn holding(lsn: Lsn, segment_size: u64) -> SegmentId {
+        SegmentId(lsn.0 / segment_size)
+    }
+
+    /// The first byte of the slot: the segment's header.
+    pub(crate) fn start(self, segment_size: u64) -> Lsn {
+        Lsn(self.0 * segment_size)
+    }
+
+    pub(crate) fn plus(self, slots: u64) -> SegmentId {
+        SegmentId(self.0 + slots)
+    }
+}
+
+impl fmt::Display for SegmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Identifies a queue for the life of the store; never used again after the queue was deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct QueueId(pub(crate) u64);
+
+impl QueueId {
+    /// The number itself.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for QueueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// A message's place in its queue. Places are given out in order and never again: a message that is
+/// requeued goes back to the place that it had.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Sequence(pub(crate) u64);
+
+impl Sequence {
+    /// The place of a queue's first message.
+    pub const FIRST: Sequence = Sequence(0);
+
+    /// The number itself, counted from zero.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The place with this number.
+    pub fn new(number: u64) -> Sequence {
+        Sequence(number)
+    }
+
+    /// The place right behind this one.
+    #[must_use]
+    pub fn next(self) -> Sequence {
+        Sequence(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// The places from `first` to `last`, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SequenceRange {
+    /// The lowest place.
+    pub first: Sequence,
+    /// The highest place; not below `first`.
+    pub last: Sequence,
+}
+
+impl SequenceRange {
+    /// The range that holds one place.
+    pub fn one(sequence: Sequence) -> SequenceRange {
+        SequenceRange { first: sequence, last: sequence }
+    }
+
+    /// The range of `first` to `last`, or nothing where `last` lies below `first`.
+    pub fn new(first: Sequence, last: Sequence) -> Option<SequenceRange> {
+        (first <= last).then_some(SequenceRange { first, last })
+    }
+}
