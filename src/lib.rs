@@ -3,5 +3,9 @@
 #[cfg(feature = "broker")]
 pub mod amqp;
 #[cfg(feature = "broker")]
+pub mod broker;
+#[cfg(feature = "broker")]
 pub mod message;
+#[cfg(feature = "broker")]
+pub mod server;
 pub mod storage;
