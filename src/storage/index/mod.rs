@@ -173,7 +173,9 @@ impl QueueIndex {
         released: &mut Released,
     ) -> Result<(), NotResident> {
         let mut from = self.chunk_at(range.first).unwrap_or(range.first);
-        while let Some((&base, chunk)) = self.chunks.range_mut(from..=range.last).next() {
+        while from <= range.last
+            && let Some((&base, chunk)) = self.chunks.range_mut(from..=range.last).next()
+        {
             let bytes = chunk.bytes();
             let went = u64::from(chunk.acknowledge(range, self.segment_size, released)?);
             self.bytes -= bytes - chunk.bytes();
