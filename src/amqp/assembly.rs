@@ -20,7 +20,8 @@ use crate::storage::{Body, Message};
 /// times its size, unseen by anybody who counts bodies. A copy of 4 KiB costs less than the message's other work.
 const COPIED: usize = 4 * 1024;
 
-const PUBLISH: MethodId = MethodId { class: 60, method: 40 };
+/// `basic.publish`, to which errors of a message's frames are put down.
+pub(super) const PUBLISH: MethodId = MethodId { class: 60, method: 40 };
 
 /// What of a message has arrived on a channel.
 #[derive(Debug, Default)]
@@ -50,8 +51,8 @@ pub(super) struct Partial {
 /// A message that has arrived completely.
 #[derive(Debug)]
 pub(super) struct Published {
-    /// The payload of `basic.publish`: exchange, routing key, flags.
-    pub(super) method: Bytes,
+    /// To be returned if it cannot be routed.
+    pub(super) mandatory: bool,
     /// The message to store.
     pub(super) message: Arc<Message>,
 }
@@ -168,7 +169,8 @@ impl Partial {
     }
 
     fn finish(self) -> Published {
-        let Ok(Method::BasicPublish { exchange, routing_key, .. }) = Method::decode(&self.method)
+        let Ok(Method::BasicPublish { exchange, routing_key, mandatory, .. }) =
+            Method::decode(&self.method)
         else {
             unreachable!("only a basic.publish that has been decoded is announced")
         };
@@ -188,6 +190,6 @@ impl Partial {
         } else {
             Message { header: bytes.freeze(), body: Body::from_parts(self.parts) }
         };
-        Published { method: self.method, message: Arc::new(message) }
+        Published { mandatory, message: Arc::new(message) }
     }
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
-use super::codec::{FRAME_OVERHEAD, Frame, FrameError, FrameKind, Frames, Method, ReplyCode, split_frames};
+use super::codec::{
+    FRAME_OVERHEAD, Frame, FrameError, FrameKind, Frames, Method, ReplyCode, split_frames,
+};
 use super::fault::Fault;
 use super::gateway::Gateway;
 use super::handshake::{Access, Failure, Handshake, Header};
@@ -224,7 +226,7 @@ impl Connection {
             let session = self
                 .gateway
                 .broker
-                .open_session(&terms.virtual_host, &terms.user)
+                .connect(&terms.virtual_host, &terms.user)
                 .map_err(|refusal| Fault::from(refusal).during(method.id()))?;
             self.output.method(0, &Method::ConnectionOpenOk { reserved_1: b"" });
             tracing::info!(peer = %self.peer, user = %terms.user, "connection open");
@@ -263,6 +265,9 @@ impl Connection {
 
     /// Closes the connection with `connection.close`.
     fn fail(&mut self, fault: &Fault) {
+        if fault.code == ReplyCode::InternalError.code() {
+            self.gateway.probe();
+        }
         self.output.method(0, &fault.connection_close());
         self.leave(State::Closing);
         self.reason = Some(fault.text.clone());

@@ -22,14 +22,7 @@ impl Gateway {
     /// Lets `users` connect to `broker`, which keeps its messages in `store`.
     #[must_use]
     pub fn new(broker: Broker, store: Store, users: Vec<User>, limits: Limits) -> Gateway {
-        Gateway {
-            broker,
-            store,
-            users,
-            limits,
-            failure: Mutex::new(None),
-            failing: Notify::new(),
-        }
+        Gateway { broker, store, users, limits, failure: Mutex::new(None), failing: Notify::new() }
     }
 
     /// Notes that the log has failed. Nothing may be confirmed after that; whoever waits for
@@ -37,6 +30,14 @@ impl Gateway {
     pub(super) fn fail(&self, error: StoreError) {
         self.failure.lock().get_or_insert(error);
         self.failing.notify_waiters();
+    }
+
+    /// Finds out, after something went wrong, whether the log has failed: it refuses everything then. Otherwise it
+    /// takes the record of a change of nothing, which costs some bytes.
+    pub(super) fn probe(&self) {
+        if let Err(error) = self.store.apply(Vec::new()) {
+            self.fail(error);
+        }
     }
 
     /// Waits until the log has failed; usually for ever.

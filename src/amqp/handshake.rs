@@ -123,7 +123,10 @@ impl Handshake {
     ) -> Result<Option<Terms>, Failure> {
         let limits = access.limits;
         match (self.step, *method) {
-            (Step::StartOk, Method::ConnectionStartOk { client_properties, mechanism, response, .. }) => {
+            (
+                Step::StartOk,
+                Method::ConnectionStartOk { client_properties, mechanism, response, .. },
+            ) => {
                 self.note_capabilities(client_properties);
                 self.terms.user = self.authenticate(mechanism, response, access)?;
                 self.step = Step::TuneOk;

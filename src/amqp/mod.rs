@@ -2,7 +2,7 @@
 //!
 //! - [`codec`]: frames and methods, pure.
 //! - `handshake`, `sasl`, `limits`: negotiation.
-//! - `connection`, `channel`, `assembly`: the protocol's state, and the translation of its methods into the broker's
+//! - `connection`, `running`, `channel`, `assembly`: the protocol's state, and the translation of its methods into the broker's
 //!   requests and back. No sockets: frames in, an `Output` out.
 //! - `task`: one tokio task per connection, which joins that state with a socket and the clock.
 //!
@@ -19,6 +19,7 @@ mod gateway;
 mod handshake;
 mod limits;
 mod output;
+mod running;
 mod sasl;
 mod task;
 

@@ -6,7 +6,8 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::codec::{
-    self, FRAME_END, FRAME_OVERHEAD, Method, PROTOCOL_HEADER, put_body_frame_header, put_content_header,
+    self, FRAME_END, FRAME_OVERHEAD, Method, PROTOCOL_HEADER, put_body_frame_header,
+    put_content_header,
 };
 use crate::message::RawProperties;
 
@@ -136,8 +137,11 @@ mod tests {
         while !output.is_empty() {
             let mut slices = [IoSlice::new(&[]); 3];
             let filled = output.slices(&mut slices);
-            let next: Vec<u8> =
-                slices[..filled].iter().flat_map(|slice| slice.iter().copied()).take(step).collect();
+            let next: Vec<u8> = slices[..filled]
+                .iter()
+                .flat_map(|slice| slice.iter().copied())
+                .take(step)
+                .collect();
             bytes.extend_from_slice(&next);
             output.advance(next.len());
         }

@@ -56,7 +56,10 @@ fn amqplain(response: &[u8]) -> Option<Credentials<'_>> {
 mod tests {
     use super::*;
 
-    fn read(mechanism: &[u8], response: &'static [u8]) -> Result<(&'static [u8], &'static [u8]), SaslError> {
+    fn read(
+        mechanism: &[u8],
+        response: &'static [u8],
+    ) -> Result<(&'static [u8], &'static [u8]), SaslError> {
         credentials(mechanism, response).map(|found| (found.user, found.password))
     }
 

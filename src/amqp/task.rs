@@ -65,6 +65,7 @@ pub(crate) async fn serve(
         received: now,
         sent: now,
         stop,
+        told: false,
     };
     let end = task.run().await;
     let untouched = task.connection.is_untouched();
@@ -99,6 +100,8 @@ struct Task {
     /// When something was last sent.
     sent: Instant,
     stop: watch::Receiver<bool>,
+    /// Whether `stop` has been seen.
+    told: bool,
 }
 
 impl Task {
@@ -118,7 +121,6 @@ impl Task {
                 timer.as_mut().reset(next);
             }
             let interest = self.interest();
-            let stopping = *self.stop.borrow();
             tokio::select! {
                 ready = self.stream.ready(interest.unwrap_or(Interest::READABLE)),
                     if interest.is_some() => self.exchange(ready?)?,
@@ -128,7 +130,10 @@ impl Task {
                     timer.as_mut().reset(self.next_wake());
                 }
                 // An error means that the server is gone altogether.
-                _ = self.stop.changed(), if !stopping => self.connection.shut_down(),
+                _ = self.stop.changed(), if !self.told => {
+                    self.told = true;
+                    self.connection.shut_down();
+                }
             }
         }
     }
@@ -212,7 +217,11 @@ impl Task {
         let now = Instant::now();
         let limits = self.connection.limits();
         if let Some(since) = self.closing {
-            return if now >= since + limits.close { Err(Abort::Close(limits.close)) } else { Ok(()) };
+            return if now >= since + limits.close {
+                Err(Abort::Close(limits.close))
+            } else {
+                Ok(())
+            };
         }
         if self.connection.is_negotiating() {
             let late = now >= self.accepted + limits.handshake;

@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::amqp::{self, Gateway};
-use crate::broker::{Broker, BrokerError};
+use crate::broker::{Broker, StartError};
 use crate::storage::{OpenError, Store, StoreError};
 
 pub use config::Config;
@@ -27,7 +27,9 @@ pub use config::Config;
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {error}; is another broker running there? Choose another address with --listen")]
+    #[error(
+        "cannot listen on {address}: {error}; is another broker running there? Choose another address with --listen"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -51,7 +53,7 @@ pub enum BindError {
         /// The data directory.
         directory: PathBuf,
         /// What is wrong with it.
-        error: BrokerError,
+        error: StartError,
     },
 }
 
@@ -125,7 +127,12 @@ impl Server {
         let slots = Arc::new(Semaphore::new(max_connections));
         let mut accepting = JoinSet::new();
         for listener in listeners {
-            accepting.spawn(accept(listener, Arc::clone(&gateway), Arc::clone(&slots), stopped.clone()));
+            accepting.spawn(accept(
+                listener,
+                Arc::clone(&gateway),
+                Arc::clone(&slots),
+                stopped.clone(),
+            ));
         }
         tokio::select! {
             () = stop => {}

@@ -58,7 +58,8 @@ fn a_callback_runs_once_when_its_record_is_durable() {
     let (sender, receiver) = mpsc::channel();
     let inner = store.clone();
     let told = sender.clone();
-    store.on_durable(lsn, move |outcome| told.send((outcome.is_ok(), inner.durable_lsn())).unwrap());
+    store
+        .on_durable(lsn, move |outcome| told.send((outcome.is_ok(), inner.durable_lsn())).unwrap());
     let (fine, durable) = receiver.recv_timeout(Duration::from_secs(20)).unwrap();
     assert!(fine && durable >= lsn);
     // What is durable already calls back at once.

@@ -37,7 +37,11 @@ impl Arbitrary for Operation {
             14..16 => Remove(u8::arbitrary(g) % 20),
             16..48 => Publish {
                 queues: (0..1 + u8::arbitrary(g) % 3).map(|_| u8::arbitrary(g)).collect(),
-                size: if u8::arbitrary(g) % 8 == 0 { u16::arbitrary(g) } else { u16::arbitrary(g) % 300 },
+                size: if u8::arbitrary(g) % 8 == 0 {
+                    u16::arbitrary(g)
+                } else {
+                    u16::arbitrary(g) % 300
+                },
                 transient: u8::arbitrary(g) % 5 == 0,
                 times: u8::arbitrary(g) % 40,
             },
@@ -203,7 +207,9 @@ impl Pair {
             }
             Operation::Purge(number) => {
                 let Some((id, handle)) = self.pick(*number) else { return };
-                let Some(end) = SequenceRange::new(Sequence::FIRST, handle.next_sequence()) else { return };
+                let Some(end) = SequenceRange::new(Sequence::FIRST, handle.next_sequence()) else {
+                    return;
+                };
                 self.acknowledge(id, &handle, end);
             }
             Operation::Deliver { queue, first, more } => {
@@ -276,9 +282,8 @@ impl Pair {
 
     /// What can be seen of the store.
     fn seen(&self, store: &Store) -> Model {
-        let content = |fetched: Fetched| {
-            (fetched.sequence.get(), (body(&fetched), fetched.deliveries, true))
-        };
+        let content =
+            |fetched: Fetched| (fetched.sequence.get(), (body(&fetched), fetched.deliveries, true));
         let queues = self
             .queues
             .iter()

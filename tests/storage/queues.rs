@@ -141,8 +141,7 @@ fn transient_messages_and_volatile_queues_are_gone_after_a_restart() {
     let (orders, _) = store.create_queue(b"orders").unwrap();
     let volatile = store.create_volatile_queue();
     for n in 0..3000 {
-        let persistence =
-            if n % 3 == 0 { Persistence::Durable } else { Persistence::Transient };
+        let persistence = if n % 3 == 0 { Persistence::Durable } else { Persistence::Transient };
         store.append(&message(n.to_string()), persistence, &[&orders, &volatile]).unwrap();
     }
     assert_eq!((orders.len(), volatile.len()), (3000, 3000));
