@@ -1,0 +1,429 @@
+//! One channel: its methods translated into the broker's requests, and the answers back.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use super::assembly::{Assembly, Published};
+use super::codec::{Method, ReplyCode, put_method};
+use super::fault::Fault;
+use super::output::Output;
+use super::running::Outcome;
+use crate::broker::{
+    self, Bind, Consume, DeclareExchange, DeclareQueue, Delivery, DeliveryTag, DestinationKind, Get,
+};
+use crate::message::{Envelope, ShortStr};
+use crate::storage::Lsn;
+
+/// A channel that is open, or that waits for the answer to `channel.close`.
+pub(super) struct Channel {
+    number: u16,
+    /// `None` once `channel.close` has been put out: everything but its answer is then ignored.
+    inner: Option<broker::Channel>,
+    pub(super) assembly: Assembly,
+    frame_max: u32,
+    /// Whether the connection has noted that there is something to settle or to confirm.
+    pub(super) noted: bool,
+}
+
+impl Channel {
+    pub(super) fn new(inner: broker::Channel, frame_max: u32) -> Channel {
+        Channel {
+            number: inner.number().0,
+            inner: Some(inner),
+            assembly: Assembly::default(),
+            frame_max,
+            noted: false,
+        }
+    }
+
+    /// Whether the answer to `channel.close` is all that is awaited.
+    pub(super) fn is_closing(&self) -> bool {
+        self.inner.is_none()
+    }
+
+    /// Gives back at once what the channel holds. What is still to come from the peer is ignored.
+    pub(super) fn shut(&mut self) {
+        self.assembly = Assembly::default();
+        self.inner = None;
+    }
+
+    /// Tells the broker what has been accepted and acknowledged since the last time.
+    pub(super) fn settle(&mut self) -> Result<(), Fault> {
+        match &mut self.inner {
+            Some(inner) => inner.flush().map_err(|error| Fault::from(broker::Refusal::from(error))),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts out what may be confirmed; returns what the next confirm waits for.
+    pub(super) fn confirm(&mut self, durable: Lsn, output: &mut Output) -> Option<Lsn> {
+        let inner = self.inner.as_mut()?;
+        if let Some(confirm) = inner.confirms(durable) {
+            let delivery_tag = confirm.tag.0;
+            output.method(
+                self.number,
+                &Method::BasicAck { delivery_tag, multiple: confirm.multiple },
+            );
+        }
+        inner.awaited_lsn()
+    }
+
+    /// A message has arrived completely.
+    pub(super) fn publish(
+        &mut self,
+        published: &Published,
+        output: &mut Output,
+    ) -> Result<(), Fault> {
+        let Some(inner) = &mut self.inner else { return Ok(()) };
+        let message = &published.message;
+        let routed = inner.publish(message)?;
+        if routed.queues == 0 && published.mandatory {
+            let Envelope { exchange, routing_key, properties } = envelope(message)?;
+            let returned = Method::BasicReturn {
+                reply_code: ReplyCode::NoRoute.code(),
+                reply_text: ReplyCode::NoRoute.name().as_bytes(),
+                exchange,
+                routing_key,
+            };
+            output.method(self.number, &returned);
+            let size = message.body.len() as u64;
+            output.content(self.number, self.frame_max, properties, size, message.body.parts());
+        }
+        Ok(())
+    }
+
+    /// Puts out `basic.deliver`. The delivery counts as accepted even if it turns out to be unreadable.
+    pub(super) fn deliver(&mut self, delivery: Delivery, output: &mut Output) -> Result<(), Fault> {
+        let Some(inner) = &mut self.inner else { return Ok(()) };
+        let message = Arc::clone(delivery.message());
+        let envelope = envelope(&message);
+        if let Ok(Envelope { exchange, routing_key, .. }) = envelope {
+            let deliver = Method::BasicDeliver {
+                consumer_tag: delivery.consumer_tag(),
+                delivery_tag: inner.next_delivery_tag().0,
+                redelivered: delivery.redelivered(),
+                exchange,
+                routing_key,
+            };
+            output.method(self.number, &deliver);
+        }
+        inner.accept(delivery);
+        let size = message.body.len() as u64;
+        output.content(
+            self.number,
+            self.frame_max,
+            envelope?.properties,
+            size,
+            message.body.parts(),
+        );
+        Ok(())
+    }
+
+    /// Puts out the answer to `basic.get`.
+    pub(super) fn answer_get(
+        &mut self,
+        found: Option<(Delivery, u32)>,
+        output: &mut Output,
+    ) -> Result<(), Fault> {
+        let Some(inner) = &mut self.inner else { return Ok(()) };
+        let Some((delivery, message_count)) = found else {
+            output.method(self.number, &Method::BasicGetEmpty { reserved_1: b"" });
+            return Ok(());
+        };
+        let message = Arc::clone(delivery.message());
+        let redelivered = delivery.redelivered();
+        let delivery_tag = inner.accept(delivery).0;
+        let Envelope { exchange, routing_key, properties } = envelope(&message)?;
+        let ok =
+            Method::BasicGetOk { delivery_tag, redelivered, exchange, routing_key, message_count };
+        output.method(self.number, &ok);
+        let size = message.body.len() as u64;
+        output.content(self.number, self.frame_max, properties, size, message.body.parts());
+        Ok(())
+    }
+
+    /// The broker has cancelled a consumer; `notify` says whether the peer understands that.
+    pub(super) fn cancelled(&mut self, consumer_tag: &ShortStr, notify: bool, output: &mut Output) {
+        let Some(inner) = &mut self.inner else { return };
+        if inner.forget_consumer(consumer_tag) && notify {
+            output.method(self.number, &Method::BasicCancel { consumer_tag, nowait: true });
+        }
+    }
+
+    /// Answers a method, at once or when the log is durable up to `durable_at`.
+    fn answer(
+        &self,
+        nowait: bool,
+        durable_at: Option<Lsn>,
+        reply: &Method<'_>,
+        output: &mut Output,
+    ) -> Outcome {
+        match durable_at {
+            _ if nowait => Outcome::Done,
+            None => {
+                output.method(self.number, reply);
+                Outcome::Done
+            }
+            Some(lsn) => {
+                let mut frame = BytesMut::new();
+                put_method(&mut frame, self.number, reply);
+                Outcome::Wait(lsn, frame)
+            }
+        }
+    }
+
+    /// Does what a method asks for. `basic.publish` and `channel.close` are dealt with elsewhere.
+    pub(super) fn method(
+        &mut self,
+        method: &Method<'_>,
+        output: &mut Output,
+    ) -> Result<Outcome, Fault> {
+        match *method {
+            Method::ChannelOpen { .. } => {
+                Err(Fault::connection(ReplyCode::ChannelError, "second 'channel.open' seen"))
+            }
+            Method::ChannelFlow { active: true } => {
+                Ok(self.answer(false, None, &Method::ChannelFlowOk { active: true }, output))
+            }
+            Method::ChannelFlow { active: false } => {
+                Err(Fault::connection(ReplyCode::NotImplemented, "active=false"))
+            }
+            Method::AccessRequest { .. } => {
+                Ok(self.answer(false, None, &Method::AccessRequestOk { ticket: 1 }, output))
+            }
+            Method::TxSelect {} | Method::TxCommit {} | Method::TxRollback {} => {
+                Err(Fault::connection(ReplyCode::NotImplemented, "transactions"))
+            }
+            Method::ExchangeDeclare { .. }
+            | Method::ExchangeDelete { .. }
+            | Method::ExchangeBind { .. }
+            | Method::ExchangeUnbind { .. } => self.exchange(method, output),
+            Method::QueueDeclare { .. }
+            | Method::QueueDelete { .. }
+            | Method::QueuePurge { .. }
+            | Method::QueueBind { .. }
+            | Method::QueueUnbind { .. } => self.queue(method, output),
+            Method::BasicConsume { .. } | Method::BasicCancel { .. } | Method::BasicGet { .. } => {
+                self.consume(method, output)
+            }
+            _ => self.settle_method(method, output),
+        }
+    }
+
+    fn inner(&mut self) -> Result<&mut broker::Channel, Fault> {
+        self.inner.as_mut().ok_or_else(|| {
+            Fault::connection(ReplyCode::ChannelError, "a method on a channel that is being closed")
+        })
+    }
+
+    fn exchange(&mut self, method: &Method<'_>, output: &mut Output) -> Result<Outcome, Fault> {
+        let inner = self.inner()?;
+        let (nowait, durable_at, reply) = match *method {
+            Method::ExchangeDeclare {
+                exchange,
+                kind,
+                passive,
+                durable,
+                auto_delete,
+                internal,
+                nowait,
+                arguments,
+                ..
+            } => {
+                let request = DeclareExchange {
+                    name: ShortStr::copy_of(exchange),
+                    kind: ShortStr::copy_of(kind),
+                    passive,
+                    durable,
+                    auto_delete,
+                    internal,
+                    arguments: arguments.to_table(),
+                };
+                (nowait, inner.declare_exchange(&request)?, Method::ExchangeDeclareOk {})
+            }
+            Method::ExchangeDelete { exchange, if_unused, nowait, .. } => {
+                (nowait, inner.delete_exchange(exchange, if_unused)?, Method::ExchangeDeleteOk {})
+            }
+            Method::ExchangeBind {
+                destination, source, routing_key, nowait, arguments, ..
+            } => {
+                let bind = Bind {
+                    source: ShortStr::copy_of(source),
+                    kind: DestinationKind::Exchange,
+                    destination: ShortStr::copy_of(destination),
+                    routing_key: ShortStr::copy_of(routing_key),
+                    arguments: arguments.to_table(),
+                };
+                (nowait, inner.bind(&bind)?, Method::ExchangeBindOk {})
+            }
+            Method::ExchangeUnbind {
+                destination, source, routing_key, nowait, arguments, ..
+            } => {
+                let bind = Bind {
+                    source: ShortStr::copy_of(source),
+                    kind: DestinationKind::Exchange,
+                    destination: ShortStr::copy_of(destination),
+                    routing_key: ShortStr::copy_of(routing_key),
+                    arguments: arguments.to_table(),
+                };
+                (nowait, inner.unbind(&bind)?, Method::ExchangeUnbindOk {})
+            }
+            _ => return Err(unimplemented_method()),
+        };
+        Ok(self.answer(nowait, durable_at, &reply, output))
+    }
+
+    fn queue(&mut self, method: &Method<'_>, output: &mut Output) -> Result<Outcome, Fault> {
+        let inner = self.inner()?;
+        match *method {
+            Method::QueueDeclare {
+                queue,
+                passive,
+                durable,
+                exclusive,
+                auto_delete,
+                nowait,
+                arguments,
+                ..
+            } => {
+                let declared = inner.declare_queue(&DeclareQueue {
+                    name: ShortStr::copy_of(queue),
+                    passive,
+                    durable,
+                    exclusive,
+                    auto_delete,
+                    arguments: arguments.to_table(),
+                })?;
+                let reply = Method::QueueDeclareOk {
+                    queue: &declared.name,
+                    message_count: declared.messages,
+                    consumer_count: declared.consumers,
+                };
+                Ok(self.answer(nowait, declared.durable_at, &reply, output))
+            }
+            Method::QueueDelete { queue, if_unused, if_empty, nowait, .. } => {
+                let deleted = inner.delete_queue(queue, if_unused, if_empty)?;
+                let reply = Method::QueueDeleteOk { message_count: deleted.messages };
+                Ok(self.answer(nowait, deleted.durable_at, &reply, output))
+            }
+            Method::QueuePurge { queue, nowait, .. } => {
+                let purged = inner.purge_queue(queue)?;
+                let reply = Method::QueuePurgeOk { message_count: purged.messages };
+                Ok(self.answer(nowait, purged.durable_at, &reply, output))
+            }
+            Method::QueueBind { queue, exchange, routing_key, nowait, arguments, .. } => {
+                let durable_at = inner.bind(&Bind {
+                    source: ShortStr::copy_of(exchange),
+                    kind: DestinationKind::Queue,
+                    destination: ShortStr::copy_of(queue),
+                    routing_key: ShortStr::copy_of(routing_key),
+                    arguments: arguments.to_table(),
+                })?;
+                Ok(self.answer(nowait, durable_at, &Method::QueueBindOk {}, output))
+            }
+            Method::QueueUnbind { queue, exchange, routing_key, arguments, .. } => {
+                let durable_at = inner.unbind(&Bind {
+                    source: ShortStr::copy_of(exchange),
+                    kind: DestinationKind::Queue,
+                    destination: ShortStr::copy_of(queue),
+                    routing_key: ShortStr::copy_of(routing_key),
+                    arguments: arguments.to_table(),
+                })?;
+                Ok(self.answer(false, durable_at, &Method::QueueUnbindOk {}, output))
+            }
+            _ => Err(unimplemented_method()),
+        }
+    }
+
+    fn consume(&mut self, method: &Method<'_>, output: &mut Output) -> Result<Outcome, Fault> {
+        let inner = self.inner()?;
+        match *method {
+            // `no_local` is ignored, as RabbitMQ does.
+            Method::BasicConsume {
+                queue,
+                consumer_tag,
+                no_ack,
+                exclusive,
+                nowait,
+                arguments,
+                ..
+            } => {
+                let tag = inner.consume(&Consume {
+                    queue: ShortStr::copy_of(queue),
+                    consumer_tag: ShortStr::copy_of(consumer_tag),
+                    no_ack,
+                    exclusive,
+                    arguments: arguments.to_table(),
+                })?;
+                let reply = Method::BasicConsumeOk { consumer_tag: &tag };
+                Ok(self.answer(nowait, None, &reply, output))
+            }
+            Method::BasicCancel { consumer_tag, nowait } => {
+                inner.cancel(consumer_tag)?;
+                Ok(self.answer(nowait, None, &Method::BasicCancelOk { consumer_tag }, output))
+            }
+            Method::BasicGet { queue, no_ack, .. } => {
+                match inner.get(queue, no_ack)? {
+                    Get::Message(delivery, left) => {
+                        self.answer_get(Some((delivery, left)), output)?;
+                    }
+                    Get::Empty => self.answer_get(None, output)?,
+                    Get::Pending => {}
+                }
+                Ok(Outcome::Done)
+            }
+            _ => Err(unimplemented_method()),
+        }
+    }
+
+    fn settle_method(
+        &mut self,
+        method: &Method<'_>,
+        output: &mut Output,
+    ) -> Result<Outcome, Fault> {
+        let inner = self.inner()?;
+        match *method {
+            Method::BasicAck { delivery_tag, multiple } => {
+                inner.ack(DeliveryTag(delivery_tag), multiple)?;
+                Ok(Outcome::Done)
+            }
+            Method::BasicNack { delivery_tag, multiple, requeue } => {
+                inner.nack(DeliveryTag(delivery_tag), multiple, requeue)?;
+                Ok(Outcome::Done)
+            }
+            Method::BasicReject { delivery_tag, requeue } => {
+                inner.nack(DeliveryTag(delivery_tag), false, requeue)?;
+                Ok(Outcome::Done)
+            }
+            Method::BasicRecoverAsync { requeue } => {
+                inner.recover(requeue)?;
+                Ok(Outcome::Done)
+            }
+            Method::BasicRecover { requeue } => {
+                inner.recover(requeue)?;
+                Ok(self.answer(false, None, &Method::BasicRecoverOk {}, output))
+            }
+            Method::BasicQos { prefetch_size, prefetch_count, global } => {
+                inner.qos(prefetch_size, prefetch_count, global)?;
+                Ok(self.answer(false, None, &Method::BasicQosOk {}, output))
+            }
+            Method::ConfirmSelect { nowait } => {
+                inner.confirm_select();
+                Ok(self.answer(nowait, None, &Method::ConfirmSelectOk {}, output))
+            }
+            _ => Err(unimplemented_method()),
+        }
+    }
+}
+
+/// A method that only a server sends, or one that makes no sense on a channel.
+fn unimplemented_method() -> Fault {
+    Fault::connection(ReplyCode::CommandInvalid, "unimplemented method")
+}
+
+/// What a stored message's header says. That it cannot be read should be impossible: the engine's checksums hold.
+fn envelope(message: &crate::storage::Message) -> Result<Envelope<'_>, Fault> {
+    Envelope::parse(&message.header)
+        .map_err(|error| Fault::connection(ReplyCode::InternalError, error))
+}

@@ -1,0 +1,339 @@
+//! One connection's protocol state: negotiation, channels, closing. No socket, no clock.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::codec::{
+    FRAME_OVERHEAD, Frame, FrameError, FrameKind, Frames, Method, ReplyCode, split_frames,
+};
+use super::fault::Fault;
+use super::gateway::Gateway;
+use super::handshake::{Access, Failure, Handshake, Header};
+use super::limits::Limits;
+use super::output::Output;
+use super::running::{Outcome, Running};
+use crate::storage::{Durable, Lsn, StoreError};
+
+/// Nothing is read while more than this waits to be written, in bytes: a peer that asks and does not
+/// read the answers is made to wait.
+const READ_BELOW: usize = 1024 * 1024;
+
+/// A connection, as the protocol sees it.
+pub(super) struct Connection {
+    gateway: Arc<Gateway>,
+    peer: SocketAddr,
+    state: State,
+    /// Complete frames that have not been looked at: everything waits for `wait`.
+    frames: Frames,
+    /// Frames to write.
+    pub(super) output: Output,
+    wait: Option<Wait>,
+    /// For the oldest confirm that waits for its message to be durable.
+    confirm: Option<Pin<Box<Durable>>>,
+    /// Why this side ended the connection, for the log.
+    reason: Option<String>,
+}
+
+enum State {
+    Handshake(Handshake),
+    Running(Box<Running>),
+    /// `connection.close` has been put out: only its answer counts.
+    Closing,
+    /// Nothing is read any more; the socket is closed when the output is written.
+    Finished,
+}
+
+/// No frame is looked at until the log is durable up to a point.
+struct Wait {
+    durable: Pin<Box<Durable>>,
+    /// The frame that is then sent; empty when there is only congestion to wait for.
+    reply: BytesMut,
+}
+
+impl Connection {
+    pub(super) fn new(gateway: Arc<Gateway>, peer: SocketAddr) -> Connection {
+        Connection {
+            gateway,
+            peer,
+            state: State::Handshake(Handshake::new()),
+            frames: Frames::default(),
+            output: Output::default(),
+            wait: None,
+            confirm: None,
+            reason: None,
+        }
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.gateway.limits
+    }
+
+    /// Whether the socket should be read.
+    pub(super) fn wants_input(&self) -> bool {
+        self.wait.is_none()
+            && self.frames.is_empty()
+            && self.output.len() < READ_BELOW
+            && !self.is_finished()
+    }
+
+    /// Whether `connection.open` is still to come.
+    pub(super) fn is_negotiating(&self) -> bool {
+        matches!(self.state, State::Handshake(_))
+    }
+
+    /// Whether the peer has not sent anything that made sense yet.
+    pub(super) fn is_untouched(&self) -> bool {
+        matches!(&self.state, State::Handshake(handshake) if handshake.expects_header())
+    }
+
+    /// Whether `connection.close` has been put out and not been answered.
+    pub(super) fn is_closing(&self) -> bool {
+        matches!(self.state, State::Closing)
+    }
+
+    /// Whether the socket is to be closed once the output is written.
+    pub(super) fn is_finished(&self) -> bool {
+        matches!(self.state, State::Finished)
+    }
+
+    /// The heartbeat interval, if one was agreed on.
+    pub(super) fn heartbeat(&self) -> Option<Duration> {
+        match &self.state {
+            State::Running(running) => running.heartbeat(),
+            _ => None,
+        }
+    }
+
+    /// Why this side ended the connection, for the log.
+    pub(super) fn take_reason(&mut self) -> Option<String> {
+        self.reason.take()
+    }
+
+    /// Does what can be done without waiting: looks at what was received, puts out deliveries and confirms.
+    pub(super) fn work(&mut self, input: &mut BytesMut) {
+        self.receive(input);
+        let State::Running(running) = &mut self.state else { return };
+        if let Err(fault) = running.settle().and_then(|()| running.deliver(&mut self.output)) {
+            return self.fail(&fault);
+        }
+        let oldest = running.confirm(self.gateway.store.durable_lsn(), &mut self.output);
+        if self.confirm.is_none() {
+            self.confirm = oldest.map(|lsn| Box::pin(self.gateway.store.durable(lsn)));
+        }
+        if self.wait.is_none()
+            && let Some(lsn) = self.gateway.store.congested()
+        {
+            self.wait_for(lsn, BytesMut::new());
+        }
+    }
+
+    /// Looks at the frames that have arrived, until something has to be waited for.
+    fn receive(&mut self, input: &mut BytesMut) {
+        while self.wait.is_none() && self.output.len() < READ_BELOW {
+            if let Some(frame) = self.frames.next() {
+                self.frame(frame);
+                continue;
+            }
+            let frame_max = match &mut self.state {
+                State::Handshake(handshake) if handshake.expects_header() => {
+                    match handshake.header(input, &mut self.output) {
+                        Header::Accepted => continue,
+                        Header::Incomplete => return,
+                        Header::Refused => {
+                            return self.finish("the peer does not speak AMQP 0-9-1".to_owned());
+                        }
+                    }
+                }
+                State::Handshake(handshake) => handshake.frame_max(),
+                State::Running(running) => running.frame_max(),
+                State::Closing => self.gateway.limits.frame_max,
+                State::Finished => return input.clear(),
+            };
+            // Quite a few clients count a frame's eight octets of overhead wrongly.
+            let (frames, error) = split_frames(input, frame_max + FRAME_OVERHEAD as u32);
+            self.frames = frames;
+            if self.frames.is_empty() {
+                if let Some(error) = error {
+                    self.lose_sync(error);
+                }
+                return;
+            }
+        }
+    }
+
+    /// The bytes that follow are not frames: nothing that the peer sends can be understood any more, not even an
+    /// answer to `connection.close`.
+    fn lose_sync(&mut self, error: FrameError) {
+        if !self.is_closing() {
+            self.fail(&Fault::from(error));
+        }
+        self.state = State::Finished;
+    }
+
+    fn frame(&mut self, frame: Frame) {
+        match &mut self.state {
+            State::Handshake(_) => {
+                if let Err(failure) = self.negotiate(&frame) {
+                    self.refuse(failure);
+                }
+            }
+            State::Running(running) => {
+                match running.frame(frame, &self.gateway, &mut self.output) {
+                    Ok(Outcome::Done) => {}
+                    Ok(Outcome::Wait(lsn, reply)) => self.wait_for(lsn, reply),
+                    Ok(Outcome::Close) => {
+                        self.output.method(0, &Method::ConnectionCloseOk {});
+                        self.leave(State::Finished);
+                    }
+                    Err(fault) => self.fail(&fault),
+                }
+            }
+            State::Closing => self.closing_frame(&frame),
+            State::Finished => {}
+        }
+    }
+
+    fn negotiate(&mut self, frame: &Frame) -> Result<(), Failure> {
+        let State::Handshake(handshake) = &mut self.state else { return Ok(()) };
+        let method = match (frame.channel, frame.kind) {
+            (0, FrameKind::Heartbeat) => return Ok(()),
+            (0, FrameKind::Method) => Method::decode(&frame.payload).map_err(Fault::from)?,
+            _ => {
+                return Err(Fault::connection(
+                    ReplyCode::UnexpectedFrame,
+                    "only methods on channel 0 are expected during the handshake",
+                )
+                .into());
+            }
+        };
+        if matches!(method, Method::ConnectionClose { .. }) {
+            self.output.method(0, &Method::ConnectionCloseOk {});
+            self.leave(State::Finished);
+            return Ok(());
+        }
+        let access = Access {
+            limits: &self.gateway.limits,
+            users: &self.gateway.users,
+            loopback: self.peer.ip().to_canonical().is_loopback(),
+        };
+        if let Some(terms) = handshake.method(&method, &access, &mut self.output)? {
+            let session = self
+                .gateway
+                .broker
+                .connect(&terms.virtual_host, &terms.user)
+                .map_err(|refusal| Fault::from(refusal).during(method.id()))?;
+            self.output.method(0, &Method::ConnectionOpenOk { reserved_1: b"" });
+            tracing::info!(peer = %self.peer, user = %terms.user, "connection open");
+            self.state = State::Running(Box::new(Running::new(self.peer, terms, session)));
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, failure: Failure) {
+        match failure.told {
+            Some(fault) => {
+                self.fail(&fault);
+                self.reason = Some(failure.reason);
+            }
+            None => self.finish(failure.reason),
+        }
+    }
+
+    fn closing_frame(&mut self, frame: &Frame) {
+        if (frame.channel, frame.kind) != (0, FrameKind::Method) {
+            return;
+        }
+        match Method::decode(&frame.payload) {
+            Ok(Method::ConnectionCloseOk {}) => self.leave(State::Finished),
+            // Both sides have had enough at the same time.
+            Ok(Method::ConnectionClose { .. }) => {
+                self.output.method(0, &Method::ConnectionCloseOk {});
+            }
+            _ => {}
+        }
+    }
+
+    fn wait_for(&mut self, lsn: Lsn, reply: BytesMut) {
+        self.wait = Some(Wait { durable: Box::pin(self.gateway.store.durable(lsn)), reply });
+    }
+
+    /// Closes the connection with `connection.close`.
+    fn fail(&mut self, fault: &Fault) {
+        if fault.code == ReplyCode::InternalError.code() {
+            self.gateway.probe();
+        }
+        self.output.method(0, &fault.connection_close());
+        self.leave(State::Closing);
+        self.reason = Some(fault.text.clone());
+    }
+
+    /// Closes the connection because the server stops.
+    pub(super) fn shut_down(&mut self) {
+        if let State::Running(_) = self.state {
+            self.output.method(0, &Fault::shutdown().connection_close());
+            self.leave(State::Closing);
+        } else if self.is_negotiating() {
+            self.leave(State::Finished);
+        }
+    }
+
+    /// Closes the socket without a word.
+    fn finish(&mut self, reason: String) {
+        self.leave(State::Finished);
+        self.reason = Some(reason);
+    }
+
+    /// Ends the session, if there is one: what it holds goes back to its queues at once.
+    pub(super) fn end(&mut self) {
+        self.leave(State::Finished);
+    }
+
+    fn leave(&mut self, next: State) {
+        self.wait = None;
+        self.confirm = None;
+        if let State::Running(running) = std::mem::replace(&mut self.state, next) {
+            running.close();
+        }
+    }
+
+    /// Ready when [`Connection::work`] has something to do that is not in the input.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut ready = Poll::Pending;
+        if let Some(wait) = &mut self.wait
+            && let Poll::Ready(result) = wait.durable.as_mut().poll(context)
+        {
+            self.output.encoded(&wait.reply);
+            self.wait = None;
+            self.check(result);
+            ready = Poll::Ready(());
+        }
+        if let Some(confirm) = &mut self.confirm
+            && let Poll::Ready(result) = confirm.as_mut().poll(context)
+        {
+            self.confirm = None;
+            self.check(result);
+            ready = Poll::Ready(());
+        }
+        if let State::Running(running) = &mut self.state
+            && running.poll(context, &self.output).is_ready()
+        {
+            ready = Poll::Ready(());
+        }
+        ready
+    }
+
+    /// A failed log confirms nothing and answers nothing any more.
+    fn check(&mut self, durable: Result<(), StoreError>) {
+        if let Err(error) = durable {
+            self.output = Output::default();
+            self.finish(error.to_string());
+            self.gateway.fail(error);
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The AMQP 0-9-1 front end: what goes over a connection, from the first byte to the last.
+//!
+//! - [`codec`]: frames and methods, pure.
+//! - `handshake`, `sasl`, `limits`: negotiation.
+//! - `connection`, `running`, `channel`, `assembly`: the protocol's state, and the translation of its methods into the broker's
+//!   requests and back. No sockets: frames in, an `Output` out.
+//! - `task`: one tokio task per connection, which joins that state with a socket and the clock.
+//!
+//! It may use `broker`, `message` and the `Store` to wait for durability. It must never know how a message is
+//! routed, queued or stored, nor how it came to its sockets.
+
+pub mod codec;
+
+mod assembly;
+mod channel;
+mod connection;
+mod fault;
+mod gateway;
+mod handshake;
+mod limits;
+mod output;
+mod running;
+mod sasl;
+mod task;
+
+pub use gateway::Gateway;
+pub use limits::{Limits, User};
+pub(crate) use task::serve;

@@ -1,0 +1,313 @@
+//! A connection after `connection.open`: its session with the broker, and its channels.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::assembly::PUBLISH;
+use super::channel::Channel;
+use super::codec::{Frame, FrameKind, Method, ReplyCode};
+use super::fault::Fault;
+use super::gateway::Gateway;
+use super::handshake::Terms;
+use super::output::Output;
+use crate::broker::{ChannelNumber, Event, Scope, Session};
+use crate::storage::Lsn;
+
+/// Deliveries are moved to the output while less than this waits there, in bytes.
+const DELIVER_BELOW: usize = 256 * 1024;
+
+/// What is to be done after a frame.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// Go on.
+    Done,
+    /// Wait until the log is durable up to there, send these bytes, then go on.
+    Wait(Lsn, BytesMut),
+    /// The peer has sent `connection.close`.
+    Close,
+}
+
+/// A connection in its normal state.
+pub(super) struct Running {
+    peer: SocketAddr,
+    terms: Terms,
+    session: Session,
+    channels: HashMap<u16, Channel>,
+    /// Channels that have something to settle or to confirm: those whose `noted` is set.
+    noted: Vec<u16>,
+    /// Bytes of bodies that have not arrived completely, on all channels.
+    unfinished: usize,
+    /// Reused by every round.
+    events: Vec<Event>,
+}
+
+impl Running {
+    pub(super) fn new(peer: SocketAddr, terms: Terms, session: Session) -> Running {
+        Running {
+            peer,
+            terms,
+            session,
+            channels: HashMap::new(),
+            noted: Vec::new(),
+            unfinished: 0,
+            events: Vec::new(),
+        }
+    }
+
+    /// The largest frame in bytes.
+    pub(super) fn frame_max(&self) -> u32 {
+        self.terms.frame_max
+    }
+
+    /// The heartbeat interval, if one was agreed on.
+    pub(super) fn heartbeat(&self) -> Option<Duration> {
+        let seconds = self.terms.heartbeat;
+        (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+    }
+
+    /// Ends the session. Channels first: what they hold is at once there for others.
+    pub(super) fn close(self) {
+        drop(self.channels);
+        self.session.close();
+    }
+
+    /// Takes the next frame.
+    pub(super) fn frame(
+        &mut self,
+        frame: Frame,
+        gateway: &Gateway,
+        output: &mut Output,
+    ) -> Result<Outcome, Fault> {
+        if frame.channel == 0 {
+            return self.connection_frame(&frame, output);
+        }
+        let number = frame.channel;
+        match self.channel_frame(frame, gateway, output) {
+            Err(fault) if fault.scope == Scope::Channel => {
+                self.close_channel(number, &fault, output);
+                Ok(Outcome::Done)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn connection_frame(&mut self, frame: &Frame, output: &mut Output) -> Result<Outcome, Fault> {
+        match frame.kind {
+            FrameKind::Heartbeat => return Ok(Outcome::Done),
+            FrameKind::Method => {}
+            FrameKind::Header | FrameKind::Body => {
+                return Err(Fault::connection(
+                    ReplyCode::UnexpectedFrame,
+                    "content on channel 0, which is the connection's own",
+                ));
+            }
+        }
+        let method = Method::decode(&frame.payload)?;
+        match method {
+            Method::ConnectionClose { reply_code, reply_text, .. } => {
+                let text = String::from_utf8_lossy(reply_text);
+                tracing::info!(peer = %self.peer, "closed by the client: {reply_code} {text}");
+                Ok(Outcome::Close)
+            }
+            // There is nothing in a password that could run out; the client's new one is taken note of.
+            Method::ConnectionUpdateSecret { .. } => {
+                output.method(0, &Method::ConnectionUpdateSecretOk {});
+                Ok(Outcome::Done)
+            }
+            _ => Err(Fault::connection(
+                ReplyCode::ChannelError,
+                format_args!("unexpected method {} on channel 0", method.name()),
+            )
+            .during(method.id())),
+        }
+    }
+
+    fn channel_frame(
+        &mut self,
+        frame: Frame,
+        gateway: &Gateway,
+        output: &mut Output,
+    ) -> Result<Outcome, Fault> {
+        let number = frame.channel;
+        if frame.kind == FrameKind::Heartbeat {
+            return Err(Fault::connection(
+                ReplyCode::UnexpectedFrame,
+                format_args!("heartbeat on channel {number}"),
+            ));
+        }
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return self.open_channel(&frame, output);
+        };
+        if channel.is_closing() {
+            self.closing_frame(&frame, output);
+            return Ok(Outcome::Done);
+        }
+        if !channel.noted {
+            channel.noted = true;
+            self.noted.push(number);
+        }
+        if frame.kind != FrameKind::Method || !channel.assembly.is_idle() {
+            self.unfinished -= channel.assembly.received();
+            let published = channel.assembly.push(frame, gateway.limits.message_size);
+            self.unfinished += channel.assembly.received();
+            if self.unfinished as u64 > 2 * gateway.limits.message_size {
+                return Err(Fault::connection(
+                    ReplyCode::ResourceError,
+                    format_args!("unfinished messages of {} bytes in all", self.unfinished),
+                ));
+            }
+            if let Some(published) = published? {
+                channel.publish(&published, output).map_err(|fault| fault.during(PUBLISH))?;
+            }
+            return Ok(Outcome::Done);
+        }
+        let method = Method::decode(&frame.payload)?;
+        match method {
+            Method::BasicPublish { immediate: true, .. } => {
+                Err(Fault::connection(ReplyCode::NotImplemented, "immediate=true")
+                    .during(method.id()))
+            }
+            Method::BasicPublish { .. } => {
+                channel.assembly.announce(frame.payload);
+                Ok(Outcome::Done)
+            }
+            Method::ChannelClose { .. } => {
+                self.channels.remove(&number);
+                output.method(number, &Method::ChannelCloseOk {});
+                Ok(Outcome::Done)
+            }
+            _ => channel.method(&method, output).map_err(|fault| fault.during(method.id())),
+        }
+    }
+
+    /// The first frame on a channel number.
+    fn open_channel(&mut self, frame: &Frame, output: &mut Output) -> Result<Outcome, Fault> {
+        if frame.kind != FrameKind::Method {
+            return Err(Fault::connection(
+                ReplyCode::UnexpectedFrame,
+                "expected method frame, got non method frame instead",
+            ));
+        }
+        let method = Method::decode(&frame.payload)?;
+        if !matches!(method, Method::ChannelOpen { .. }) {
+            return Err(Fault::connection(ReplyCode::ChannelError, "expected 'channel.open'")
+                .during(method.id()));
+        }
+        let number = frame.channel;
+        if number > self.terms.channel_max {
+            return Err(Fault::connection(
+                ReplyCode::NotAllowed,
+                format_args!(
+                    "channel {number} is higher than the negotiated channel_max ({})",
+                    self.terms.channel_max
+                ),
+            )
+            .during(method.id()));
+        }
+        let inner = self.session.open_channel(ChannelNumber(number));
+        self.channels.insert(number, Channel::new(inner, self.terms.frame_max));
+        output.method(number, &Method::ChannelOpenOk { reserved_1: b"" });
+        Ok(Outcome::Done)
+    }
+
+    /// A frame on a channel for which `channel.close` has been put out.
+    fn closing_frame(&mut self, frame: &Frame, output: &mut Output) {
+        if frame.kind != FrameKind::Method {
+            return;
+        }
+        match Method::decode(&frame.payload) {
+            Ok(Method::ChannelCloseOk {}) => {
+                self.channels.remove(&frame.channel);
+            }
+            // Both sides have had enough at the same time; the answer to ours still comes.
+            Ok(Method::ChannelClose { .. }) => {
+                output.method(frame.channel, &Method::ChannelCloseOk {});
+            }
+            _ => {}
+        }
+    }
+
+    fn close_channel(&mut self, number: u16, fault: &Fault, output: &mut Output) {
+        tracing::warn!(peer = %self.peer, channel = number, "channel closed: {}", fault.text);
+        output.method(number, &fault.channel_close());
+        if let Some(channel) = self.channels.get_mut(&number) {
+            self.unfinished -= channel.assembly.received();
+            channel.shut();
+        }
+    }
+
+    /// Tells the queues what has been accepted and acknowledged since the last round.
+    pub(super) fn settle(&mut self) -> Result<(), Fault> {
+        for number in &self.noted {
+            if let Some(channel) = self.channels.get_mut(number) {
+                channel.settle()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves deliveries to the output while there is room.
+    pub(super) fn deliver(&mut self, output: &mut Output) -> Result<(), Fault> {
+        let mut outcome = Ok(());
+        while output.len() < DELIVER_BELOW && outcome.is_ok() {
+            let mut events = std::mem::take(&mut self.events);
+            self.session.take_events(&mut events, DELIVER_BELOW - output.len());
+            if events.is_empty() {
+                self.events = events;
+                break;
+            }
+            // Every event that was taken has to be dealt with, also after one that failed.
+            for event in events.drain(..) {
+                outcome = outcome.and(self.event(event, output));
+            }
+            self.events = events;
+            self.settle()?;
+        }
+        outcome
+    }
+
+    fn event(&mut self, event: Event, output: &mut Output) -> Result<(), Fault> {
+        let number = event.channel().0;
+        let Entry::Occupied(mut entry) = self.channels.entry(number) else { return Ok(()) };
+        let channel = entry.get_mut();
+        if !channel.noted {
+            channel.noted = true;
+            self.noted.push(number);
+        }
+        match event {
+            Event::Delivery { delivery, .. } => channel.deliver(delivery, output),
+            Event::Got { message, .. } => channel.answer_get(message, output),
+            Event::ConsumerCancelled { consumer_tag, .. } => {
+                channel.cancelled(&consumer_tag, self.terms.consumer_cancel_notify, output);
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts out what may be confirmed when the log is durable up to `durable`; returns what the
+    /// oldest of the other confirms waits for.
+    pub(super) fn confirm(&mut self, durable: Lsn, output: &mut Output) -> Option<Lsn> {
+        let mut oldest = None;
+        let channels = &mut self.channels;
+        self.noted.retain(|number| {
+            let Some(channel) = channels.get_mut(number) else { return false };
+            let awaited = channel.confirm(durable, output);
+            if let Some(lsn) = awaited {
+                oldest = Some(oldest.map_or(lsn, |other: Lsn| other.min(lsn)));
+            }
+            channel.noted = awaited.is_some();
+            channel.noted
+        });
+        oldest
+    }
+
+    /// Ready when there is something to deliver and room for it.
+    pub(super) fn poll(&self, context: &mut Context<'_>, output: &Output) -> Poll<()> {
+        if output.len() < DELIVER_BELOW { self.session.poll_events(context) } else { Poll::Pending }
+    }
+}

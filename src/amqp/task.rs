@@ -1,0 +1,269 @@
+//! One connection's tokio task: the socket on one side, [`Connection`] on the other.
+//!
+//! One task both reads and writes, without ever waiting for one of them alone. A peer that does not
+//! read fills its own output buffer, then is not read from any more, and disturbs nobody else.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncWriteExt, Interest, Ready};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::Gateway;
+use super::connection::Connection;
+
+/// What is read at once: as much as arrives, between these sizes.
+const SMALLEST_READ: usize = 8 * 1024;
+const LARGEST_READ: usize = 256 * 1024;
+/// Slices given to one vectored write.
+const SLICES: usize = 64;
+/// How long a socket stays half open for the peer to read what was sent last.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Why a connection ended in another way than by `connection.close`.
+#[derive(Debug, thiserror::Error)]
+enum Abort {
+    #[error("the peer closed the socket without connection.close")]
+    Eof,
+    #[error("the peer closed the socket instead of answering connection.close")]
+    Gone,
+    #[error("socket error: {0}")]
+    Socket(#[from] io::Error),
+    #[error("missed heartbeats: nothing received for {0:?}")]
+    NotSending(Duration),
+    #[error("the peer does not read: nothing could be sent for {0:?}")]
+    NotReading(Duration),
+    #[error("handshake not finished within {0:?}")]
+    Handshake(Duration),
+    #[error("connection.close not answered within {0:?}")]
+    Close(Duration),
+}
+
+/// Serves one accepted socket until it is closed. Logs how it ended. When `stop` turns true, the peer is told.
+pub(crate) async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    gateway: Arc<Gateway>,
+    stop: watch::Receiver<bool>,
+) {
+    let now = Instant::now();
+    let connection = Connection::new(gateway, peer);
+    let mut task = Task {
+        stream,
+        connection,
+        input: BytesMut::new(),
+        read_size: SMALLEST_READ,
+        accepted: now,
+        closing: None,
+        received: now,
+        sent: now,
+        stop,
+        told: false,
+    };
+    let end = task.run().await;
+    let untouched = task.connection.is_untouched();
+    task.connection.end();
+    match &end {
+        Ok(()) | Err(Abort::Gone) => {}
+        // A port scan or a health check, not worth a warning.
+        Err(Abort::Eof) if untouched => {
+            tracing::debug!(%peer, "connected and left without a word");
+        }
+        Err(abort) => tracing::warn!(%peer, "connection aborted: {abort}"),
+    }
+    if let Some(reason) = task.connection.take_reason() {
+        tracing::warn!(%peer, "connection closed: {reason}");
+    }
+    if !matches!(end, Err(Abort::Socket(_))) {
+        task.linger().await;
+    }
+}
+
+struct Task {
+    stream: TcpStream,
+    connection: Connection,
+    input: BytesMut,
+    /// How much room to read into.
+    read_size: usize,
+    accepted: Instant,
+    /// Since when an answer to `connection.close` is awaited.
+    closing: Option<Instant>,
+    /// When something was last received, or could not be because we did not read.
+    received: Instant,
+    /// When something was last sent.
+    sent: Instant,
+    stop: watch::Receiver<bool>,
+    /// Whether `stop` has been seen.
+    told: bool,
+}
+
+impl Task {
+    async fn run(&mut self) -> Result<(), Abort> {
+        let mut timer = pin!(sleep_until(self.next_wake()));
+        loop {
+            self.connection.work(&mut self.input);
+            self.write()?;
+            if self.connection.is_finished() && self.connection.output.is_empty() {
+                return Ok(());
+            }
+            if self.connection.is_closing() && self.closing.is_none() {
+                self.closing = Some(Instant::now());
+            }
+            let next = self.next_wake();
+            if next < timer.deadline() {
+                timer.as_mut().reset(next);
+            }
+            let interest = self.interest();
+            tokio::select! {
+                ready = self.stream.ready(interest.unwrap_or(Interest::READABLE)),
+                    if interest.is_some() => self.exchange(ready?)?,
+                () = poll_fn(|context| self.connection.poll(context)) => {}
+                () = timer.as_mut() => {
+                    self.tick()?;
+                    timer.as_mut().reset(self.next_wake());
+                }
+                // An error means that the server is gone altogether.
+                _ = self.stop.changed(), if !self.told => {
+                    self.told = true;
+                    self.connection.shut_down();
+                }
+            }
+        }
+    }
+
+    fn interest(&self) -> Option<Interest> {
+        match (self.connection.wants_input(), self.connection.output.is_empty()) {
+            (true, true) => Some(Interest::READABLE),
+            (true, false) => Some(Interest::READABLE | Interest::WRITABLE),
+            (false, false) => Some(Interest::WRITABLE),
+            (false, true) => None,
+        }
+    }
+
+    /// Reads once, if there is something. Writing is the next round's work.
+    fn exchange(&mut self, ready: Ready) -> Result<(), Abort> {
+        if !ready.is_readable() || !self.connection.wants_input() {
+            return Ok(());
+        }
+        self.input.reserve(self.read_size);
+        match self.stream.try_read_buf(&mut self.input) {
+            Ok(0) if self.connection.is_closing() => Err(Abort::Gone),
+            Ok(0) => Err(Abort::Eof),
+            Ok(count) => {
+                self.received = Instant::now();
+                if count >= self.read_size {
+                    self.read_size = (self.read_size * 2).min(LARGEST_READ);
+                } else if count < self.read_size / 4 {
+                    self.read_size = (self.read_size / 2).max(SMALLEST_READ);
+                }
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // An idle connection keeps no buffer.
+                if self.input.is_empty() {
+                    self.input = BytesMut::new();
+                }
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes until there is nothing left, or no room.
+    fn write(&mut self) -> Result<(), Abort> {
+        while !self.connection.output.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let filled = self.connection.output.slices(&mut slices);
+            match self.stream.try_write_vectored(&slices[..filled]) {
+                Ok(count) => {
+                    self.connection.output.advance(count);
+                    self.sent = Instant::now();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// When [`Task::tick`] has something to do at the latest.
+    fn next_wake(&self) -> Instant {
+        let limits = self.connection.limits();
+        if let Some(since) = self.closing {
+            return since + limits.close;
+        }
+        if self.connection.is_negotiating() {
+            return self.accepted + limits.handshake;
+        }
+        match self.connection.heartbeat() {
+            Some(interval) => {
+                let heartbeat = self.sent + interval / 2;
+                heartbeat.min(self.received + interval * 2).max(Instant::now() + interval / 8)
+            }
+            // Nothing is due. Far enough away to cost nothing.
+            None => Instant::now() + Duration::from_secs(3600),
+        }
+    }
+
+    /// Looks at the time.
+    fn tick(&mut self) -> Result<(), Abort> {
+        let now = Instant::now();
+        let limits = self.connection.limits();
+        if let Some(since) = self.closing {
+            return if now >= since + limits.close {
+                Err(Abort::Close(limits.close))
+            } else {
+                Ok(())
+            };
+        }
+        if self.connection.is_negotiating() {
+            let late = now >= self.accepted + limits.handshake;
+            return if late { Err(Abort::Handshake(limits.handshake)) } else { Ok(()) };
+        }
+        let Some(interval) = self.connection.heartbeat() else { return Ok(()) };
+        if !self.connection.output.is_empty() {
+            // What could not be sent is sign enough of life; more would only pile up.
+            if now >= self.sent + interval * 2 {
+                return Err(Abort::NotReading(now - self.sent));
+            }
+        } else if now >= self.sent + interval / 2 {
+            self.connection.output.heartbeat();
+        }
+        if !self.connection.wants_input() {
+            self.received = now;
+        } else if now >= self.received + interval * 2 {
+            return Err(Abort::NotSending(now - self.received));
+        }
+        Ok(())
+    }
+
+    /// Lets the peer read what was sent last: closing a socket that holds unread input would throw it away.
+    async fn linger(&mut self) {
+        if self.stream.shutdown().await.is_err() {
+            return;
+        }
+        let drain = async {
+            let mut scratch = vec![0; SMALLEST_READ];
+            loop {
+                if self.stream.readable().await.is_err() {
+                    return;
+                }
+                match self.stream.try_read(&mut scratch) {
+                    Ok(0) => return,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => return,
+                }
+            }
+        };
+        // Whether the peer closed its side or the time is over makes no difference.
+        timeout(LINGER, drain).await.ok();
+    }
+}

@@ -1,0 +1,175 @@
+//! Which of a queue's messages are ready, in which order, and which of them have been fetched.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::storage::{self, Fetch, Fetched, Sequence, SequenceRange};
+
+/// Messages fetched at a time, at most.
+const BATCH: usize = 64;
+/// Bytes fetched at a time, roughly: judged by the queue's average.
+const BATCH_BYTES: u64 = 256 << 10;
+
+/// The messages of a queue that nobody holds: those returned, those fetched ahead, and everything behind.
+///
+/// A message's sequence is its place for ever, so that a returned message is simply served before all
+/// that are behind it.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    /// Ready messages in order, fetched already. The engine may have given up its copy of their bodies.
+    fetched: VecDeque<Fetched>,
+    /// Returned by those who held them, not fetched again yet. All below `frontier`.
+    returned: BTreeSet<Sequence>,
+    /// Nothing from here on has ever been fetched.
+    frontier: Sequence,
+    /// Room for `fetch` to put messages into.
+    batch: Vec<Fetched>,
+}
+
+/// Whether there is a message to hand out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Supply {
+    /// [`Backlog::pop`] will give one.
+    Ready,
+    /// Nothing is ready.
+    Empty,
+    /// The next one is on disk, from this place on.
+    OnDisk(Sequence),
+}
+
+impl Default for Backlog {
+    fn default() -> Self {
+        Self {
+            fetched: VecDeque::new(),
+            returned: BTreeSet::new(),
+            frontier: Sequence::FIRST,
+            batch: Vec::new(),
+        }
+    }
+}
+
+impl Backlog {
+    /// Sees to it that the next message in order has been fetched, if there is one.
+    pub(super) fn supply(&mut self, queue: &storage::Queue) -> Supply {
+        loop {
+            match (self.returned.first().copied(), self.fetched.front()) {
+                (Some(first), Some(front)) if front.sequence < first => return Supply::Ready,
+                (None, Some(_)) => return Supply::Ready,
+                (Some(first), _) => {
+                    if let Some(supply) = self.fetch_returned(queue, first) {
+                        return supply;
+                    }
+                }
+                (None, None) => return self.fetch_new(queue),
+            }
+        }
+    }
+
+    /// Fetches the run of returned messages that begins with `first`. `None` when the caller has to look again.
+    fn fetch_returned(&mut self, queue: &storage::Queue, first: Sequence) -> Option<Supply> {
+        // Only as far as they follow each other: what lies between is held by somebody.
+        let mut last = first;
+        let mut length = 1;
+        let limit = batch_size(queue);
+        for &next in self.returned.range(first.next()..) {
+            if length == limit || next != last.next() {
+                break;
+            }
+            last = next;
+            length += 1;
+        }
+        let outcome = queue.fetch(first, length, &mut self.batch);
+        let on_disk = matches!(outcome, Fetch::NeedsLoad);
+        let reached = if self.batch.len() < length && on_disk {
+            self.batch.last().map(|message| message.sequence)
+        } else {
+            Some(last)
+        };
+        // What the fetch passed over and did not bring exists no more: the engine set it aside as damaged.
+        if let Some(reached) = reached {
+            while let Some(&sequence) = self.returned.first()
+                && sequence <= reached
+            {
+                self.returned.pop_first();
+            }
+        }
+        // Beyond the run are messages that somebody holds, or that the frontier will come to.
+        self.batch.retain(|message| message.sequence <= last);
+        let found = !self.batch.is_empty();
+        for message in self.batch.drain(..).rev() {
+            self.fetched.push_front(message);
+        }
+        if found {
+            Some(Supply::Ready)
+        } else if on_disk {
+            Some(Supply::OnDisk(first))
+        } else {
+            None
+        }
+    }
+
+    fn fetch_new(&mut self, queue: &storage::Queue) -> Supply {
+        let outcome = queue.fetch(self.frontier, batch_size(queue), &mut self.batch);
+        if let Some(last) = self.batch.last() {
+            self.frontier = last.sequence.next();
+            self.fetched.extend(self.batch.drain(..));
+            return Supply::Ready;
+        }
+        match outcome {
+            Fetch::Complete => Supply::Empty,
+            Fetch::NeedsLoad => Supply::OnDisk(self.frontier),
+        }
+    }
+
+    /// The next message in order, after [`Backlog::supply`] said that it is ready.
+    pub(super) fn pop(&mut self) -> Option<Fetched> {
+        self.fetched.pop_front()
+    }
+
+    /// Puts messages back into their places.
+    pub(super) fn put_back(&mut self, sequences: impl IntoIterator<Item = Sequence>) {
+        self.returned.extend(sequences);
+    }
+
+    /// Puts a message back into its place that never left the broker, so that it need not be fetched again.
+    pub(super) fn put_back_fetched(&mut self, message: Fetched) {
+        let place = self.fetched.partition_point(|other| other.sequence < message.sequence);
+        self.fetched.insert(place, message);
+    }
+
+    /// Forgets all ready messages, and says which they were.
+    pub(super) fn take_all(&mut self, queue: &storage::Queue) -> Vec<SequenceRange> {
+        let mut known: Vec<Sequence> = std::mem::take(&mut self.returned).into_iter().collect();
+        known.extend(self.fetched.drain(..).map(|message| message.sequence));
+        known.sort_unstable();
+        let mut ranges = Vec::new();
+        for sequence in known {
+            push_sequence(&mut ranges, sequence);
+        }
+        let end = queue.next_sequence();
+        if self.frontier < end {
+            ranges.push(SequenceRange { first: self.frontier, last: Sequence::new(end.get() - 1) });
+            self.frontier = end;
+        }
+        ranges
+    }
+
+    /// Gives up all memory: the queue is being deleted.
+    pub(super) fn clear(&mut self) {
+        *self = Self { frontier: self.frontier, ..Self::default() };
+    }
+}
+
+/// How many messages to fetch: many small ones or few large ones.
+fn batch_size(queue: &storage::Queue) -> usize {
+    let average = queue.bytes().checked_div(queue.len()).unwrap_or(0);
+    let fitting = BATCH_BYTES.checked_div(average).unwrap_or(BATCH as u64);
+    usize::try_from(fitting).unwrap_or(BATCH).clamp(1, BATCH)
+}
+
+/// Adds a sequence behind those in `ranges`, joining it to the last range where it follows it.
+pub(super) fn push_sequence(ranges: &mut Vec<SequenceRange>, sequence: Sequence) {
+    match ranges.last_mut() {
+        Some(range) if range.last.next() == sequence => range.last = sequence,
+        _ => ranges.push(SequenceRange { first: sequence, last: sequence }),
+    }
+}

@@ -1,0 +1,468 @@
+//! A channel: what one client does on it, without the frames.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::arguments::consumer_priority;
+use super::confirms::{Confirm, Confirms};
+use super::consumer::{ChannelCredit, Consumer, Spec};
+use super::delivery::{ChannelNumber, Delivery, DeliveryTag, Get};
+use super::names::random_name;
+use super::queue::{DeleteIf, Queue, QueueSpec};
+use super::refusal::{Reason, Refusal};
+use super::request::{
+    Bind, Consume, DeclareExchange, DeclareQueue, DestinationKind, QueueDeclared, QueueDeleted,
+    QueuePurged,
+};
+use super::routing::Matches;
+use super::session::{Shared, give_back};
+use super::settlement::{Settlement, requeue};
+use super::unacknowledged::{Held, Unacknowledged};
+use crate::message::ShortStr;
+use crate::storage::{Lsn, Message, StoreError};
+
+/// One AMQP channel (AMQP 0-9-1, section 1.5). It belongs to the task of its connection; nothing here waits for the disk.
+///
+/// Where an answer holds an [`Lsn`], it must not be sent before the store is durable up to there.
+///
+/// Acknowledgements are gathered: call [`Channel::flush`] after each batch of requests or events, before waiting for
+/// more. Dropping the channel closes it: unacknowledged messages go back to their queues at once.
+#[derive(Debug)]
+pub struct Channel {
+    session: Arc<Shared>,
+    number: ChannelNumber,
+    matches: Matches,
+    confirms: Option<Confirms>,
+    consumers: HashMap<ShortStr, Arc<Consumer>>,
+    credit: Arc<ChannelCredit>,
+    /// `basic.qos` for consumers to come; 0 for any number.
+    prefetch: u32,
+    last_tag: DeliveryTag,
+    unacknowledged: Unacknowledged,
+    settlement: Settlement,
+    /// Queues that owe an answer to `basic.get`.
+    pending_gets: Vec<Arc<Queue>>,
+    /// What an empty queue name stands for.
+    last_queue: Option<ShortStr>,
+}
+
+/// Where a published message went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// How many queues it was stored in; with 0, a message published as mandatory is returned (312, `NO_ROUTE`),
+    /// before it is confirmed.
+    pub queues: usize,
+}
+
+impl Channel {
+    pub(super) fn new(session: Arc<Shared>, number: ChannelNumber) -> Self {
+        Self {
+            session,
+            number,
+            matches: Matches::default(),
+            confirms: None,
+            consumers: HashMap::new(),
+            credit: Arc::default(),
+            prefetch: 0,
+            last_tag: DeliveryTag(0),
+            unacknowledged: Unacknowledged::default(),
+            settlement: Settlement::default(),
+            pending_gets: Vec::new(),
+            last_queue: None,
+        }
+    }
+
+    /// The channel's number.
+    #[must_use]
+    pub fn number(&self) -> ChannelNumber {
+        self.number
+    }
+
+    /// `exchange.declare`.
+    ///
+    /// # Errors
+    /// 403 reserved name or default exchange, 404 passive and missing, 406 not equivalent, 503 unknown type,
+    /// 540 argument not supported.
+    pub fn declare_exchange(&mut self, request: &DeclareExchange) -> Result<Option<Lsn>, Refusal> {
+        self.session.virtual_host.declare_exchange(request)
+    }
+
+    /// `exchange.delete`. An exchange that does not exist is as good as deleted.
+    ///
+    /// # Errors
+    /// 403 pre-declared or default exchange, 406 `if_unused` and it has bindings.
+    pub fn delete_exchange(
+        &mut self,
+        name: &[u8],
+        if_unused: bool,
+    ) -> Result<Option<Lsn>, Refusal> {
+        self.session.virtual_host.delete_exchange(name, if_unused)
+    }
+
+    /// `queue.bind`, `exchange.bind`. Binding twice is the same as once.
+    ///
+    /// # Errors
+    /// 403 default exchange, 404 one of the ends is missing, 405 another connection's queue, 406 bad arguments.
+    pub fn bind(&mut self, request: &Bind) -> Result<Option<Lsn>, Refusal> {
+        self.session.virtual_host.bind(&self.expand(request)?, self.session.id)
+    }
+
+    /// `queue.unbind`, `exchange.unbind`. A binding that does not exist is as good as removed.
+    ///
+    /// # Errors
+    /// 403 default exchange, 405 another connection's queue.
+    pub fn unbind(&mut self, request: &Bind) -> Result<Option<Lsn>, Refusal> {
+        self.session.virtual_host.unbind(&self.expand(request)?, self.session.id)
+    }
+
+    /// An empty queue name is the last queue declared; with an empty routing key, that one is its name too.
+    fn expand(&self, request: &Bind) -> Result<Bind, Refusal> {
+        let mut bind = request.clone();
+        if bind.kind == DestinationKind::Queue && bind.destination.is_empty() {
+            bind.destination = self.queue_name(&[])?;
+            if bind.routing_key.is_empty() {
+                bind.routing_key = bind.destination.clone();
+            }
+        }
+        Ok(bind)
+    }
+
+    /// The name as given, or that of the last queue declared on this channel (404 if there is none).
+    fn queue_name(&self, name: &[u8]) -> Result<ShortStr, Refusal> {
+        if !name.is_empty() {
+            return Ok(ShortStr::copy_of(name));
+        }
+        let last = self.last_queue.clone();
+        last.ok_or_else(|| Refusal::new(Reason::NotFound, "no previously declared queue"))
+    }
+
+    fn queue(&self, name: &[u8]) -> Result<Arc<Queue>, Refusal> {
+        if name.is_empty() {
+            return self.session.virtual_host.queue(&self.queue_name(name)?, self.session.id);
+        }
+        self.session.virtual_host.queue(name, self.session.id)
+    }
+
+    /// `queue.declare`.
+    ///
+    /// # Errors
+    /// 403 reserved name, 404 passive and missing, 405 another connection's queue, 406 not equivalent or bad argument,
+    /// 540 argument not supported.
+    pub fn declare_queue(&mut self, request: &DeclareQueue) -> Result<QueueDeclared, Refusal> {
+        let queue = if request.passive {
+            self.queue(&request.name)?
+        } else {
+            let server_named = request.name.is_empty();
+            let name = if server_named { random_name("amq.gen-")? } else { request.name.clone() };
+            let spec = QueueSpec {
+                name,
+                virtual_host: self.session.virtual_host.name().clone(),
+                durable: request.durable,
+                auto_delete: request.auto_delete,
+                owner: request.exclusive.then_some(self.session.id),
+                arguments: request.arguments.clone(),
+            };
+            self.session.virtual_host.declare_queue(spec, server_named)?
+        };
+        self.last_queue = Some(queue.name().clone());
+        let (messages, consumers) = queue.counts();
+        let durable_at = queue.declared_at();
+        Ok(QueueDeclared { name: queue.name().clone(), messages, consumers, durable_at })
+    }
+
+    /// `queue.delete`. A queue that does not exist is as good as deleted.
+    ///
+    /// # Errors
+    /// 404 no name and no queue declared, 405 another connection's queue, 406 in use or not empty when that was ruled out.
+    pub fn delete_queue(
+        &mut self,
+        name: &[u8],
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<QueueDeleted, Refusal> {
+        // So that the counts are up to date.
+        self.flush()?;
+        let name = self.queue_name(name)?;
+        let conditions = DeleteIf { unused: if_unused, empty: if_empty };
+        let virtual_host = &self.session.virtual_host;
+        let (messages, durable_at) =
+            virtual_host.delete_queue(&name, conditions, self.session.id)?;
+        Ok(QueueDeleted { messages, durable_at })
+    }
+
+    /// `queue.purge`: removes what is ready; what consumers hold stays.
+    ///
+    /// # Errors
+    /// 404 no such queue, 405 another connection's queue.
+    pub fn purge_queue(&mut self, name: &[u8]) -> Result<QueuePurged, Refusal> {
+        let (messages, durable_at) = self.queue(name)?.purge()?;
+        Ok(QueuePurged { messages, durable_at })
+    }
+
+    /// `confirm.select`: messages published from now on are confirmed. Asking twice changes nothing.
+    pub fn confirm_select(&mut self) {
+        self.confirms.get_or_insert_default();
+    }
+
+    /// `basic.publish`. Exchange, routing key, headers and delivery mode are those of the message's
+    /// [`Envelope`](crate::message::Envelope).
+    ///
+    /// # Errors
+    /// 403 internal exchange, 404 no such exchange, 406 too large for the store.
+    pub fn publish(&mut self, message: &Arc<Message>) -> Result<Published, Refusal> {
+        let routed = self.session.virtual_host.publish(message, &mut self.matches)?;
+        if let Some(confirms) = &mut self.confirms {
+            confirms.published(routed.durable_at);
+        }
+        Ok(Published { queues: routed.queues })
+    }
+
+    /// The position that the oldest unconfirmed message waits for; `None` when none waits.
+    #[must_use]
+    pub fn awaited_lsn(&self) -> Option<Lsn> {
+        self.confirms.as_ref().and_then(Confirms::awaited)
+    }
+
+    /// What may be confirmed when the store is durable up to `durable`: one confirm for all of it. Ask after
+    /// publishing, too: messages that are not persistent need not wait.
+    pub fn confirms(&mut self, durable: Lsn) -> Option<Confirm> {
+        self.confirms.as_mut()?.take(durable)
+    }
+
+    /// `basic.qos`: how many messages consumers may hold unacknowledged, 0 for any number. With `global` it is the
+    /// limit of all consumers of the channel together, now; without, that of each consumer to come.
+    ///
+    /// # Errors
+    /// 540 for a limit in bytes.
+    pub fn qos(
+        &mut self,
+        prefetch_size: u32,
+        prefetch_count: u16,
+        global: bool,
+    ) -> Result<(), Refusal> {
+        if prefetch_size != 0 {
+            let what = format_args!("prefetch_size!=0 ({prefetch_size})");
+            return Err(Refusal::new(Reason::NotImplemented, what));
+        }
+        if global {
+            self.credit.set_limit(prefetch_count.into());
+            self.resume_starved();
+        } else {
+            self.prefetch = prefetch_count.into();
+        }
+        Ok(())
+    }
+
+    /// `basic.consume`: returns the consumer's tag. Deliveries may wait in the outbox before this returns; they must be
+    /// taken after `consume-ok` has been sent.
+    ///
+    /// # Errors
+    /// 403 exclusive use, 404 no such queue, 405 another connection's queue, 406 bad argument, 530 tag in use.
+    pub fn consume(&mut self, request: &Consume) -> Result<ShortStr, Refusal> {
+        let queue = self.queue(&request.queue)?;
+        let tag = if request.consumer_tag.is_empty() {
+            random_name("amq.ctag-")?
+        } else {
+            request.consumer_tag.clone()
+        };
+        if self.consumers.contains_key(&tag) {
+            return Err(Refusal::new(
+                Reason::NotAllowed,
+                format_args!("attempt to reuse consumer tag '{tag}'"),
+            ));
+        }
+        let consumer = Arc::new(Consumer::new(Spec {
+            tag: tag.clone(),
+            channel: self.number,
+            queue: Arc::clone(&queue),
+            no_ack: request.no_ack,
+            exclusive: request.exclusive,
+            priority: consumer_priority(&queue.label(), &request.arguments)?,
+            prefetch: self.prefetch,
+            credit: Arc::clone(&self.credit),
+            outbox: Arc::clone(&self.session.outbox),
+        }));
+        queue.add_consumer(Arc::clone(&consumer))?;
+        self.consumers.insert(tag.clone(), consumer);
+        Ok(tag)
+    }
+
+    /// `basic.cancel`. When this returns, nothing for the consumer is in the outbox any more; what has been sent to it
+    /// can still be acknowledged. An unknown tag is as good as cancelled.
+    ///
+    /// # Errors
+    /// 541 when the store failed.
+    pub fn cancel(&mut self, consumer_tag: &[u8]) -> Result<(), Refusal> {
+        if let Some(consumer) = self.consumers.remove(consumer_tag) {
+            // What it has consumed without acknowledgement must not go with an auto-delete queue's count.
+            self.flush()?;
+            self.remove(&consumer);
+            self.resume_starved();
+        }
+        Ok(())
+    }
+
+    fn remove(&self, consumer: &Arc<Consumer>) {
+        let queue = consumer.queue();
+        if queue.remove_consumer(consumer) {
+            self.session.virtual_host.delete_abandoned(queue);
+        }
+    }
+
+    /// Takes note of [`Event::ConsumerCancelled`](super::Event::ConsumerCancelled). Whether the consumer was still known;
+    /// if not, its client has cancelled it meanwhile and need not be told.
+    pub fn forget_consumer(&mut self, consumer_tag: &[u8]) -> bool {
+        let gone = self.consumers.get(consumer_tag).is_some_and(|consumer| consumer.is_gone());
+        gone && self.consumers.remove(consumer_tag).is_some()
+    }
+
+    /// `basic.get`.
+    ///
+    /// # Errors
+    /// 404 no such queue, 405 another connection's queue.
+    pub fn get(&mut self, queue: &[u8], no_ack: bool) -> Result<Get, Refusal> {
+        let queue = self.queue(queue)?;
+        let got = queue.get(&self.session.outbox, self.number, no_ack)?;
+        if matches!(got, Get::Pending)
+            && !self.pending_gets.iter().any(|other| Arc::ptr_eq(other, &queue))
+        {
+            self.pending_gets.push(queue);
+        }
+        Ok(got)
+    }
+
+    /// The tag that [`Channel::accept`] will return next.
+    #[must_use]
+    pub fn next_delivery_tag(&self) -> DeliveryTag {
+        DeliveryTag(self.last_tag.0 + 1)
+    }
+
+    /// Gives a delivery its tag: from here on the peer has it. One that needs no acknowledgement counts as acknowledged.
+    pub fn accept(&mut self, delivery: Delivery) -> DeliveryTag {
+        let tag = self.next_delivery_tag();
+        self.last_tag = tag;
+        let Delivery { origin, sequence, deliveries, .. } = delivery;
+        if origin.no_ack() {
+            self.settlement.consumed(origin.queue(), sequence);
+        } else {
+            self.settlement.delivered(origin.queue(), sequence, deliveries);
+            self.unacknowledged.push(tag, Held { origin, sequence });
+        }
+        tag
+    }
+
+    /// `basic.ack`. Tag 0 with `multiple` means everything.
+    ///
+    /// # Errors
+    /// 406 unknown delivery tag.
+    pub fn ack(&mut self, tag: DeliveryTag, multiple: bool) -> Result<(), Refusal> {
+        if multiple {
+            for held in self.take_through(tag)? {
+                self.settlement.done(&held);
+            }
+        } else {
+            let held = self.unacknowledged.take(tag).ok_or_else(|| unknown(tag))?;
+            self.settlement.done(&held);
+        }
+        Ok(())
+    }
+
+    /// `basic.nack`, and `basic.reject` with `multiple` false. Tag 0 with `multiple` means everything.
+    ///
+    /// # Errors
+    /// 406 unknown delivery tag, 541 when the store failed.
+    pub fn nack(&mut self, tag: DeliveryTag, multiple: bool, requeue: bool) -> Result<(), Refusal> {
+        if !requeue {
+            return self.ack(tag, multiple);
+        }
+        let held = if multiple {
+            self.take_through(tag)?
+        } else {
+            vec![self.unacknowledged.take(tag).ok_or_else(|| unknown(tag))?]
+        };
+        self.requeue(held)
+    }
+
+    fn take_through(&mut self, tag: DeliveryTag) -> Result<Vec<Held>, Refusal> {
+        if tag == DeliveryTag(0) {
+            return Ok(self.unacknowledged.take_all());
+        }
+        self.unacknowledged.take_through(tag).ok_or_else(|| unknown(tag))
+    }
+
+    /// `basic.recover`: returns everything unacknowledged to the queues.
+    ///
+    /// # Errors
+    /// 540 without `requeue`, 541 when the store failed.
+    pub fn recover(&mut self, requeue: bool) -> Result<(), Refusal> {
+        if !requeue {
+            return Err(Refusal::new(Reason::NotImplemented, "requeue=false"));
+        }
+        let held = self.unacknowledged.take_all();
+        self.requeue(held)
+    }
+
+    fn requeue(&mut self, held: Vec<Held>) -> Result<(), Refusal> {
+        // The hand-outs are counted before the messages can go out again.
+        let flushed = self.flush();
+        requeue(held);
+        self.resume_starved();
+        Ok(flushed?)
+    }
+
+    /// Tells the queues what has been accepted and acknowledged since the last time; that frees credit, and more may be
+    /// delivered at once.
+    ///
+    /// # Errors
+    /// Those of the store. Everything has been told all the same.
+    pub fn flush(&mut self) -> Result<(), StoreError> {
+        let outcome = self.settlement.flush();
+        self.resume_starved();
+        outcome
+    }
+
+    /// Consumers of other queues may have waited for credit of the channel.
+    fn resume_starved(&self) {
+        for consumer in self.credit.take_starved() {
+            consumer.queue().resume(&consumer);
+        }
+    }
+
+    /// Places kept for unacknowledged deliveries, holes included.
+    #[cfg(test)]
+    pub(super) fn held_slots(&self) -> usize {
+        self.unacknowledged.slots()
+    }
+
+    /// Closes the channel, as dropping it does.
+    pub fn close(self) {}
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        let consumers: Vec<_> = self.consumers.drain().map(|(_, consumer)| consumer).collect();
+        let abandoned: Vec<_> = consumers
+            .iter()
+            .filter(|consumer| consumer.queue().remove_consumer(consumer))
+            .map(|consumer| consumer.queue())
+            .collect();
+        for queue in self.pending_gets.drain(..) {
+            queue.forget_gets(&self.session.outbox, self.number);
+        }
+        // Answers to `basic.get`, and notices that nobody will read.
+        let number = self.number;
+        give_back(self.session.outbox.retract(|event| event.channel() == number));
+        if let Err(error) = self.settlement.flush() {
+            tracing::error!(%error, "acknowledgements of a closing channel are lost");
+        }
+        requeue(self.unacknowledged.take_all());
+        self.credit.close();
+        for queue in abandoned {
+            self.session.virtual_host.delete_abandoned(queue);
+        }
+    }
+}
+
+fn unknown(tag: DeliveryTag) -> Refusal {
+    Refusal::new(Reason::PreconditionFailed, format_args!("unknown delivery tag {}", tag.0))
+}

@@ -1,0 +1,185 @@
+//! A consumer, and the credit that bounds what it may hold unacknowledged.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+
+use parking_lot::Mutex;
+
+use super::delivery::ChannelNumber;
+use super::outbox::Outbox;
+use super::queue::Queue;
+use crate::message::ShortStr;
+
+/// One consumer of one queue.
+pub(super) struct Consumer {
+    spec: Spec,
+    /// Handed out and neither acknowledged nor returned. Only grows under the queue's lock.
+    outstanding: AtomicU32,
+    /// Out of the queue's rotation until something changes. Written under the queue's lock.
+    pub(super) parked: AtomicBool,
+    /// No longer one of the queue's consumers. Written under the queue's lock.
+    pub(super) gone: AtomicBool,
+    /// In the outbox's list of starved consumers. Written under the outbox's lock.
+    starved: AtomicBool,
+}
+
+/// What a consumer is made of.
+pub(super) struct Spec {
+    pub(super) tag: ShortStr,
+    pub(super) channel: ChannelNumber,
+    pub(super) queue: Arc<Queue>,
+    pub(super) no_ack: bool,
+    pub(super) exclusive: bool,
+    /// `x-priority`: the highest is served first.
+    pub(super) priority: i32,
+    /// How many messages it may hold; 0 for any number.
+    pub(super) prefetch: u32,
+    pub(super) credit: Arc<ChannelCredit>,
+    pub(super) outbox: Arc<Outbox>,
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the queue: it would print its consumers in turn.
+        f.debug_struct("Consumer").field("tag", &self.spec.tag).finish_non_exhaustive()
+    }
+}
+
+impl Consumer {
+    pub(super) fn new(spec: Spec) -> Self {
+        Self {
+            spec,
+            outstanding: AtomicU32::new(0),
+            parked: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            starved: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn tag(&self) -> &ShortStr {
+        &self.spec.tag
+    }
+
+    pub(super) fn channel(&self) -> ChannelNumber {
+        self.spec.channel
+    }
+
+    pub(super) fn queue(&self) -> &Arc<Queue> {
+        &self.spec.queue
+    }
+
+    pub(super) fn no_ack(&self) -> bool {
+        self.spec.no_ack
+    }
+
+    pub(super) fn is_exclusive(&self) -> bool {
+        self.spec.exclusive
+    }
+
+    pub(super) fn priority(&self) -> i32 {
+        self.spec.priority
+    }
+
+    /// Whether its queue has let it go.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(SeqCst)
+    }
+
+    pub(super) fn outbox(&self) -> &Arc<Outbox> {
+        &self.spec.outbox
+    }
+
+    /// Takes credit for one message, from the consumer and from its channel. Called with the queue locked.
+    pub(super) fn take_credit(self: &Arc<Self>) -> bool {
+        if self.spec.no_ack {
+            return true;
+        }
+        if self.spec.prefetch != 0 && self.outstanding.load(SeqCst) >= self.spec.prefetch {
+            return false;
+        }
+        if !self.spec.credit.take(self) {
+            return false;
+        }
+        self.outstanding.fetch_add(1, SeqCst);
+        true
+    }
+
+    /// Gives back the credit of one message. The caller then lets the queue know (the consumer may be
+    /// parked), and the channel (others may be starved).
+    pub(super) fn release_credit(&self) {
+        if self.spec.no_ack {
+            return;
+        }
+        self.outstanding.fetch_sub(1, SeqCst);
+        self.spec.credit.used.fetch_sub(1, SeqCst);
+    }
+
+    /// Whether it was not noted before. Called with the outbox locked.
+    pub(super) fn note_starved(&self) -> bool {
+        !self.starved.swap(true, SeqCst)
+    }
+
+    /// Called with the outbox locked.
+    pub(super) fn forget_starved(&self) {
+        self.starved.store(false, SeqCst);
+    }
+}
+
+/// The credit that all consumers of a channel share: `basic.qos` with `global=true`.
+#[derive(Debug, Default)]
+pub(super) struct ChannelCredit {
+    /// 0 for any number.
+    limit: AtomicU32,
+    used: AtomicU32,
+    /// Consumers that were refused because the channel had its fill.
+    starved: Mutex<Vec<Arc<Consumer>>>,
+}
+
+impl ChannelCredit {
+    fn is_exhausted(&self) -> bool {
+        let limit = self.limit.load(SeqCst);
+        limit != 0 && self.used.load(SeqCst) >= limit
+    }
+
+    /// Consumers of several queues may take at the same time.
+    fn take(&self, consumer: &Arc<Consumer>) -> bool {
+        loop {
+            let used = self.used.load(SeqCst);
+            let limit = self.limit.load(SeqCst);
+            if limit == 0 || used < limit {
+                if self.used.compare_exchange_weak(used, used + 1, SeqCst, SeqCst).is_ok() {
+                    return true;
+                }
+                continue;
+            }
+            // Whoever gives back lowers `used` first and takes this lock then: either it is seen
+            // here, or the consumer is seen there.
+            let mut starved = self.starved.lock();
+            if self.is_exhausted() {
+                if !starved.iter().any(|other| Arc::ptr_eq(other, consumer)) {
+                    starved.push(Arc::clone(consumer));
+                }
+                return false;
+            }
+        }
+    }
+
+    pub(super) fn set_limit(&self, limit: u32) {
+        self.limit.store(limit, SeqCst);
+    }
+
+    /// The consumers to ask again, when there is credit for them.
+    pub(super) fn take_starved(&self) -> Vec<Arc<Consumer>> {
+        let mut starved = self.starved.lock();
+        if starved.is_empty() || self.is_exhausted() {
+            return Vec::new();
+        }
+        std::mem::take(&mut *starved)
+    }
+
+    /// Drops the list of starved consumers: the channel is going.
+    pub(super) fn close(&self) {
+        self.starved.lock().clear();
+    }
+}

@@ -1,0 +1,114 @@
+//! Whether a second declaration says the same as the first: the comparisons, and RabbitMQ's words for a difference.
+
+use std::fmt::Display;
+
+use super::refusal::{Reason, Refusal};
+use crate::message::{FieldTable, Value};
+
+/// Refuses (406) when a field of the declaration of `label` differs.
+pub(super) fn check_field<T: PartialEq + Display + ?Sized>(
+    label: &str,
+    field: &str,
+    received: &T,
+    current: &T,
+) -> Result<(), Refusal> {
+    if received == current {
+        return Ok(());
+    }
+    Err(inequivalent(label, field, &format!("'{received}'"), &format!("'{current}'")))
+}
+
+/// Refuses (406) when one of the `compared` arguments differs. Numbers of different width are the same if their
+/// values are.
+pub(super) fn check_arguments(
+    label: &str,
+    compared: &[&str],
+    received: &FieldTable,
+    current: &FieldTable,
+) -> Result<(), Refusal> {
+    for name in compared {
+        let (received, current) = (received.get(name.as_bytes()), current.get(name.as_bytes()));
+        let same = match (received, current) {
+            (None, None) => true,
+            (Some(received), Some(current)) => {
+                received == current
+                    || (received.as_integer().is_some()
+                        && received.as_integer() == current.as_integer())
+            }
+            _ => false,
+        };
+        if !same {
+            return Err(inequivalent(label, name, &shown(received), &shown(current)));
+        }
+    }
+    Ok(())
+}
+
+fn inequivalent(label: &str, field: &str, received: &str, current: &str) -> Refusal {
+    Refusal::new(
+        Reason::PreconditionFailed,
+        format_args!(
+            "inequivalent arg '{field}' for {label}: received {received} but current is {current}"
+        ),
+    )
+}
+
+fn shown(value: Option<&Value>) -> String {
+    let Some(value) = value else { return "none".to_owned() };
+    let (kind, text) = match value {
+        Value::LongStr(text) => ("longstr", String::from_utf8_lossy(text).into_owned()),
+        Value::Bool(truth) => ("bool", truth.to_string()),
+        Value::I8(_) => ("byte", shown_number(value)),
+        Value::U8(_) => ("unsignedbyte", shown_number(value)),
+        Value::I16(_) | Value::ShortInt(_) => ("short", shown_number(value)),
+        Value::U16(_) => ("unsignedshort", shown_number(value)),
+        Value::I32(_) => ("signedint", shown_number(value)),
+        Value::U32(_) => ("unsignedint", shown_number(value)),
+        Value::I64(_) | Value::LongLong(_) => ("long", shown_number(value)),
+        Value::Timestamp(seconds) => ("timestamp", seconds.to_string()),
+        Value::F32(number) => ("float", number.to_string()),
+        Value::F64(number) => ("double", number.to_string()),
+        Value::Decimal { scale, value } => ("decimal", format!("{value}e-{scale}")),
+        Value::Array(_) => ("array", "…".to_owned()),
+        Value::Table(_) => ("table", "…".to_owned()),
+        Value::Bytes(_) => ("binary", "…".to_owned()),
+        Value::Void => ("void", "undefined".to_owned()),
+    };
+    format!("the value '{text}' of type '{kind}'")
+}
+
+fn shown_number(value: &Value) -> String {
+    value.as_integer().map(|number| number.to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::ShortStr;
+
+    #[test]
+    fn a_difference_is_told_in_the_words_that_clients_know() {
+        let refusal = check_field("queue 'q' in vhost '/'", "durable", &false, &true).unwrap_err();
+        assert_eq!(
+            refusal.text(),
+            "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'q' in vhost '/': \
+             received 'false' but current is 'true'"
+        );
+        assert_eq!(refusal.code(), 406);
+    }
+
+    #[test]
+    fn arguments_compare_by_value_and_a_missing_one_is_none() {
+        let name = ShortStr::from_static("x-queue-mode");
+        let lazy: FieldTable = [(name, Value::text("lazy"))].into_iter().collect();
+        let none = FieldTable::new();
+        let compared = ["x-queue-mode"];
+        assert!(check_arguments("q", &compared, &lazy, &lazy).is_ok());
+        let refusal = check_arguments("q", &compared, &none, &lazy).unwrap_err();
+        assert_eq!(
+            refusal.text(),
+            "PRECONDITION_FAILED - inequivalent arg 'x-queue-mode' for q: received none but \
+             current is the value 'lazy' of type 'longstr'"
+        );
+    }
+}

@@ -1,0 +1,84 @@
+//! The broker: virtual hosts, exchanges, bindings, queues, consumers, and what a channel promises its client.
+//!
+//! It may use the engine ([`storage`](crate::storage)) and the message model ([`message`](crate::message)). It must never
+//! know of sockets, frames or an asynchronous runtime: everything here can be driven from a test, or from any
+//! other front end.
+//!
+//! # What lives where
+//! - [`Broker`]: the whole, opened on a store; [`Session`]: one per connection; [`Channel`]: one per AMQP
+//!   channel, driven by its connection's task with `&mut self`.
+//! - A virtual host holds the topology: exchanges with their routers (`routing`), bindings and queues. What survives a
+//!   restart of it is written by `record`.
+//! - A queue holds its consumers (`rotation`) and knows which of the engine's messages are ready (`backlog`).
+//! - An outbox holds what waits to be sent on one connection.
+//! - The loader's threads read messages back that are on disk only.
+//!
+//! # How a message moves
+//! `Channel::publish` routes it and appends it to the engine's queues, then dispatches each of them: under the
+//! queue's lock, the consumer whose turn it is and that has credit and room gets the next message into its
+//! connection's outbox. The connection's task takes it out, and `Channel::accept` gives it a delivery tag. An
+//! acknowledgement goes to the queue, which removes the message from the engine and dispatches again. A message
+//! that is returned goes back to its sequence, which is its place for ever.
+//!
+//! A message that has been handed out is in exactly one of three places: an outbox, a channel's unacknowledged
+//! deliveries, or on the way between them in the one task that owns both. Whoever takes it out of such a
+//! place either acknowledges it or puts it back, and releases its consumer's credit then and only then.
+//!
+//! # Lock order
+//! 1. A virtual host's topology: shared while a message is routed and appended, exclusive while
+//!    something is declared, bound or deleted.
+//! 2. A queue's state: never two queues at a time. Consumers come, go and are served under it.
+//! 3. An outbox: never two at a time.
+//! 4. A channel credit's list of starved consumers, and the loader's list of jobs. Nothing is locked inside.
+//!
+//! The engine may be called under 1 and 2; it never calls back into the broker. Wakers are called with
+//! nothing locked.
+//!
+//! Three places look racy, and are not:
+//! - *A consumer is parked while its credit or room comes back.* Credit is given back before the queue is locked to say so,
+//!   and the dispatcher parks under that lock; refusals for lack of room, or of the channel's credit, are noted under the lock
+//!   of what was lacking.
+//! - *A consumer is cancelled while a dispatch is under way.* It leaves the queue under the queue's lock, and its deliveries
+//!   leave the outbox under the same: nothing can be added between or after.
+//! - *A queue is deleted while messages of it are in outboxes or unacknowledged.* They are delivered and acknowledged as
+//!   usual; a deleted queue ignores what it is told. It is deleted under the exclusive topology lock, so no
+//!   publisher is between routing and appending.
+
+mod arguments;
+mod backlog;
+mod channel;
+mod confirms;
+mod consumer;
+mod delivery;
+mod equivalence;
+mod exchange;
+mod handle;
+mod loader;
+mod names;
+mod outbox;
+mod queue;
+mod record;
+mod refusal;
+mod request;
+mod rotation;
+mod routing;
+mod session;
+mod settlement;
+mod topology;
+mod unacknowledged;
+mod virtual_host;
+
+pub use channel::{Channel, Published};
+pub use confirms::Confirm;
+pub use delivery::{ChannelNumber, Delivery, DeliveryTag, Event, Get};
+pub use handle::{Broker, StartError};
+pub use record::RecordError;
+pub use refusal::{Reason, Refusal, Scope};
+pub use request::{
+    Bind, Consume, DeclareExchange, DeclareQueue, DestinationKind, QueueDeclared, QueueDeleted,
+    QueuePurged,
+};
+pub use session::Session;
+
+#[cfg(test)]
+mod tests;

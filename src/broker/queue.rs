@@ -1,0 +1,455 @@
+//! A queue: who consumes from it, and handing its messages out to them.
+//!
+//! Everything that changes hangs on one lock per queue. Whoever brings something new (a message, an
+//! acknowledgement, room in an outbox) dispatches right there, in its own task: there is no task
+//! per queue to wake.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::backlog::{Backlog, Supply};
+use super::consumer::Consumer;
+use super::delivery::{ChannelNumber, Delivery, Event, Get, Origin};
+use super::loader::Loader;
+use super::outbox::{Offer, Outbox, Wakers};
+use super::refusal::{Reason, Refusal};
+use super::rotation::Rotation;
+use super::session::SessionId;
+use crate::message::{FieldTable, ShortStr};
+use crate::storage::{self, Fetched, Lsn, QueueId, Sequence, SequenceRange, StoreError};
+
+/// A queue as it was declared.
+#[derive(Debug, Clone)]
+pub(super) struct QueueSpec {
+    pub(super) name: ShortStr,
+    pub(super) virtual_host: ShortStr,
+    pub(super) durable: bool,
+    pub(super) auto_delete: bool,
+    /// The connection that an exclusive queue belongs to.
+    pub(super) owner: Option<SessionId>,
+    pub(super) arguments: FieldTable,
+}
+
+/// A queue.
+pub(super) struct Queue {
+    spec: QueueSpec,
+    store: storage::Queue,
+    /// When its declaration is durable; `None` where there is nothing to wait for.
+    declared_at: Option<Lsn>,
+    loader: Arc<Loader>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    backlog: Backlog,
+    consumers: Rotation,
+    /// Handed out, in outboxes or held by channels.
+    unacknowledged: u64,
+    /// `basic.get` requests that wait for a message to be read from disk.
+    gets: VecDeque<WaitingGet>,
+    loading: bool,
+    deleted: bool,
+}
+
+#[derive(Debug)]
+struct WaitingGet {
+    outbox: Arc<Outbox>,
+    channel: ChannelNumber,
+    no_ack: bool,
+}
+
+/// Conditions of `queue.delete`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct DeleteIf {
+    pub(super) unused: bool,
+    pub(super) empty: bool,
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("name", &self.spec.name).finish_non_exhaustive()
+    }
+}
+
+/// Two are the same when they are the same queue of the store.
+impl PartialEq for Queue {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for Queue {}
+
+impl Queue {
+    pub(super) fn new(
+        spec: QueueSpec,
+        store: storage::Queue,
+        declared_at: Option<Lsn>,
+        loader: Arc<Loader>,
+    ) -> Self {
+        Self { spec, store, declared_at, loader, state: Mutex::default() }
+    }
+
+    pub(super) fn id(&self) -> QueueId {
+        self.store.id()
+    }
+
+    pub(super) fn name(&self) -> &ShortStr {
+        &self.spec.name
+    }
+
+    pub(super) fn spec(&self) -> &QueueSpec {
+        &self.spec
+    }
+
+    pub(super) fn store(&self) -> &storage::Queue {
+        &self.store
+    }
+
+    pub(super) fn declared_at(&self) -> Option<Lsn> {
+        self.declared_at
+    }
+
+    /// Whether it is in the log: an exclusive queue goes with its connection, and a connection never
+    /// survives a restart, so that "durable" means nothing for it.
+    pub(super) fn is_stored(&self) -> bool {
+        self.spec.durable && self.spec.owner.is_none()
+    }
+
+    /// `queue 'q' in vhost '/'`, as error texts name it.
+    pub(super) fn label(&self) -> String {
+        format!("queue '{}' in vhost '{}'", self.spec.name, self.spec.virtual_host)
+    }
+
+    /// Refuses others than the owner of an exclusive queue (405).
+    pub(super) fn check_access(&self, session: SessionId) -> Result<(), Refusal> {
+        match self.spec.owner {
+            Some(owner) if owner != session => Err(self.locked()),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn locked(&self) -> Refusal {
+        Refusal::new(
+            Reason::ResourceLocked,
+            format_args!(
+                "cannot obtain exclusive access to locked {}. It could be originally declared on \
+                 another connection or the exclusive property value does not match that of the \
+                 original declaration.",
+                self.label()
+            ),
+        )
+    }
+
+    /// Messages ready for delivery, and consumers.
+    pub(super) fn counts(&self) -> (u32, u32) {
+        let state = self.state.lock();
+        (self.ready(&state), saturate(state.consumers.all().len() as u64))
+    }
+
+    fn ready(&self, state: &State) -> u32 {
+        saturate(self.store.len().saturating_sub(state.unacknowledged))
+    }
+
+    /// Adds a consumer and serves it. Refused when the queue has an exclusive consumer, or has consumers
+    /// and this one wants to be exclusive (403), or has been deleted meanwhile (404).
+    pub(super) fn add_consumer(self: &Arc<Self>, consumer: Arc<Consumer>) -> Result<(), Refusal> {
+        let mut state = self.state.lock();
+        if state.deleted {
+            return Err(self.not_found());
+        }
+        let taken = match state.consumers.all() {
+            [] => false,
+            [first, ..] => consumer.is_exclusive() || first.is_exclusive(),
+        };
+        if taken {
+            return Err(Refusal::new(
+                Reason::AccessRefused,
+                format_args!("{} in exclusive use", self.label()),
+            ));
+        }
+        state.consumers.add(consumer);
+        self.run(state);
+        Ok(())
+    }
+
+    fn not_found(&self) -> Refusal {
+        Refusal::new(Reason::NotFound, format_args!("no {}", self.label()))
+    }
+
+    /// Removes a consumer, and takes back what has not left its outbox. Whether the queue, declared
+    /// auto-delete, has lost its last consumer by that.
+    pub(super) fn remove_consumer(self: &Arc<Self>, consumer: &Arc<Consumer>) -> bool {
+        let mut state = self.state.lock();
+        if !state.consumers.remove(consumer) {
+            return false;
+        }
+        // Nothing more is put into the outbox for it: that happens under this lock.
+        let retracted = consumer.outbox().retract_consumer(consumer);
+        self.take_back(&mut state, retracted);
+        let abandoned = self.spec.auto_delete && state.consumers.all().is_empty();
+        self.run(state);
+        abandoned
+    }
+
+    /// Takes back deliveries that were never sent: they do not count as handed out.
+    pub(super) fn give_back(self: &Arc<Self>, deliveries: Vec<Delivery>) {
+        let mut state = self.state.lock();
+        self.take_back(&mut state, deliveries);
+        self.run(state);
+    }
+
+    fn take_back(&self, state: &mut State, deliveries: Vec<Delivery>) {
+        for Delivery { origin, sequence, deliveries, message } in deliveries {
+            if let Some(consumer) = origin.consumer() {
+                consumer.release_credit();
+            }
+            if !state.deleted {
+                state.unacknowledged = state.unacknowledged.saturating_sub(1);
+                state.backlog.put_back_fetched(Fetched { sequence, message, deliveries });
+            }
+        }
+    }
+
+    /// `basic.get`.
+    pub(super) fn get(
+        self: &Arc<Self>,
+        outbox: &Arc<Outbox>,
+        channel: ChannelNumber,
+        no_ack: bool,
+    ) -> Result<Get, Refusal> {
+        let mut state = self.state.lock();
+        if state.deleted {
+            return Err(self.not_found());
+        }
+        // Whoever asked first is served first.
+        let supply = if state.gets.is_empty() {
+            self.supply(&mut state)
+        } else {
+            Supply::OnDisk(Sequence::FIRST)
+        };
+        Ok(match supply {
+            Supply::Ready => match self.hand_out(&mut state, no_ack) {
+                Some((delivery, left)) => Get::Message(delivery, left),
+                None => Get::Empty,
+            },
+            Supply::Empty => Get::Empty,
+            Supply::OnDisk(_) => {
+                state.gets.push_back(WaitingGet { outbox: Arc::clone(outbox), channel, no_ack });
+                Get::Pending
+            }
+        })
+    }
+
+    /// Forgets the `basic.get` requests of a channel that is going.
+    pub(super) fn forget_gets(&self, outbox: &Arc<Outbox>, channel: ChannelNumber) {
+        let mut state = self.state.lock();
+        state.gets.retain(|get| get.channel != channel || !Arc::ptr_eq(&get.outbox, outbox));
+    }
+
+    fn hand_out(self: &Arc<Self>, state: &mut State, no_ack: bool) -> Option<(Delivery, u32)> {
+        let Fetched { sequence, message, deliveries } = state.backlog.pop()?;
+        state.unacknowledged += 1;
+        let origin = Origin::Get { queue: Arc::clone(self), no_ack };
+        Some((Delivery { origin, sequence, deliveries, message }, self.ready(state)))
+    }
+
+    /// Counts hand-outs, so that `redelivered` survives a restart.
+    pub(super) fn mark_delivered(&self, delivered: &[(Sequence, u32)]) -> Result<(), StoreError> {
+        let state = self.state.lock();
+        if state.deleted || delivered.is_empty() {
+            return Ok(());
+        }
+        self.store.mark_delivered(delivered)
+    }
+
+    /// Removes `count` messages, given as ranges, that have been acknowledged or rejected. The credit for them
+    /// has been released already; `consumers` may take messages again.
+    pub(super) fn acknowledge(
+        self: &Arc<Self>,
+        ranges: &[SequenceRange],
+        count: u64,
+        consumers: &[Arc<Consumer>],
+    ) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        if state.deleted {
+            return Ok(());
+        }
+        state.unacknowledged = state.unacknowledged.saturating_sub(count);
+        let outcome = self.store.acknowledge(ranges);
+        consumers.iter().for_each(|consumer| state.consumers.unpark(consumer));
+        self.run(state);
+        outcome.map(drop)
+    }
+
+    /// Puts messages back into their places. The credit for them has been released already.
+    pub(super) fn requeue(self: &Arc<Self>, sequences: &[Sequence], consumers: &[Arc<Consumer>]) {
+        let mut state = self.state.lock();
+        if state.deleted {
+            return;
+        }
+        state.unacknowledged = state.unacknowledged.saturating_sub(sequences.len() as u64);
+        state.backlog.put_back(sequences.iter().copied());
+        consumers.iter().for_each(|consumer| state.consumers.unpark(consumer));
+        self.run(state);
+    }
+
+    /// Removes all messages that are ready.
+    pub(super) fn purge(&self) -> Result<(u32, Option<Lsn>), Refusal> {
+        let mut state = self.state.lock();
+        if state.deleted {
+            return Err(self.not_found());
+        }
+        let ranges = state.backlog.take_all(&self.store);
+        if ranges.is_empty() {
+            return Ok((0, None));
+        }
+        let acknowledged = self.store.acknowledge(&ranges)?;
+        Ok((saturate(acknowledged.messages), acknowledged.durable_at))
+    }
+
+    /// Marks the queue as deleted if the conditions hold, and tells its consumers. Returns how many messages
+    /// were ready. `log` writes the deletion down; if that fails the queue lives on.
+    ///
+    /// Called with the virtual host's topology locked, which keeps publishers out.
+    pub(super) fn delete<T>(
+        &self,
+        conditions: DeleteIf,
+        log: impl FnOnce() -> Result<T, Refusal>,
+    ) -> Result<(u32, T, Wakers), Refusal> {
+        let mut state = self.state.lock();
+        if state.deleted {
+            return Err(self.not_found());
+        }
+        let ready = self.ready(&state);
+        if conditions.unused && !state.consumers.all().is_empty() {
+            return Err(self.refuse_deletion("in use"));
+        }
+        if conditions.empty && ready > 0 {
+            return Err(self.refuse_deletion("not empty"));
+        }
+        let logged = log()?;
+        state.deleted = true;
+        if !self.is_stored() {
+            // The engine knows nothing of its deletion, and handles to it may live on for a while.
+            self.store.acknowledge(&state.backlog.take_all(&self.store))?;
+        }
+        state.backlog.clear();
+        let mut wakers = Wakers::default();
+        for consumer in state.consumers.clear() {
+            let event = Event::ConsumerCancelled {
+                channel: consumer.channel(),
+                consumer_tag: consumer.tag().clone(),
+            };
+            // A connection that has gone need not be told.
+            wakers.add(consumer.outbox().push(event).unwrap_or(None));
+        }
+        for get in std::mem::take(&mut state.gets) {
+            let event = Event::Got { channel: get.channel, message: None };
+            wakers.add(get.outbox.push(event).unwrap_or(None));
+        }
+        Ok((ready, logged, wakers))
+    }
+
+    fn refuse_deletion(&self, why: &str) -> Refusal {
+        Refusal::new(Reason::PreconditionFailed, format_args!("{} {why}", self.label()))
+    }
+
+    /// Hands out what can be handed out.
+    pub(super) fn dispatch(self: &Arc<Self>) {
+        self.run(self.state.lock());
+    }
+
+    /// A consumer that was refused for lack of room or of its channel's credit may be served again.
+    pub(super) fn resume(self: &Arc<Self>, consumer: &Arc<Consumer>) {
+        let mut state = self.state.lock();
+        state.consumers.unpark(consumer);
+        self.run(state);
+    }
+
+    /// Reads messages back from the log. Blocks: for the loader's threads.
+    pub(super) fn load(&self, from: Sequence) -> Result<(), StoreError> {
+        self.store.load(from)
+    }
+
+    /// What was to be read has been read.
+    pub(super) fn loaded(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.loading = false;
+        self.run(state);
+    }
+
+    /// [`Backlog::supply`], which also has messages read that are on disk.
+    fn supply(self: &Arc<Self>, state: &mut State) -> Supply {
+        let supply = state.backlog.supply(&self.store);
+        if let Supply::OnDisk(from) = supply
+            && !state.loading
+        {
+            state.loading = true;
+            self.loader.submit(Arc::clone(self), from);
+        }
+        supply
+    }
+
+    /// Dispatches, then wakes the connections that got something once the queue is unlocked.
+    fn run(self: &Arc<Self>, mut state: parking_lot::MutexGuard<'_, State>) {
+        if state.deleted {
+            return;
+        }
+        let mut wakers = Wakers::default();
+        self.serve_gets(&mut state, &mut wakers);
+        self.serve_consumers(&mut state, &mut wakers);
+        drop(state);
+        wakers.wake();
+    }
+
+    fn serve_gets(self: &Arc<Self>, state: &mut State, wakers: &mut Wakers) {
+        while !state.gets.is_empty() {
+            let supply = self.supply(state);
+            if matches!(supply, Supply::OnDisk(_)) {
+                return;
+            }
+            let Some(get) = state.gets.pop_front() else { return };
+            let message =
+                if supply == Supply::Ready { self.hand_out(state, get.no_ack) } else { None };
+            match get.outbox.push(Event::Got { channel: get.channel, message }) {
+                Ok(waker) => wakers.add(waker),
+                Err(event) => self.take_back(state, event.into_delivery().into_iter().collect()),
+            }
+        }
+    }
+
+    fn serve_consumers(self: &Arc<Self>, state: &mut State, wakers: &mut Wakers) {
+        // First whether there is anybody: a queue without idle consumers does not touch the engine.
+        while state.consumers.front().is_some() {
+            if self.supply(state) != Supply::Ready {
+                return;
+            }
+            let State { consumers, backlog, unacknowledged, .. } = state;
+            let Some(consumer) = consumers.front() else { return };
+            let offer = consumer.outbox().offer(consumer, || {
+                let Fetched { sequence, message, deliveries } =
+                    backlog.pop().expect("supply has just said that there is one");
+                let origin = Origin::Consumer(Arc::clone(consumer));
+                Delivery { origin, sequence, deliveries, message }
+            });
+            match offer {
+                Offer::Taken(waker) => {
+                    *unacknowledged += 1;
+                    wakers.add(waker);
+                    consumers.advance();
+                }
+                Offer::Declined => consumers.park(),
+            }
+        }
+    }
+}
+
+/// Counts on the wire have 32 bits.
+fn saturate(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

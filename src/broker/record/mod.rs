@@ -1,0 +1,79 @@
+//! The topology as it is stored: one file per type of record, each with its byte layout, a version and golden bytes.
+//!
+//! Exchanges and bindings are entries of the store's metadata, whose keys begin with a letter per type; a queue's
+//! record is the attributes of the engine's queue. Names are AMQP short strings (a length byte, then that many
+//! bytes), tables AMQP field tables (a big-endian u32 of length, then the entries), both as on the wire.
+//!
+//! A version is the first byte of a value. What a newer version wrote is refused, never guessed at.
+
+mod binding;
+mod exchange;
+mod queue;
+
+pub(super) use binding::{BindingKey, BindingRecord};
+pub(super) use exchange::{ExchangeKey, ExchangeRecord};
+pub(super) use queue::QueueRecord;
+
+use thiserror::Error;
+
+use crate::message::{DecodeError, Reader, ShortStr};
+
+/// Why a stored record cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RecordError {
+    /// Another version of the program wrote it.
+    #[error("the {what} record has version {found}, this program reads version {known}")]
+    Version {
+        /// Type of the record.
+        what: &'static str,
+        /// Version that it has.
+        found: u8,
+        /// Version that is understood.
+        known: u8,
+    },
+    /// It cannot be decoded.
+    #[error("the {what} record is malformed: {source}")]
+    Malformed {
+        /// Type of the record.
+        what: &'static str,
+        /// What is wrong.
+        source: DecodeError,
+    },
+    /// It names something that does not exist.
+    #[error("the {what} record has an unknown {field} {value}")]
+    Unknown {
+        /// Type of the record.
+        what: &'static str,
+        /// Which field.
+        field: &'static str,
+        /// What it says.
+        value: u8,
+    },
+}
+
+impl RecordError {
+    fn malformed(what: &'static str) -> impl Fn(DecodeError) -> Self {
+        move |source| Self::Malformed { what, source }
+    }
+}
+
+/// Checks the version at the beginning of a value.
+fn check_version(what: &'static str, known: u8, found: u8) -> Result<(), RecordError> {
+    if found == known { Ok(()) } else { Err(RecordError::Version { what, found, known }) }
+}
+
+fn put_name(out: &mut Vec<u8>, name: &[u8]) {
+    let length = u8::try_from(name.len()).expect("a ShortStr has at most 255 bytes");
+    out.push(length);
+    out.extend_from_slice(name);
+}
+
+fn name(reader: &mut Reader<'_>) -> Result<ShortStr, DecodeError> {
+    reader.short_str().map(ShortStr::copy_of)
+}
+
+#[cfg(test)]
+fn sample_table() -> crate::message::FieldTable {
+    use crate::message::Value;
+    [(ShortStr::from_static("k"), Value::I32(1))].into_iter().collect()
+}

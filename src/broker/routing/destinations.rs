@@ -1,0 +1,138 @@
+//! What bindings lead to, and what a message was routed to.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::topic::Scratch;
+use crate::broker::queue::Queue;
+use crate::message::ShortStr;
+use crate::storage::QueueId;
+
+/// What a binding leads to.
+#[derive(Debug, Clone)]
+pub(in crate::broker) enum Target {
+    /// A queue.
+    Queue(Arc<Queue>),
+    /// The exchange of that name.
+    Exchange(ShortStr),
+}
+
+/// What tells targets apart, and orders them.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Identity<'a> {
+    Queue(QueueId),
+    Exchange(&'a ShortStr),
+}
+
+impl Target {
+    fn identity(&self) -> Identity<'_> {
+        match self {
+            Self::Queue(queue) => Identity::Queue(queue.id()),
+            Self::Exchange(name) => Identity::Exchange(name),
+        }
+    }
+}
+
+impl PartialEq for Target {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+/// A set of targets, each counted as often as it was added.
+///
+/// Sorted, so that adding a queue, which mostly is newer than all others, and removing one of ten
+/// thousand are both quick.
+#[derive(Debug, Default)]
+pub(in crate::broker) struct Destinations {
+    targets: Vec<(Target, u32)>,
+}
+
+impl Destinations {
+    pub(super) fn is_empty(&self) -> bool {
+        self.targets.is_empty()
+    }
+
+    fn find(&self, target: &Target) -> Result<usize, usize> {
+        self.targets.binary_search_by(|(known, _)| known.identity().cmp(&target.identity()))
+    }
+
+    pub(super) fn add(&mut self, target: Target) {
+        match self.find(&target) {
+            Ok(place) => self.targets[place].1 += 1,
+            Err(place) => self.targets.insert(place, (target, 1)),
+        }
+    }
+
+    pub(super) fn remove(&mut self, target: &Target) {
+        if let Ok(place) = self.find(target) {
+            self.targets[place].1 -= 1;
+            if self.targets[place].1 == 0 {
+                self.targets.remove(place);
+            }
+        }
+    }
+
+    pub(super) fn add_to(&self, matches: &mut Matches) {
+        for (target, _) in &self.targets {
+            matches.add(target);
+        }
+    }
+}
+
+/// What one message is routed to. Kept by each channel and used again for every message, so that routing
+/// does not allocate once it has warmed up.
+#[derive(Debug, Default)]
+pub(in crate::broker) struct Matches {
+    queues: Vec<Arc<Queue>>,
+    exchanges: Vec<ShortStr>,
+    visited: HashSet<ShortStr>,
+    pub(super) topic: Scratch,
+}
+
+impl Matches {
+    /// Forgets the last message's.
+    pub(in crate::broker) fn clear(&mut self) {
+        self.queues.clear();
+        self.exchanges.clear();
+        self.visited.clear();
+    }
+
+    pub(super) fn add(&mut self, target: &Target) {
+        match target {
+            Target::Queue(queue) => self.add_queue(queue),
+            Target::Exchange(name) => self.exchanges.push(name.clone()),
+        }
+    }
+
+    /// Adds a queue.
+    pub(in crate::broker) fn add_queue(&mut self, queue: &Arc<Queue>) {
+        self.queues.push(Arc::clone(queue));
+    }
+
+    /// Counts an exchange as done, so that a cycle of bindings ends when it comes back to it.
+    pub(in crate::broker) fn visit(&mut self, exchange: &ShortStr) {
+        if !self.exchanges.is_empty() {
+            self.visited.insert(exchange.clone());
+        }
+    }
+
+    /// The next exchange that the message goes to and has not been to.
+    pub(in crate::broker) fn next_exchange(&mut self) -> Option<ShortStr> {
+        while let Some(name) = self.exchanges.pop() {
+            if self.visited.insert(name.clone()) {
+                return Some(name);
+            }
+        }
+        None
+    }
+
+    /// The queues, each once. Call it when there are no more exchanges.
+    pub(in crate::broker) fn queues(&mut self) -> &[Arc<Queue>] {
+        if self.queues.len() > 1 {
+            self.queues.sort_unstable_by_key(|queue| queue.id());
+            self.queues.dedup_by_key(|queue| queue.id());
+        }
+        &self.queues
+    }
+}

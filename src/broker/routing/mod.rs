@@ -1,0 +1,106 @@
+//! Where an exchange sends a message: one router per exchange, by the exchange's type.
+//!
+//! A router is an index over the exchange's bindings, made for looking up. It may use the message model and
+//! the handles of queues; it must never know of connections, nor how bindings are stored.
+
+mod destinations;
+mod direct;
+mod headers;
+mod topic;
+
+pub(super) use destinations::{Destinations, Matches, Target};
+pub(super) use headers::check_arguments as check_headers_arguments;
+
+use self::direct::DirectRouter;
+use self::headers::HeadersRouter;
+use self::topic::TopicRouter;
+use crate::message::{FieldTable, RawProperties, ShortStr};
+
+/// The type of an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum ExchangeKind {
+    /// The binding's key equals the routing key.
+    Direct,
+    /// Every binding.
+    Fanout,
+    /// The binding's key is a pattern of words, `*` and `#`.
+    Topic,
+    /// The binding's arguments are compared with the message's headers.
+    Headers,
+}
+
+impl ExchangeKind {
+    /// Every type, with its name in `exchange.declare`.
+    pub(super) const ALL: [(Self, &'static str); 4] = [
+        (Self::Direct, "direct"),
+        (Self::Fanout, "fanout"),
+        (Self::Topic, "topic"),
+        (Self::Headers, "headers"),
+    ];
+
+    /// The type with that name.
+    pub(super) fn named(name: &[u8]) -> Option<Self> {
+        Self::ALL.iter().find(|(_, known)| known.as_bytes() == name).map(|(kind, _)| *kind)
+    }
+
+    /// Its name in `exchange.declare`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Fanout => "fanout",
+            Self::Topic => "topic",
+            Self::Headers => "headers",
+        }
+    }
+}
+
+/// The index of one exchange's bindings.
+#[derive(Debug)]
+pub(super) enum Router {
+    Direct(DirectRouter),
+    Fanout(Destinations),
+    Topic(TopicRouter),
+    Headers(HeadersRouter),
+}
+
+impl Router {
+    /// An index without bindings.
+    pub(super) fn new(kind: ExchangeKind) -> Self {
+        match kind {
+            ExchangeKind::Direct => Self::Direct(DirectRouter::default()),
+            ExchangeKind::Fanout => Self::Fanout(Destinations::default()),
+            ExchangeKind::Topic => Self::Topic(TopicRouter::default()),
+            ExchangeKind::Headers => Self::Headers(HeadersRouter::default()),
+        }
+    }
+
+    /// Adds a binding. The same target may be bound several times, also with the same key.
+    pub(super) fn add(&mut self, key: &ShortStr, arguments: &FieldTable, target: Target) {
+        match self {
+            Self::Direct(router) => router.add(key, target),
+            Self::Fanout(destinations) => destinations.add(target),
+            Self::Topic(router) => router.add(key, target),
+            Self::Headers(router) => router.add(arguments, target),
+        }
+    }
+
+    /// Removes a binding that was added before.
+    pub(super) fn remove(&mut self, key: &ShortStr, arguments: &FieldTable, target: &Target) {
+        match self {
+            Self::Direct(router) => router.remove(key, target),
+            Self::Fanout(destinations) => destinations.remove(target),
+            Self::Topic(router) => router.remove(key, target),
+            Self::Headers(router) => router.remove(arguments, target),
+        }
+    }
+
+    /// Adds to `matches` everything that a message goes to.
+    pub(super) fn route(&self, key: &[u8], properties: &RawProperties<'_>, matches: &mut Matches) {
+        match self {
+            Self::Direct(router) => router.route(key, matches),
+            Self::Fanout(destinations) => destinations.add_to(matches),
+            Self::Topic(router) => router.route(key, matches),
+            Self::Headers(router) => router.route(properties.headers(), matches),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! A connection, as far as the broker is concerned.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::channel::Channel;
+use super::delivery::{ChannelNumber, Delivery, Event};
+use super::outbox::Outbox;
+use super::virtual_host::VirtualHost;
+use crate::message::ShortStr;
+
+/// Tells connections apart for as long as the broker runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct SessionId(pub(super) u64);
+
+/// One client's connection: a user, a virtual host, and the events that wait to be sent.
+///
+/// Dropping it is how a connection ends, cleanly or not: its exclusive queues are deleted, and what waits in its outbox goes
+/// back to the queues. Channels return what they hold when they are dropped; drop them first, or
+/// nobody can get their messages before that.
+#[derive(Debug)]
+pub struct Session {
+    shared: Arc<Shared>,
+}
+
+/// What a session's channels need of it.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) id: SessionId,
+    pub(super) user: ShortStr,
+    pub(super) virtual_host: Arc<VirtualHost>,
+    pub(super) outbox: Arc<Outbox>,
+}
+
+impl Session {
+    pub(super) fn new(id: SessionId, user: ShortStr, virtual_host: Arc<VirtualHost>) -> Self {
+        let outbox = Arc::default();
+        Self { shared: Arc::new(Shared { id, user, virtual_host, outbox }) }
+    }
+
+    /// The user who has authenticated.
+    #[must_use]
+    pub fn user(&self) -> &ShortStr {
+        &self.shared.user
+    }
+
+    /// A new channel. The front end sees to it that no two have the same number at the same time.
+    #[must_use]
+    pub fn open_channel(&self, number: ChannelNumber) -> Channel {
+        Channel::new(Arc::clone(&self.shared), number)
+    }
+
+    /// Ready when there are events to take; otherwise the context's waker is called as soon as there are.
+    /// For one task at a time: the last waker counts.
+    pub fn poll_events(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.shared.outbox.poll(context)
+    }
+
+    /// Moves events to the end of `events`, until none are left or `bytes` bytes of messages have been moved (the last
+    /// one may go beyond). Where that makes room, the queues are asked for more.
+    ///
+    /// Every event taken has to be dealt with before a channel is dropped that it belongs to.
+    pub fn take_events(&self, events: &mut Vec<Event>, bytes: usize) {
+        for consumer in self.shared.outbox.take(events, bytes) {
+            consumer.queue().resume(&consumer);
+        }
+    }
+
+    /// Ends the session, as dropping it does.
+    pub fn close(self) {}
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let Shared { id, virtual_host, outbox, .. } = &*self.shared;
+        outbox.close();
+        give_back(outbox.retract(|_| true));
+        virtual_host.delete_owned(*id);
+    }
+}
+
+/// Returns deliveries that never left the outbox to their queues.
+pub(super) fn give_back(mut deliveries: Vec<Delivery>) {
+    deliveries.sort_by_key(|delivery| delivery.origin.queue().id());
+    while let Some(last) = deliveries.last() {
+        let queue = Arc::clone(last.origin.queue());
+        let begins =
+            deliveries.partition_point(|delivery| delivery.origin.queue().id() < queue.id());
+        queue.give_back(deliveries.split_off(begins));
+    }
+}

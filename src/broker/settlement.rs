@@ -1,0 +1,127 @@
+//! What a channel has to tell its queues, gathered so that each of them is locked once for many messages.
+
+use std::sync::Arc;
+
+use super::backlog::push_sequence;
+use super::consumer::Consumer;
+use super::queue::Queue;
+use super::unacknowledged::Held;
+use crate::storage::{Sequence, SequenceRange, StoreError};
+
+/// Queues whose buffers are kept for the next time.
+const KEPT: usize = 8;
+
+/// What has been gathered.
+#[derive(Debug, Default)]
+pub(super) struct Settlement {
+    batches: Vec<Batch>,
+    ranges: Vec<SequenceRange>,
+}
+
+/// What one queue has to be told.
+#[derive(Debug)]
+struct Batch {
+    queue: Arc<Queue>,
+    /// Handed out, with the new count of hand-outs.
+    delivered: Vec<(Sequence, u32)>,
+    /// Acknowledged, or rejected for good.
+    done: Vec<Sequence>,
+    /// Consumers that got credit back.
+    released: Vec<Arc<Consumer>>,
+}
+
+impl Settlement {
+    /// A message has been handed out, and was `deliveries` times before.
+    pub(super) fn delivered(&mut self, queue: &Arc<Queue>, sequence: Sequence, deliveries: u32) {
+        self.batch(queue).delivered.push((sequence, deliveries.saturating_add(1)));
+    }
+
+    /// A message that needs no acknowledgement has been handed out.
+    pub(super) fn consumed(&mut self, queue: &Arc<Queue>, sequence: Sequence) {
+        self.batch(queue).done.push(sequence);
+    }
+
+    /// A message has been acknowledged, or rejected for good. Gives its credit back.
+    pub(super) fn done(&mut self, held: &Held) {
+        let batch = self.batch(held.origin.queue());
+        batch.done.push(held.sequence);
+        if let Some(consumer) = held.origin.consumer() {
+            consumer.release_credit();
+            note(&mut batch.released, consumer);
+        }
+    }
+
+    /// Tells the queues. Nothing is left over.
+    pub(super) fn flush(&mut self) -> Result<(), StoreError> {
+        let mut outcome = Ok(());
+        for batch in &mut self.batches {
+            let flushed = batch.flush(&mut self.ranges);
+            outcome = outcome.and(flushed);
+        }
+        self.batches.truncate(KEPT);
+        outcome
+    }
+
+    fn batch(&mut self, queue: &Arc<Queue>) -> &mut Batch {
+        // The one used last is in front: mostly there is only one.
+        let place = self.batches.iter().position(|batch| Arc::ptr_eq(&batch.queue, queue));
+        let place = place.unwrap_or_else(|| {
+            self.batches.push(Batch {
+                queue: Arc::clone(queue),
+                delivered: Vec::new(),
+                done: Vec::new(),
+                released: Vec::new(),
+            });
+            self.batches.len() - 1
+        });
+        self.batches.swap(0, place);
+        &mut self.batches[0]
+    }
+}
+
+impl Batch {
+    fn flush(&mut self, ranges: &mut Vec<SequenceRange>) -> Result<(), StoreError> {
+        // Both are told before anything is returned to the queue, or a message could go
+        // out again without its hand-out having been counted.
+        // Sorted, because the engine keeps them like that, and requeued ones come out of order.
+        self.delivered.sort_unstable();
+        let marked = self.queue.mark_delivered(&self.delivered);
+        self.delivered.clear();
+        if self.done.is_empty() {
+            return marked;
+        }
+        self.done.sort_unstable();
+        ranges.clear();
+        for sequence in &self.done {
+            push_sequence(ranges, *sequence);
+        }
+        let acknowledged = self.queue.acknowledge(ranges, self.done.len() as u64, &self.released);
+        self.done.clear();
+        self.released.clear();
+        marked.and(acknowledged)
+    }
+}
+
+/// Returns messages to their queues, and their credit to the consumers, which may get them again.
+pub(super) fn requeue(mut held: Vec<Held>) {
+    // Stable: the order of the queues does not matter, that of the sequences is the queue's own.
+    held.sort_by_key(|held| held.origin.queue().id());
+    for group in held.chunk_by(|one, other| one.origin.queue() == other.origin.queue()) {
+        let sequences: Vec<Sequence> = group.iter().map(|held| held.sequence).collect();
+        let mut released = Vec::new();
+        for consumer in group.iter().filter_map(|held| held.origin.consumer()) {
+            consumer.release_credit();
+            note(&mut released, consumer);
+        }
+        if let Some(first) = group.first() {
+            first.origin.queue().requeue(&sequences, &released);
+        }
+    }
+}
+
+/// Adds a consumer unless it is the one added last; once too often does no harm.
+fn note(consumers: &mut Vec<Arc<Consumer>>, consumer: &Arc<Consumer>) {
+    if !consumers.last().is_some_and(|last| Arc::ptr_eq(last, consumer)) {
+        consumers.push(Arc::clone(consumer));
+    }
+}

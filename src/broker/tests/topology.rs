@@ -1,0 +1,331 @@
+//! Declaring, binding, deleting, and what is refused with which words.
+
+use super::*;
+
+fn inequivalent(what: &str, arg: &str, received: &str, current: &str) -> (u16, String) {
+    let text = format!(
+        "PRECONDITION_FAILED - inequivalent arg '{arg}' for {what} in vhost '/': \
+         received {received} but current is {current}"
+    );
+    (406, text)
+}
+
+#[test]
+fn a_second_declaration_has_to_say_the_same() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.channel.declare_queue(&durable("q")).unwrap();
+    client.channel.declare_queue(&durable("q")).unwrap();
+    assert_eq!(
+        refusal(client.channel.declare_queue(&queue("q"))),
+        inequivalent("queue 'q'", "durable", "'false'", "'true'")
+    );
+    let auto_delete = DeclareQueue { auto_delete: true, ..durable("q") };
+    assert_eq!(
+        refusal(client.channel.declare_queue(&auto_delete)),
+        inequivalent("queue 'q'", "auto_delete", "'true'", "'false'")
+    );
+    client.channel.declare_exchange(&exchange("x", "direct")).unwrap();
+    assert_eq!(
+        refusal(client.channel.declare_exchange(&exchange("x", "fanout"))),
+        inequivalent("exchange 'x'", "type", "'fanout'", "'direct'")
+    );
+    let predeclared = DeclareExchange { durable: true, ..exchange("amq.topic", "topic") };
+    client.channel.declare_exchange(&predeclared).unwrap();
+}
+
+#[test]
+fn what_does_not_exist_is_not_found() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    let missing = (404, "NOT_FOUND - no queue 'q' in vhost '/'".to_owned());
+    let passive = DeclareQueue { passive: true, ..queue("q") };
+    assert_eq!(refusal(client.channel.declare_queue(&passive)), missing);
+    assert_eq!(refusal(client.channel.purge_queue(b"q")), missing);
+    assert_eq!(refusal(client.channel.get(b"q", true)), missing);
+    assert_eq!(refusal(client.channel.consume(&consumer("q", "c"))), missing);
+    assert_eq!(refusal(client.channel.bind(&binding("amq.direct", "q", "k"))), missing);
+    let passive = DeclareExchange { passive: true, ..exchange("x", "") };
+    let missing = (404, "NOT_FOUND - no exchange 'x' in vhost '/'".to_owned());
+    assert_eq!(refusal(client.channel.declare_exchange(&passive)), missing);
+    client.channel.declare_queue(&queue("q")).unwrap();
+    assert_eq!(refusal(client.channel.bind(&binding("x", "q", "k"))), missing);
+    // Deleting and unbinding what is not there does no harm.
+    assert_eq!(client.channel.delete_queue(b"none", false, false).unwrap().messages, 0);
+    client.channel.delete_exchange(b"none", false).unwrap();
+    client.channel.unbind(&binding("none", "q", "k")).unwrap();
+}
+
+#[test]
+fn reserved_names_are_refused() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    let reserved = |what: &str| {
+        let text =
+            format!("ACCESS_REFUSED - {what} name 'amq.mine' contains reserved prefix 'amq.*'");
+        (403, text)
+    };
+    assert_eq!(refusal(client.channel.declare_queue(&queue("amq.mine"))), reserved("queue"));
+    let declare = exchange("amq.mine", "direct");
+    assert_eq!(refusal(client.channel.declare_exchange(&declare)), reserved("exchange"));
+    let default = "ACCESS_REFUSED - operation not permitted on the default exchange".to_owned();
+    let declare = exchange("", "direct");
+    assert_eq!(refusal(client.channel.declare_exchange(&declare)), (403, default.clone()));
+    assert_eq!(refusal(client.channel.delete_exchange(b"", false)), (403, default.clone()));
+    client.channel.declare_queue(&queue("q")).unwrap();
+    assert_eq!(refusal(client.channel.bind(&binding("", "q", "k"))), (403, default.clone()));
+    assert_eq!(refusal(client.channel.unbind(&binding("", "q", "k"))), (403, default));
+    assert_eq!(refusal(client.channel.delete_exchange(b"amq.direct", false)).0, 403);
+}
+
+#[test]
+fn an_unknown_exchange_type_closes_the_connection() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    let refused = client.channel.declare_exchange(&exchange("x", "magic")).unwrap_err();
+    assert_eq!(refused.text(), "COMMAND_INVALID - unknown exchange type 'magic'");
+    assert_eq!((refused.code(), refused.scope()), (503, Scope::Connection));
+}
+
+#[test]
+fn an_argument_that_would_be_ignored_is_refused() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    let with = |key: &str, value: Value| DeclareQueue {
+        arguments: table(&[(key, value)]),
+        ..durable("q")
+    };
+    let ttl = client.channel.declare_queue(&with("x-message-ttl", Value::I32(1))).unwrap_err();
+    assert_eq!((ttl.code(), ttl.scope()), (540, Scope::Connection));
+    assert!(ttl.text().contains("x-message-ttl"));
+    client.channel.declare_queue(&with("x-queue-type", Value::text("quorum"))).unwrap();
+    assert_eq!(
+        refusal(client.channel.declare_queue(&durable("q"))),
+        inequivalent("queue 'q'", "x-queue-type", "none", "the value 'quorum' of type 'longstr'")
+    );
+    let unknown = with("x-queue-mode", Value::text("eager"));
+    let unknown = DeclareQueue { name: name("other"), ..unknown };
+    assert_eq!(refusal(client.channel.declare_queue(&unknown)).0, 406);
+}
+
+#[test]
+fn an_exclusive_queue_is_locked_for_others_and_goes_with_its_connection() {
+    let rig = Rig::new();
+    let (mut owner, mut other) = (rig.connect(), rig.connect());
+    let exclusive = DeclareQueue { exclusive: true, ..durable("mine") };
+    owner.channel.declare_queue(&exclusive).unwrap();
+    let locked = |outcome: (u16, String)| {
+        assert_eq!(outcome.0, 405);
+        let text = "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'mine' \
+                    in vhost '/'.";
+        assert!(outcome.1.starts_with(text), "{}", outcome.1);
+    };
+    locked(refusal(other.channel.declare_queue(&exclusive)));
+    locked(refusal(other.channel.declare_queue(&durable("mine"))));
+    locked(refusal(owner.channel.declare_queue(&durable("mine"))));
+    locked(refusal(other.channel.consume(&consumer("mine", "c"))));
+    locked(refusal(other.channel.get(b"mine", false)));
+    locked(refusal(other.channel.purge_queue(b"mine")));
+    locked(refusal(other.channel.bind(&binding("amq.direct", "mine", "k"))));
+    locked(refusal(other.channel.delete_queue(b"mine", false, false)));
+    assert_eq!(other.send("mine", "x"), 1, "publishing to it is everybody's right");
+    drop(owner);
+    assert_eq!(other.send("mine", "x"), 0);
+    other.channel.declare_queue(&queue("mine")).unwrap();
+}
+
+#[test]
+fn a_queue_without_a_name_gets_one_and_becomes_the_last_declared() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    assert_eq!(
+        refusal(client.channel.get(b"", true)),
+        (404, "NOT_FOUND - no previously declared queue".to_owned())
+    );
+    let declared = client.channel.declare_queue(&queue("")).unwrap();
+    assert!(declared.name.starts_with(b"amq.gen-"));
+    client.channel.bind(&binding("amq.direct", "", "")).unwrap();
+    let own_name = declared.name.to_string();
+    assert_eq!(client.send_to("amq.direct", &own_name, "by its own name"), 1);
+    let (received, _) = client.get("").unwrap();
+    assert_eq!(received.body, "by its own name");
+}
+
+#[test]
+fn an_auto_delete_queue_goes_with_its_last_consumer() {
+    let rig = Rig::new();
+    let (mut client, mut other) = (rig.connect(), rig.connect());
+    let declare = DeclareQueue { auto_delete: true, ..queue("q") };
+    client.channel.declare_queue(&declare).unwrap();
+    assert_eq!(other.send("q", "x"), 1, "without a consumer it waits for the first");
+    client.channel.consume(&consumer("q", "c")).unwrap();
+    other.channel.consume(&consumer("q", "d")).unwrap();
+    client.channel.cancel(b"c").unwrap();
+    assert_eq!(client.send("q", "x"), 1);
+    drop(other);
+    assert_eq!(client.send("q", "x"), 0);
+}
+
+#[test]
+fn deleting_a_queue_cancels_its_consumers_and_its_last_deliveries_can_be_acknowledged() {
+    let rig = Rig::new();
+    let (mut client, mut other) = (rig.connect(), rig.connect());
+    client.channel.declare_queue(&durable("q")).unwrap();
+    client.send_numbers("q", 0..3);
+    client.channel.qos(0, 2, true).unwrap();
+    client.channel.consume(&consumer("q", "c")).unwrap();
+    let held = client.await_deliveries(2);
+    assert_eq!(other.channel.delete_queue(b"q", false, false).unwrap().messages, 1);
+    let events = client.events();
+    assert!(
+        matches!(&events[..], [Event::ConsumerCancelled { channel: ChannelNumber(1), consumer_tag }]
+            if *consumer_tag == "c"),
+        "{events:?}"
+    );
+    assert!(client.channel.forget_consumer(b"c"));
+    assert!(!client.channel.forget_consumer(b"c"));
+    // Their credit is the channel's, and comes back.
+    client.channel.declare_queue(&queue("next")).unwrap();
+    client.send_numbers("next", 10..12);
+    client.channel.consume(&consumer("next", "c")).unwrap();
+    assert!(client.receive().is_empty());
+    client.ack(held[0].tag);
+    assert_eq!(bodies(&client.receive()), ["10"]);
+    client.channel.nack(held[1].tag, false, true).unwrap();
+    assert_eq!(bodies(&client.receive()), ["11"]);
+}
+
+#[test]
+fn deletion_can_be_made_to_depend_on_disuse() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.channel.declare_queue(&queue("q")).unwrap();
+    client.send("q", "x");
+    let refused =
+        |what: &str| (406, format!("PRECONDITION_FAILED - queue 'q' in vhost '/' {what}"));
+    assert_eq!(refusal(client.channel.delete_queue(b"q", false, true)), refused("not empty"));
+    client.channel.consume(&consumer("q", "c")).unwrap();
+    assert_eq!(refusal(client.channel.delete_queue(b"q", true, false)), refused("in use"));
+    client.channel.cancel(b"c").unwrap();
+    client.channel.declare_exchange(&exchange("x", "direct")).unwrap();
+    client.channel.bind(&binding("x", "q", "k")).unwrap();
+    assert_eq!(
+        refusal(client.channel.delete_exchange(b"x", true)),
+        (406, "PRECONDITION_FAILED - exchange 'x' in vhost '/' in use".to_owned())
+    );
+    assert_eq!(client.channel.delete_queue(b"q", true, false).unwrap().messages, 1);
+    client.channel.delete_exchange(b"x", true).unwrap();
+}
+
+#[test]
+fn every_exchange_type_routes_by_its_own_rule() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    for q in ["a", "b"] {
+        client.channel.declare_queue(&queue(q)).unwrap();
+        client.channel.bind(&binding("amq.fanout", q, "ignored")).unwrap();
+        client.channel.bind(&binding("amq.direct", q, q)).unwrap();
+        client.channel.bind(&binding("amq.topic", q, &format!("*.{q}.#"))).unwrap();
+        let arguments = table(&[("to", Value::text(q))]);
+        client.channel.bind(&Bind { arguments, ..binding("amq.headers", q, "") }).unwrap();
+    }
+    assert_eq!(client.send_to("amq.fanout", "k", "x"), 2);
+    assert_eq!(client.send_to("amq.direct", "a", "x"), 1);
+    assert_eq!(client.send_to("amq.topic", "x.b", "x"), 1);
+    assert_eq!(client.send_to("amq.topic", "b", "x"), 0);
+    let headers = Some(table(&[("to", Value::text("b"))]));
+    let properties = Properties { headers, ..Properties::default() };
+    let published = client.channel.publish(&message("amq.headers", "", "x", &properties));
+    assert_eq!(published.unwrap().queues, 1);
+    assert_eq!((client.ready("a"), client.ready("b")), (2, 3));
+}
+
+#[test]
+fn a_queue_gets_a_message_once_however_many_ways_lead_to_it_even_in_circles() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.channel.declare_queue(&queue("q")).unwrap();
+    let to_exchange = |source: &str, destination: &str| Bind {
+        kind: DestinationKind::Exchange,
+        ..binding(source, destination, "#")
+    };
+    for x in ["x", "y", "z"] {
+        client.channel.declare_exchange(&exchange(x, "topic")).unwrap();
+        client.channel.bind(&binding(x, "q", "#")).unwrap();
+        client.channel.bind(&binding(x, "q", "k")).unwrap();
+    }
+    client.channel.bind(&to_exchange("x", "y")).unwrap();
+    client.channel.bind(&to_exchange("y", "z")).unwrap();
+    client.channel.bind(&to_exchange("z", "x")).unwrap();
+    client.channel.bind(&to_exchange("x", "x")).unwrap();
+    assert_eq!(client.send_to("x", "k", "x"), 1);
+    assert_eq!(client.ready("q"), 1);
+}
+
+#[test]
+fn binding_twice_is_the_same_as_once_and_unbinding_undoes_it() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.channel.declare_queue(&queue("q")).unwrap();
+    for exchange in ["amq.direct", "amq.fanout", "amq.topic", "amq.headers"] {
+        let bind = binding(exchange, "q", "k");
+        client.channel.bind(&bind).unwrap();
+        client.channel.bind(&bind).unwrap();
+        assert_eq!(client.send_to(exchange, "k", "x"), 1, "{exchange}");
+        client.channel.unbind(&bind).unwrap();
+        client.channel.unbind(&bind).unwrap();
+        assert_eq!(client.send_to(exchange, "k", "x"), 0, "{exchange}");
+    }
+}
+
+#[test]
+fn auto_delete_exchanges_go_with_their_last_binding_one_after_the_other() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.channel.declare_queue(&queue("q")).unwrap();
+    for x in ["first", "second"] {
+        let declare = DeclareExchange { auto_delete: true, ..exchange(x, "fanout") };
+        client.channel.declare_exchange(&declare).unwrap();
+    }
+    let chain = Bind { kind: DestinationKind::Exchange, ..binding("first", "second", "") };
+    client.channel.bind(&chain).unwrap();
+    client.channel.bind(&binding("second", "q", "")).unwrap();
+    assert_eq!(client.send_to("first", "", "x"), 1);
+    client.channel.delete_queue(b"q", false, false).unwrap();
+    for x in ["first", "second"] {
+        let passive = DeclareExchange { passive: true, ..exchange(x, "") };
+        assert_eq!(refusal(client.channel.declare_exchange(&passive)).0, 404, "{x}");
+    }
+}
+
+#[test]
+fn names_of_255_bytes_that_are_not_text_work() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    let long = ShortStr::copy_of(&[0xff; 255]);
+    client.channel.declare_queue(&DeclareQueue { name: long.clone(), ..durable("") }).unwrap();
+    let bind = Bind {
+        destination: long.clone(),
+        routing_key: long.clone(),
+        ..binding("amq.direct", "", "")
+    };
+    client.channel.bind(&bind).unwrap();
+    let envelope =
+        Envelope { exchange: b"amq.direct", routing_key: &long, properties: RawProperties::NONE };
+    let message = Message { header: envelope.to_bytes(), body: Body::from(Bytes::new()) };
+    assert_eq!(client.channel.publish(&Arc::new(message)).unwrap().queues, 1);
+    let rig = {
+        drop(client);
+        rig.restart()
+    };
+    let mut client = rig.connect();
+    let passive = DeclareQueue { name: long, passive: true, ..queue("") };
+    client.channel.declare_queue(&passive).unwrap();
+}
+
+#[test]
+fn an_unknown_virtual_host_is_refused() {
+    let rig = Rig::new();
+    let refused = rig.broker.connect(b"nowhere", b"guest").map(drop);
+    assert_eq!(refusal(refused), (530, "NOT_ALLOWED - vhost nowhere not found".to_owned()));
+}

@@ -1,0 +1,215 @@
+//! The exchanges, queues and bindings of a virtual host: the maps, and nothing but the maps.
+//!
+//! Locking and storing are [`VirtualHost`](super::virtual_host::VirtualHost)'s. What is taken away is first planned,
+//! so that it can be written down as one record before anything has changed.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::exchange::Exchange;
+use super::queue::Queue;
+use super::record::{BindingKey, ExchangeKey};
+use super::request::{Bind, DestinationKind};
+use super::routing::{Matches, Target};
+use super::session::SessionId;
+use crate::message::{RawProperties, ShortStr};
+use crate::storage::{Change, Lsn};
+
+/// The maps.
+#[derive(Debug, Default)]
+pub(super) struct Topology {
+    pub(super) exchanges: HashMap<ShortStr, Exchange>,
+    queues: HashMap<ShortStr, Arc<Queue>>,
+    /// The exclusive queues of each connection.
+    owned: HashMap<SessionId, Vec<Arc<Queue>>>,
+    bindings: HashMap<BindingKey, Binding>,
+    /// The bindings that lead to a queue or exchange.
+    incoming: HashMap<(DestinationKind, ShortStr), HashSet<BindingKey>>,
+}
+
+/// A binding.
+#[derive(Debug)]
+pub(super) struct Binding {
+    pub(super) bind: Bind,
+    /// Whether it is in the log: both its ends survive a restart.
+    pub(super) stored: bool,
+    /// When it is durable; `None` where there is nothing to wait for.
+    pub(super) declared_at: Option<Lsn>,
+}
+
+/// What goes, all at once.
+#[derive(Debug, Default)]
+pub(super) struct Removal {
+    exchanges: Vec<ShortStr>,
+    bindings: HashSet<BindingKey>,
+}
+
+impl Topology {
+    pub(super) fn queue(&self, name: &[u8]) -> Option<&Arc<Queue>> {
+        self.queues.get(name)
+    }
+
+    pub(super) fn add_queue(&mut self, queue: Arc<Queue>) {
+        if let Some(owner) = queue.spec().owner {
+            self.owned.entry(owner).or_default().push(Arc::clone(&queue));
+        }
+        self.queues.insert(queue.name().clone(), queue);
+    }
+
+    /// The exclusive queues of a connection.
+    pub(super) fn owned_by(&self, session: SessionId) -> Vec<Arc<Queue>> {
+        self.owned.get(&session).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn remove_queue(&mut self, queue: &Arc<Queue>) {
+        self.queues.remove(queue.name());
+        if let Some(owner) = queue.spec().owner
+            && let Some(owned) = self.owned.get_mut(&owner)
+        {
+            owned.retain(|other| other != queue);
+            if owned.is_empty() {
+                self.owned.remove(&owner);
+            }
+        }
+    }
+
+    pub(super) fn binding(&self, key: &BindingKey) -> Option<&Binding> {
+        self.bindings.get(key)
+    }
+
+    /// What a binding leads to, if it exists.
+    pub(super) fn target(&self, kind: DestinationKind, name: &ShortStr) -> Option<Target> {
+        match kind {
+            DestinationKind::Queue => self.queues.get(name).cloned().map(Target::Queue),
+            DestinationKind::Exchange => {
+                self.exchanges.contains_key(name).then(|| Target::Exchange(name.clone()))
+            }
+        }
+    }
+
+    /// Adds a binding whose two ends exist.
+    pub(super) fn add_binding(&mut self, key: BindingKey, binding: Binding, target: Target) {
+        let bind = &binding.bind;
+        if let Some(source) = self.exchanges.get_mut(&bind.source) {
+            source.router.add(&bind.routing_key, &bind.arguments, target);
+            source.outgoing.insert(key.clone());
+        }
+        let destination = (bind.kind, bind.destination.clone());
+        self.incoming.entry(destination).or_default().insert(key.clone());
+        self.bindings.insert(key, binding);
+    }
+
+    /// Routes a message that was published to `exchange`.
+    pub(super) fn route(
+        &self,
+        exchange: &Exchange,
+        key: &[u8],
+        properties: &RawProperties<'_>,
+        matches: &mut Matches,
+    ) {
+        exchange.router.route(key, properties, matches);
+        matches.visit(&exchange.spec.name);
+        while let Some(name) = matches.next_exchange() {
+            if let Some(exchange) = self.exchanges.get(&name) {
+                exchange.router.route(key, properties, matches);
+            }
+        }
+    }
+
+    /// What goes with a queue: the bindings to it, and what is deleted with them.
+    pub(super) fn plan_queue_removal(&self, queue: &Queue) -> Removal {
+        let destination = (DestinationKind::Queue, queue.name().clone());
+        self.plan(Vec::new(), self.incoming.get(&destination).into_iter().flatten())
+    }
+
+    /// What goes with an exchange: its bindings, and what is deleted with them.
+    pub(super) fn plan_exchange_removal(&self, name: &ShortStr) -> Removal {
+        self.plan(vec![name.clone()], [])
+    }
+
+    /// What goes with a binding.
+    pub(super) fn plan_binding_removal(&self, key: &BindingKey) -> Removal {
+        self.plan(Vec::new(), [key])
+    }
+
+    /// An auto-delete exchange goes with the last binding that it is the source of, which may be the last
+    /// one of another exchange to it, and so on.
+    fn plan<'a>(
+        &self,
+        mut going: Vec<ShortStr>,
+        bindings: impl IntoIterator<Item = &'a BindingKey>,
+    ) -> Removal {
+        let mut removal = Removal::default();
+        let mut left: HashMap<&ShortStr, usize> = HashMap::new();
+        let mut unbound: Vec<&BindingKey> = bindings
+            .into_iter()
+            .filter_map(|key| self.bindings.get_key_value(key))
+            .map(|(k, _)| k)
+            .collect();
+        loop {
+            while let Some(key) = unbound.pop() {
+                if !removal.bindings.insert(key.clone()) {
+                    continue;
+                }
+                let Some(source) =
+                    self.bindings.get(key).and_then(|b| self.exchanges.get(&b.bind.source))
+                else {
+                    continue;
+                };
+                let left = left.entry(&source.spec.name).or_insert(source.outgoing.len());
+                *left = left.saturating_sub(1);
+                if *left == 0 && source.spec.auto_delete {
+                    going.push(source.spec.name.clone());
+                }
+            }
+            let Some(name) = going.pop() else { return removal };
+            if removal.exchanges.contains(&name) {
+                continue;
+            }
+            if let Some(exchange) = self.exchanges.get(&name) {
+                unbound.extend(&exchange.outgoing);
+            }
+            let incoming = self.incoming.get(&(DestinationKind::Exchange, name.clone()));
+            unbound.extend(incoming.into_iter().flatten());
+            removal.exchanges.push(name);
+        }
+    }
+
+    /// The removal as changes to what is stored.
+    pub(super) fn changes(&self, virtual_host: &ShortStr, removal: &Removal) -> Vec<Change> {
+        let stored = |key: &&BindingKey| self.bindings.get(*key).is_some_and(|b| b.stored);
+        let bindings = removal.bindings.iter().filter(stored).map(BindingKey::to_bytes);
+        let exchanges = removal
+            .exchanges
+            .iter()
+            .filter(|name| self.exchanges.get(*name).is_some_and(|e| e.spec.durable))
+            .map(|name| {
+                ExchangeKey { virtual_host: virtual_host.clone(), name: name.clone() }.encode()
+            });
+        bindings.chain(exchanges).map(|key| Change::Remove { key }).collect()
+    }
+
+    /// Does what was planned. Call it before a queue that goes as well is removed.
+    pub(super) fn remove(&mut self, removal: Removal) {
+        for key in removal.bindings {
+            let Some(Binding { bind, .. }) = self.bindings.remove(&key) else { continue };
+            let target = self.target(bind.kind, &bind.destination);
+            if let Some(source) = self.exchanges.get_mut(&bind.source) {
+                source.outgoing.remove(&key);
+                if let Some(target) = target {
+                    source.router.remove(&bind.routing_key, &bind.arguments, &target);
+                }
+            }
+            let destination = (bind.kind, bind.destination);
+            if let Some(incoming) = self.incoming.get_mut(&destination) {
+                incoming.remove(&key);
+                if incoming.is_empty() {
+                    self.incoming.remove(&destination);
+                }
+            }
+        }
+        for name in removal.exchanges {
+            self.exchanges.remove(&name);
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! A virtual host: its topology behind a lock, changed and written down together, and read by publishers.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tracing::warn;
+
+use super::arguments::{check_exchange, check_queue, check_queue_equivalence};
+use super::exchange::{Exchange, ExchangeSpec, PREDECLARED};
+use super::loader::Loader;
+use super::outbox::Wakers;
+use super::queue::{DeleteIf, Queue, QueueSpec};
+use super::record::{BindingKey, ExchangeKey, ExchangeRecord, QueueRecord};
+use super::refusal::{Reason, Refusal};
+use super::request::{Bind, DeclareExchange, DestinationKind};
+use super::routing::{ExchangeKind, Matches, Target, check_headers_arguments};
+use super::session::SessionId;
+use super::topology::{Binding, Removal, Topology};
+use crate::message::{DeliveryMode, Envelope, ShortStr};
+use crate::storage::{self, Appended, Change, Lsn, Message, Persistence, Store, StoreError};
+
+/// A virtual host: names mean something only within one.
+#[derive(Debug)]
+pub(super) struct VirtualHost {
+    name: ShortStr,
+    store: Store,
+    loader: Arc<Loader>,
+    topology: RwLock<Topology>,
+}
+
+/// Where a published message went.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Routed {
+    pub(super) queues: usize,
+    pub(super) durable_at: Option<Lsn>,
+}
+
+impl VirtualHost {
+    /// A virtual host with the pre-declared exchanges and nothing else.
+    pub(super) fn new(name: ShortStr, store: Store, loader: Arc<Loader>) -> Self {
+        let mut topology = Topology::default();
+        for (exchange, kind) in PREDECLARED {
+            let spec = ExchangeSpec::predeclared(exchange.clone(), kind);
+            topology.exchanges.insert(exchange, Exchange::new(spec, None));
+        }
+        Self { name, store, loader, topology: RwLock::new(topology) }
+    }
+
+    pub(super) fn name(&self) -> &ShortStr {
+        &self.name
+    }
+
+    fn exchange_label(&self, name: &[u8]) -> String {
+        format!("exchange '{}' in vhost '{}'", String::from_utf8_lossy(name), self.name)
+    }
+
+    /// `queue 'q' in vhost '/'`, as error texts name it.
+    pub(super) fn queue_label(&self, name: &[u8]) -> String {
+        format!("queue '{}' in vhost '{}'", String::from_utf8_lossy(name), self.name)
+    }
+
+    fn missing(label: &str) -> Refusal {
+        Refusal::new(Reason::NotFound, format_args!("no {label}"))
+    }
+
+    // ---- What the store holds, at start ----
+
+    /// Puts back an exchange that was found in the store.
+    pub(super) fn restore_exchange(&mut self, name: ShortStr, record: ExchangeRecord) {
+        let ExchangeRecord { kind, auto_delete, internal, arguments } = record;
+        let spec = ExchangeSpec {
+            name: name.clone(),
+            kind,
+            durable: true,
+            auto_delete,
+            internal,
+            arguments,
+        };
+        self.topology.get_mut().exchanges.insert(name, Exchange::new(spec, None));
+    }
+
+    /// Puts back a queue that was found in the store.
+    pub(super) fn restore_queue(&mut self, record: QueueRecord, store: storage::Queue) {
+        let QueueRecord { virtual_host, name, auto_delete, arguments } = record;
+        let spec =
+            QueueSpec { name, virtual_host, durable: true, auto_delete, owner: None, arguments };
+        let queue = Queue::new(spec, store, None, Arc::clone(&self.loader));
+        let topology = self.topology.get_mut();
+        if topology.queue(queue.name()).is_some() {
+            warn!(queue = %queue.name(), id = %queue.id(), "stored twice: this one is set aside");
+            return;
+        }
+        topology.add_queue(Arc::new(queue));
+    }
+
+    /// Puts back a binding that was found in the store, after all exchanges and queues.
+    pub(super) fn restore_binding(&mut self, bind: Bind) {
+        let topology = self.topology.get_mut();
+        let target = topology.target(bind.kind, &bind.destination);
+        let (Some(target), true) = (target, topology.exchanges.contains_key(&bind.source)) else {
+            warn!(
+                source = %bind.source, destination = %bind.destination, key = %bind.routing_key,
+                "a stored binding leads from or to something that does not exist: it is left out"
+            );
+            return;
+        };
+        let key = BindingKey::new(&self.name, &bind);
+        topology.add_binding(key, Binding { bind, stored: true, declared_at: None }, target);
+    }
+
+    // ---- Exchanges ----
+
+    /// `exchange.declare`.
+    pub(super) fn declare_exchange(
+        &self,
+        request: &DeclareExchange,
+    ) -> Result<Option<Lsn>, Refusal> {
+        refuse_default_exchange(&request.name)?;
+        let label = self.exchange_label(&request.name);
+        if request.passive {
+            let topology = self.topology.read();
+            let exchange = topology.exchanges.get(&request.name);
+            return exchange.map(|found| found.declared_at).ok_or_else(|| Self::missing(&label));
+        }
+        let kind = ExchangeKind::named(&request.kind).ok_or_else(|| {
+            Refusal::new(
+                Reason::CommandInvalid,
+                format_args!("unknown exchange type '{}'", request.kind),
+            )
+        })?;
+        check_exchange(&label, &request.arguments)?;
+        let spec = ExchangeSpec {
+            name: request.name.clone(),
+            kind,
+            durable: request.durable,
+            auto_delete: request.auto_delete,
+            internal: request.internal,
+            arguments: request.arguments.clone(),
+        };
+        let mut topology = self.topology.write();
+        if let Some(found) = topology.exchanges.get(&request.name) {
+            found.spec.check_equivalence(&spec, &label)?;
+            // Whoever declares it again may be told before the first one is: both wait.
+            return Ok(found.declared_at);
+        }
+        refuse_reserved("exchange", &request.name)?;
+        let mut declared_at = None;
+        if spec.durable {
+            let key = ExchangeKey { virtual_host: self.name.clone(), name: spec.name.clone() };
+            let change = Change::Put { key: key.encode(), value: spec.record().encode() };
+            declared_at = Some(self.store.apply(vec![change])?);
+        }
+        topology.exchanges.insert(spec.name.clone(), Exchange::new(spec, declared_at));
+        Ok(declared_at)
+    }
+
+    /// `exchange.delete`; an exchange that does not exist is as good as deleted.
+    pub(super) fn delete_exchange(
+        &self,
+        name: &[u8],
+        if_unused: bool,
+    ) -> Result<Option<Lsn>, Refusal> {
+        refuse_default_exchange(name)?;
+        if name.starts_with(b"amq.") {
+            return Err(Refusal::new(
+                Reason::AccessRefused,
+                format_args!("deletion of system {} not allowed", self.exchange_label(name)),
+            ));
+        }
+        let mut topology = self.topology.write();
+        let Some(exchange) = topology.exchanges.get(name) else { return Ok(None) };
+        if if_unused && !exchange.outgoing.is_empty() {
+            return Err(Refusal::new(
+                Reason::PreconditionFailed,
+                format_args!("{} in use", self.exchange_label(name)),
+            ));
+        }
+        let removal = topology.plan_exchange_removal(&exchange.spec.name);
+        self.remove(&mut topology, removal)
+    }
+
+    /// Writes the removal down, then does it.
+    fn remove(&self, topology: &mut Topology, removal: Removal) -> Result<Option<Lsn>, Refusal> {
+        let changes = topology.changes(&self.name, &removal);
+        let durable_at = self.apply(changes)?;
+        topology.remove(removal);
+        Ok(durable_at)
+    }
+
+    fn apply(&self, changes: Vec<Change>) -> Result<Option<Lsn>, StoreError> {
+        if changes.is_empty() { Ok(None) } else { self.store.apply(changes).map(Some) }
+    }
+
+    // ---- Bindings ----
+
+    /// `queue.bind`, `exchange.bind`. `session` is who asks.
+    pub(super) fn bind(&self, bind: &Bind, session: SessionId) -> Result<Option<Lsn>, Refusal> {
+        self.check_ends(bind)?;
+        let mut topology = self.topology.write();
+        let Some(source) = topology.exchanges.get(&bind.source) else {
+            return Err(Self::missing(&self.exchange_label(&bind.source)));
+        };
+        let (kind, source_durable) = (source.spec.kind, source.spec.durable);
+        let target = topology.target(bind.kind, &bind.destination);
+        let target_stored = match &target {
+            None if bind.kind == DestinationKind::Queue => {
+                return Err(Self::missing(&self.queue_label(&bind.destination)));
+            }
+            None => return Err(Self::missing(&self.exchange_label(&bind.destination))),
+            Some(Target::Queue(queue)) => {
+                queue.check_access(session)?;
+                queue.is_stored()
+            }
+            Some(Target::Exchange(name)) => {
+                topology.exchanges.get(name).is_some_and(|exchange| exchange.spec.durable)
+            }
+        };
+        let Some(target) = target else { return Ok(None) };
+        if kind == ExchangeKind::Headers {
+            check_headers_arguments(&bind.arguments)?;
+        }
+        let key = BindingKey::new(&self.name, bind);
+        if let Some(found) = topology.binding(&key) {
+            return Ok(found.declared_at);
+        }
+        let stored = source_durable && target_stored;
+        let mut declared_at = None;
+        if stored {
+            let change = Change::Put { key: key.to_bytes(), value: BindingKey::value() };
+            declared_at = Some(self.store.apply(vec![change])?);
+        }
+        topology.add_binding(key, Binding { bind: bind.clone(), stored, declared_at }, target);
+        Ok(declared_at)
+    }
+
+    /// `queue.unbind`, `exchange.unbind`; a binding that does not exist is as good as removed.
+    pub(super) fn unbind(&self, bind: &Bind, session: SessionId) -> Result<Option<Lsn>, Refusal> {
+        self.check_ends(bind)?;
+        let mut topology = self.topology.write();
+        if let Some(Target::Queue(queue)) = topology.target(bind.kind, &bind.destination) {
+            queue.check_access(session)?;
+        }
+        let removal = topology.plan_binding_removal(&BindingKey::new(&self.name, bind));
+        self.remove(&mut topology, removal)
+    }
+
+    fn check_ends(&self, bind: &Bind) -> Result<(), Refusal> {
+        refuse_default_exchange(&bind.source)?;
+        match bind.kind {
+            DestinationKind::Queue => Ok(()),
+            DestinationKind::Exchange => refuse_default_exchange(&bind.destination),
+        }
+    }
+
+    // ---- Queues ----
+
+    /// The queue of that name, for a connection that may be another than an exclusive queue's owner (405).
+    pub(super) fn queue(&self, name: &[u8], session: SessionId) -> Result<Arc<Queue>, Refusal> {
+        let topology = self.topology.read();
+        let queue = topology.queue(name).ok_or_else(|| Self::missing(&self.queue_label(name)))?;
+        queue.check_access(session)?;
+        Ok(Arc::clone(queue))
+    }
+
+    /// `queue.declare`, not passive. With `server_named` the name is the server's own and may begin with `amq.`.
+    pub(super) fn declare_queue(
+        &self,
+        spec: QueueSpec,
+        server_named: bool,
+    ) -> Result<Arc<Queue>, Refusal> {
+        if !server_named {
+            refuse_reserved("queue", &spec.name)?;
+        }
+        if let Some(queue) = self.topology.read().queue(&spec.name) {
+            check_queue_equivalence(queue, &spec)?;
+            return Ok(Arc::clone(queue));
+        }
+        check_queue(&self.queue_label(&spec.name), &spec)?;
+        let mut topology = self.topology.write();
+        if let Some(queue) = topology.queue(&spec.name) {
+            // Another connection was quicker.
+            check_queue_equivalence(queue, &spec)?;
+            return Ok(Arc::clone(queue));
+        }
+        let (store, declared_at) = if spec.durable && spec.owner.is_none() {
+            let record = QueueRecord {
+                virtual_host: spec.virtual_host.clone(),
+                name: spec.name.clone(),
+                auto_delete: spec.auto_delete,
+                arguments: spec.arguments.clone(),
+            };
+            let (queue, lsn) = self.store.create_queue(&record.encode())?;
+            (queue, Some(lsn))
+        } else {
+            (self.store.create_volatile_queue(), None)
+        };
+        let queue = Arc::new(Queue::new(spec, store, declared_at, Arc::clone(&self.loader)));
+        topology.add_queue(Arc::clone(&queue));
+        Ok(queue)
+    }
+
+    /// `queue.delete`: how many messages went with it. A queue that does not exist is as good as deleted.
+    pub(super) fn delete_queue(
+        &self,
+        name: &[u8],
+        conditions: DeleteIf,
+        session: SessionId,
+    ) -> Result<(u32, Option<Lsn>), Refusal> {
+        let mut topology = self.topology.write();
+        let Some(queue) = topology.queue(name).cloned() else { return Ok((0, None)) };
+        queue.check_access(session)?;
+        let (messages, durable_at, wakers) = self.take_away(&mut topology, &queue, conditions)?;
+        drop(topology);
+        wakers.wake();
+        Ok((messages, durable_at))
+    }
+
+    /// Deletes an auto-delete queue whose last consumer has gone, unless a new one has come meanwhile.
+    pub(super) fn delete_abandoned(&self, queue: &Arc<Queue>) {
+        self.delete_unasked(queue, DeleteIf { unused: true, empty: false });
+    }
+
+    /// Deletes the exclusive queues of a connection that has gone.
+    pub(super) fn delete_owned(&self, session: SessionId) {
+        let owned = self.topology.read().owned_by(session);
+        for queue in owned {
+            self.delete_unasked(&queue, DeleteIf::default());
+        }
+    }
+
+    fn delete_unasked(&self, queue: &Arc<Queue>, conditions: DeleteIf) {
+        let mut topology = self.topology.write();
+        if topology.queue(queue.name()) != Some(queue) {
+            return;
+        }
+        match self.take_away(&mut topology, queue, conditions) {
+            Ok((_, _, wakers)) => {
+                drop(topology);
+                wakers.wake();
+            }
+            // In use again: it stays.
+            Err(refusal) if refusal.reason() == Reason::PreconditionFailed => {}
+            Err(refusal) => warn!(queue = %queue.name(), %refusal, "cannot delete the queue"),
+        }
+    }
+
+    /// Deletes a queue with its bindings, in one record.
+    fn take_away(
+        &self,
+        topology: &mut Topology,
+        queue: &Arc<Queue>,
+        conditions: DeleteIf,
+    ) -> Result<(u32, Option<Lsn>, Wakers), Refusal> {
+        let removal = topology.plan_queue_removal(queue);
+        let deleted = queue.delete(conditions, || {
+            let mut changes = topology.changes(&self.name, &removal);
+            if queue.is_stored() {
+                changes.push(Change::DeleteQueue(queue.id()));
+            }
+            Ok(self.apply(changes)?)
+        });
+        let (messages, durable_at, wakers) = deleted?;
+        topology.remove(removal);
+        topology.remove_queue(queue);
+        Ok((messages, durable_at, wakers))
+    }
+
+    // ---- Messages ----
+
+    /// Routes a message, stores it in its queues, and serves their consumers.
+    pub(super) fn publish(
+        &self,
+        message: &Arc<Message>,
+        matches: &mut Matches,
+    ) -> Result<Routed, Refusal> {
+        let envelope = Envelope::parse(&message.header)
+            .map_err(|error| Refusal::new(Reason::InternalError, error))?;
+        matches.clear();
+        // Locked until the message is stored, so that no queue is deleted between routing and storing.
+        let topology = self.topology.read();
+        if envelope.exchange.is_empty() {
+            if let Some(queue) = topology.queue(envelope.routing_key) {
+                matches.add_queue(queue);
+            }
+        } else {
+            let exchange = topology
+                .exchanges
+                .get(envelope.exchange)
+                .ok_or_else(|| Self::missing(&self.exchange_label(envelope.exchange)))?;
+            if exchange.spec.internal {
+                return Err(Refusal::new(
+                    Reason::AccessRefused,
+                    format_args!(
+                        "cannot publish to internal {}",
+                        self.exchange_label(envelope.exchange)
+                    ),
+                ));
+            }
+            topology.route(exchange, envelope.routing_key, &envelope.properties, matches);
+        }
+        let persistence = match envelope.properties.delivery_mode() {
+            DeliveryMode::Persistent => Persistence::Durable,
+            DeliveryMode::Transient => Persistence::Transient,
+        };
+        let queues = matches.queues();
+        let Appended { durable_at } = match queues {
+            [] => return Ok(Routed { queues: 0, durable_at: None }),
+            [queue] => self.store.append(message, persistence, &[queue.store()])?,
+            many => {
+                let many: Vec<_> = many.iter().map(|queue| queue.store()).collect();
+                self.store.append(message, persistence, &many)?
+            }
+        };
+        drop(topology);
+        queues.iter().for_each(Queue::dispatch);
+        Ok(Routed { queues: queues.len(), durable_at })
+    }
+}
+
+fn refuse_default_exchange(name: &[u8]) -> Result<(), Refusal> {
+    if name.is_empty() {
+        let what = "operation not permitted on the default exchange";
+        return Err(Refusal::new(Reason::AccessRefused, what));
+    }
+    Ok(())
+}
+
+fn refuse_reserved(what: &str, name: &[u8]) -> Result<(), Refusal> {
+    if name.starts_with(b"amq.") {
+        return Err(Refusal::new(
+            Reason::AccessRefused,
+            format_args!(
+                "{what} name '{}' contains reserved prefix 'amq.*'",
+                String::from_utf8_lossy(name)
+            ),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! The stored envelope: what the engine keeps as a message's opaque header.
+//!
+//! ```text
+//! version      u8            1
+//! exchange     u8 + bytes    the exchange it was published to
+//! routing key  u8 + bytes
+//! properties   to the end    flags and values as received
+//! ```
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::properties::RawProperties;
+use super::reader::{DecodeError, Reader};
+use super::table::put_short_str;
+
+/// The layout that this program writes.
+const VERSION: u8 = 1;
+
+/// A view of a stored message's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Envelope<'a> {
+    /// The exchange that the message was published to; empty for the default exchange.
+    pub exchange: &'a [u8],
+    /// The routing key that it was published with.
+    pub routing_key: &'a [u8],
+    /// Its properties.
+    pub properties: RawProperties<'a>,
+}
+
+/// Why stored bytes are not an envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeError {
+    /// The layout is another program version's.
+    #[error("message envelope of version {0}, this program reads version {VERSION}: upgrade it")]
+    Version(u8),
+    /// The bytes end too early.
+    #[error("message envelope is damaged: {0}")]
+    Damaged(#[from] DecodeError),
+}
+
+impl<'a> Envelope<'a> {
+    /// Reads a stored header. Allocates nothing, and does not check the properties again.
+    ///
+    /// # Errors
+    /// [`EnvelopeError`], when it was not written by [`Envelope::to_bytes`] of this version.
+    pub fn parse(header: &'a [u8]) -> Result<Envelope<'a>, EnvelopeError> {
+        let mut reader = Reader::new(header);
+        match reader.u8()? {
+            VERSION => {}
+            other => return Err(EnvelopeError::Version(other)),
+        }
+        let exchange = reader.short_str()?;
+        let routing_key = reader.short_str()?;
+        let properties = RawProperties::from_checked(reader.rest());
+        Ok(Envelope { exchange, routing_key, properties })
+    }
+
+    /// Bytes that [`Envelope::encode`] appends.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        3 + self.exchange.len() + self.routing_key.len() + self.properties.as_bytes().len()
+    }
+
+    /// Appends the stored form.
+    pub fn encode(&self, out: &mut impl BufMut) {
+        out.put_u8(VERSION);
+        put_short_str(out, self.exchange);
+        put_short_str(out, self.routing_key);
+        out.put_slice(self.properties.as_bytes());
+    }
+
+    /// The stored form, in an allocation of its own.
+    #[must_use]
+    pub fn to_bytes(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(self.encoded_len());
+        self.encode(&mut out);
+        out.freeze()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quickcheck::quickcheck;
+
+    use super::*;
+    use crate::message::{Properties, ShortStr};
+
+    #[test]
+    fn an_envelope_has_its_documented_bytes() {
+        let properties = Properties { delivery_mode: Some(2), ..Properties::default() }.to_bytes();
+        let envelope = Envelope {
+            exchange: b"ex",
+            routing_key: b"key",
+            properties: RawProperties::parse(&properties).unwrap(),
+        };
+        let bytes = envelope.to_bytes();
+        assert_eq!(&bytes[..], b"\x01\x02ex\x03key\x10\x00\x02");
+        assert_eq!(Envelope::parse(&bytes).unwrap(), envelope);
+        assert_eq!(bytes.len(), envelope.encoded_len());
+    }
+
+    #[test]
+    fn another_version_and_damage_are_told_apart() {
+        assert_eq!(Envelope::parse(b"\x02"), Err(EnvelopeError::Version(2)));
+        assert!(matches!(Envelope::parse(b"\x01\x05ab"), Err(EnvelopeError::Damaged(_))));
+        assert!(matches!(Envelope::parse(b""), Err(EnvelopeError::Damaged(_))));
+    }
+
+    quickcheck! {
+        fn any_envelope_comes_back(exchange: ShortStr, key: ShortStr, properties: Properties) -> bool {
+            let properties = properties.to_bytes();
+            let envelope = Envelope {
+                exchange: &exchange,
+                routing_key: &key,
+                properties: RawProperties::parse(&properties).unwrap(),
+            };
+            Envelope::parse(&envelope.to_bytes()).unwrap() == envelope
+        }
+
+        fn any_bytes_are_an_envelope_or_refused_without_a_panic(bytes: Vec<u8>) -> bool {
+            match Envelope::parse(&bytes) {
+                Ok(envelope) => envelope.properties.to_properties().to_bytes().len() >= 2,
+                Err(_) => true,
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Field tables as they were received: validated once, then looked into without allocating.
+
+use super::reader::{DecodeError, MAX_DEPTH, Reader};
+use super::table::{FieldTable, Value};
+
+/// A field table (AMQP 0-9-1, section 4.2.5.5) in its received bytes, without the length in front.
+///
+/// Whoever holds one knows that it is well-formed: it can only be had from [`Reader::table`] and
+/// from [`RawTable::parse`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RawTable<'a> {
+    bytes: &'a [u8],
+}
+
+/// One field's value in its received bytes.
+///
+/// Two are equal when type and content are the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RawValue<'a> {
+    tag: u8,
+    bytes: &'a [u8],
+}
+
+impl<'a> RawTable<'a> {
+    /// A table without entries.
+    pub const EMPTY: RawTable<'static> = RawTable { bytes: &[] };
+
+    /// Checks `bytes`, a table's entries without the length in front.
+    ///
+    /// # Errors
+    /// [`DecodeError`], when they are not well-formed entries.
+    pub fn parse(bytes: &'a [u8]) -> Result<RawTable<'a>, DecodeError> {
+        check_table(bytes, 1)?;
+        Ok(RawTable { bytes })
+    }
+
+    /// `bytes` must have passed [`check_table`].
+    pub(super) fn from_checked(bytes: &'a [u8]) -> RawTable<'a> {
+        RawTable { bytes }
+    }
+
+    /// The entries as received, without the length in front.
+    #[must_use]
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Whether there are no entries.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The entries in their order, repeated names included.
+    #[must_use]
+    pub fn entries(&self) -> Entries<'a> {
+        Entries { reader: Reader::new(self.bytes) }
+    }
+
+    /// The value of the first entry of that name. Linear in the size of the table.
+    #[must_use]
+    pub fn get(&self, name: &[u8]) -> Option<RawValue<'a>> {
+        self.entries().find(|(candidate, _)| *candidate == name).map(|(_, value)| value)
+    }
+
+    /// Unpacks a copy that does not borrow the received bytes.
+    #[must_use]
+    pub fn to_table(&self) -> FieldTable {
+        FieldTable::decode(self.bytes).expect("a RawTable has been checked when it was made")
+    }
+}
+
+impl<'a> RawValue<'a> {
+    /// The type's tag, such as `b'S'`.
+    #[must_use]
+    pub fn tag(&self) -> u8 {
+        self.tag
+    }
+
+    /// The value's encoded bytes after the tag (a string's length included).
+    #[must_use]
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The content of a long string (`S`), or nothing for every other type.
+    #[must_use]
+    pub fn as_long_str(&self) -> Option<&'a [u8]> {
+        if self.tag == b'S' { self.bytes.get(4..) } else { None }
+    }
+
+    /// Unpacks a copy that does not borrow the received bytes.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        let mut reader = Reader::new(self.bytes);
+        Value::decode(self.tag, &mut reader, 1).expect("a RawValue's table has been checked")
+    }
+}
+
+/// Iterator over a [`RawTable`]'s entries.
+#[derive(Clone, Debug)]
+pub struct Entries<'a> {
+    reader: Reader<'a>,
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = (&'a [u8], RawValue<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.reader.is_empty() {
+            return None;
+        }
+        let name = self.reader.short_str().ok()?;
+        let tag = self.reader.u8().ok()?;
+        let before = self.reader.rest();
+        let length = value_length(tag, self.reader).ok()?;
+        self.reader.octets(length).ok()?;
+        Some((name, RawValue { tag, bytes: &before[..length] }))
+    }
+}
+
+/// How many bytes the value at `reader` takes, from its tag and, for strings, tables and arrays,
+/// their announced length.
+fn value_length(tag: u8, mut reader: Reader<'_>) -> Result<usize, DecodeError> {
+    Ok(match tag {
+        b'V' => 0,
+        b't' | b'b' | b'B' => 1,
+        b's' | b'u' | b'U' => 2,
+        b'I' | b'i' | b'f' => 4,
+        b'D' => 5,
+        b'l' | b'L' | b'd' | b'T' => 8,
+        b'S' | b'x' | b'F' | b'A' => 4 + reader.u32()? as usize,
+        unknown => return Err(DecodeError::UnknownFieldType(unknown)),
+    })
+}
+
+/// Checks a table's entries; `depth` is this table's own, 1 for the outermost.
+pub(super) fn check_table(bytes: &[u8], depth: usize) -> Result<(), DecodeError> {
+    if depth > MAX_DEPTH {
+        return Err(DecodeError::TooDeep);
+    }
+    let mut reader = Reader::new(bytes);
+    while !reader.is_empty() {
+        reader.short_str()?;
+        check_value(&mut reader, depth)?;
+    }
+    Ok(())
+}
+
+fn check_value(reader: &mut Reader<'_>, depth: usize) -> Result<(), DecodeError> {
+    let tag = reader.u8()?;
+    let content = reader.octets(value_length(tag, *reader)?)?;
+    match tag {
+        b'F' => check_table(&content[4..], depth + 1),
+        b'A' => check_array(&content[4..], depth + 1),
+        _ => Ok(()),
+    }
+}
+
+fn check_array(bytes: &[u8], depth: usize) -> Result<(), DecodeError> {
+    if depth > MAX_DEPTH {
+        return Err(DecodeError::TooDeep);
+    }
+    let mut reader = Reader::new(bytes);
+    while !reader.is_empty() {
+        check_value(&mut reader, depth)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! What a server is started with.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::amqp::{Limits, User};
+use crate::storage;
+
+/// A server's configuration. `Config::default()` is what `haypile serve` runs without any options.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Addresses to listen on. Default `127.0.0.1:5672` and `[::1]:5672`; an address of this machine's IPv6 that does
+    /// not exist is left out as long as another one works.
+    pub listen: Vec<SocketAddr>,
+    /// Where the data is. Default `haypile-data` in the current directory.
+    pub data_dir: PathBuf,
+    /// The engine's options.
+    pub storage: storage::Options,
+    /// Who may log in. Default `guest` with password `guest`, from this machine only.
+    pub users: Vec<User>,
+    /// What one connection may do.
+    pub limits: Limits,
+    /// Connections at the same time; more are closed as soon as they are accepted. Default 10,000.
+    pub max_connections: usize,
+    /// How long connections may take to say goodbye when the server stops. Default 5 s.
+    pub grace: Duration,
+}
+
+/// The port that IANA has registered for AMQP.
+const PORT: u16 = 5672;
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: vec![
+                SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT),
+                SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), PORT),
+            ],
+            data_dir: PathBuf::from("haypile-data"),
+            storage: storage::Options::default(),
+            users: vec![User::guest()],
+            limits: Limits::default(),
+            max_connections: 10_000,
+            grace: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The server: listeners, configuration, start and stop.
+//!
+//! Puts a store, a broker and the AMQP front end together and feeds them sockets. It may use all of them; it
+//! must never know what goes over a socket.
+
+mod config;
+mod listeners;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::amqp::{self, Gateway};
+use crate::broker::{Broker, StartError};
+use crate::storage::{OpenError, Store, StoreError};
+
+pub use config::Config;
+
+/// Why a server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// An address cannot be listened on.
+    #[error(
+        "cannot listen on {address}: {error}; is another broker running there? Choose another address with --listen"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// No address was given.
+    #[error("no address to listen on: give at least one with --listen")]
+    NoAddress,
+    /// The data directory cannot be used.
+    #[error("{}: {error}", .directory.display())]
+    Store {
+        /// The data directory.
+        directory: PathBuf,
+        /// What is wrong with it.
+        error: OpenError,
+    },
+    /// What the broker stored in the data directory cannot be used.
+    #[error("{}: {error}", .directory.display())]
+    Broker {
+        /// The data directory.
+        directory: PathBuf,
+        /// What is wrong with it.
+        error: StartError,
+    },
+}
+
+/// Why a server ended before it was told to, or did not end cleanly.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The log failed. Nothing has been confirmed since; the process must end, and may be started again.
+    #[error("the log has failed, nothing is accepted any more: {0}")]
+    Failed(StoreError),
+    /// The store could not be closed cleanly. What was confirmed is safe; the next start takes longer.
+    #[error("the store was not closed cleanly: {0}")]
+    Close(StoreError),
+}
+
+/// A server that has its addresses and its data, and does not accept connections yet.
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    store: Store,
+    gateway: Arc<Gateway>,
+    max_connections: usize,
+    grace: Duration,
+}
+
+impl Server {
+    /// Takes the addresses, then opens the store and recovers what is in it.
+    ///
+    /// Opening reads and writes files and blocks the calling thread meanwhile: a moment usually.
+    ///
+    /// # Errors
+    /// [`BindError`], when an address or the data directory cannot be had. Nothing has been changed then.
+    pub async fn bind(config: Config) -> Result<Server, BindError> {
+        let listeners = listeners::bind(&config.listen).await?;
+        let addresses =
+            listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let directory = config.data_dir;
+        let store = match Store::open(&directory, config.storage) {
+            Ok(store) => store,
+            Err(error) => return Err(BindError::Store { directory, error }),
+        };
+        let broker = match Broker::open(store.clone()) {
+            Ok(broker) => broker,
+            Err(error) => return Err(BindError::Broker { directory, error }),
+        };
+        let gateway = Gateway::new(broker, store.clone(), config.users, config.limits);
+        Ok(Server {
+            listeners,
+            addresses,
+            store,
+            gateway: Arc::new(gateway),
+            max_connections: config.max_connections,
+            grace: config.grace,
+        })
+    }
+
+    /// The addresses that are listened on, with the ports that port 0 became.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Accepts and serves connections until `stop` is ready, then tells them, waits for them within
+    /// [`Config::grace`], and closes the store: all is synced and a checkpoint written.
+    ///
+    /// # Errors
+    /// [`RunError::Failed`], at once and without the above, when the log fails; [`RunError::Close`].
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+        let Server { listeners, store, gateway, max_connections, grace, .. } = self;
+        let (stopping, stopped) = watch::channel(false);
+        let slots = Arc::new(Semaphore::new(max_connections));
+        let mut accepting = JoinSet::new();
+        for listener in listeners {
+            accepting.spawn(accept(
+                listener,
+                Arc::clone(&gateway),
+                Arc::clone(&slots),
+                stopped.clone(),
+            ));
+        }
+        tokio::select! {
+            () = stop => {}
+            error = gateway.failed() => return Err(RunError::Failed(error)),
+        }
+        accepting.shutdown().await;
+        // Only fails when there is no connection left to tell.
+        stopping.send(true).ok();
+        let all = u32::try_from(max_connections).unwrap_or(u32::MAX);
+        tokio::select! {
+            _ = tokio::time::timeout(grace, slots.acquire_many(all)) => {}
+            error = gateway.failed() => return Err(RunError::Failed(error)),
+        }
+        drop(gateway);
+        tokio::task::spawn_blocking(move || store.close())
+            .await
+            .expect("closing the store does not panic and is not cancelled")
+            .map_err(RunError::Close)
+    }
+}
+
+/// Accepts connections on one socket for ever.
+async fn accept(
+    listener: TcpListener,
+    gateway: Arc<Gateway>,
+    slots: Arc<Semaphore>,
+    stopped: watch::Receiver<bool>,
+) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => match Arc::clone(&slots).try_acquire_owned() {
+                Ok(slot) => {
+                    tokio::spawn(serve(stream, peer, Arc::clone(&gateway), stopped.clone(), slot));
+                }
+                Err(_) => tracing::warn!(%peer, "connection refused: too many connections"),
+            },
+            Err(error) => {
+                // Out of file descriptors, most likely: some will be closed soon.
+                tracing::error!("cannot accept a connection: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    gateway: Arc<Gateway>,
+    stopped: watch::Receiver<bool>,
+    slot: OwnedSemaphorePermit,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, "cannot switch off Nagle's algorithm: {error}");
+    }
+    amqp::serve(stream, peer, gateway, stopped).await;
+    drop(slot);
+}
