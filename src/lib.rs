@@ -1,9 +1,22 @@
 //! Haypile: a durable message store with a write-ahead log, and an AMQP 0-9-1 broker on top of it.
+//!
+//! | module | what it is | it builds on |
+//! |---|---|---|
+//! | [`storage`] | the engine: queues of messages over one log, to be embedded in other programs | nothing |
+//! | `message` | the AMQP message model: properties and field tables | nothing |
+//! | `broker` | exchanges, bindings, queues, consumers, confirms; no sockets | `storage`, `message` |
+//! | `amqp` | the protocol: framing, methods, connections | `broker` |
+//! | `server` | listeners, configuration, start and stop | `amqp` |
+//! | `cli` | the command line | all of them |
+//!
+//! With `default-features = false` there is the engine alone.
 
 #[cfg(feature = "broker")]
 pub mod amqp;
 #[cfg(feature = "broker")]
 pub mod broker;
+#[cfg(feature = "broker")]
+pub mod cli;
 #[cfg(feature = "broker")]
 pub mod message;
 #[cfg(feature = "broker")]

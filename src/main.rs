@@ -1,2 +1,7 @@
 //! The `haypile` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    haypile::cli::run()
+}

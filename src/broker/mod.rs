@@ -64,6 +64,7 @@ mod rotation;
 mod routing;
 mod session;
 mod settlement;
+mod stored_queue;
 mod topology;
 mod unacknowledged;
 mod virtual_host;
@@ -79,6 +80,7 @@ pub use request::{
     QueuePurged,
 };
 pub use session::Session;
+pub use stored_queue::StoredQueue;
 
 #[cfg(test)]
 mod tests;

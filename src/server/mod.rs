@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::amqp::{self, Gateway};
 use crate::broker::{Broker, StartError};
-use crate::storage::{OpenError, Store, StoreError};
+use crate::storage::{OpenError, RecoveryReport, Store, StoreError};
 
 pub use config::Config;
 
@@ -114,6 +114,12 @@ impl Server {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// What opening the store found and did.
+    #[must_use]
+    pub fn recovery(&self) -> &RecoveryReport {
+        self.store.recovery()
     }
 
     /// Accepts and serves connections until `stop` is ready, then tells them, waits for them within

@@ -117,6 +117,7 @@ impl Store {
     ///
     /// # Errors
     /// See [`OpenError`]. On an error nothing in the directory has been changed.
+    #[expect(clippy::needless_pass_by_value, reason = "options are made for one store")]
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Store, OpenError> {
         options.check()?;
         let dir = dir.as_ref();

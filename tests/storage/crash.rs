@@ -67,7 +67,7 @@ fn store_with_a_last_group(dir: &Path) -> (PathBuf, usize, usize) {
     (0..5).for_each(|n| confirm(&store, &orders, format!("confirmed {n}")));
     let start = store.durable_lsn().get();
     let last =
-        (0..10).map(|n| append(&store, &orders, format!("last {n} {}", "y".repeat(900)))).last();
+        (0..10).map(|n| append(&store, &orders, format!("last {n} {}", "y".repeat(900)))).max();
     store.wait_durable(last.unwrap()).unwrap();
     let end = store.durable_lsn().get();
     let size = 64 << 10;

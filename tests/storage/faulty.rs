@@ -11,12 +11,13 @@ use tempfile::tempdir;
 
 use crate::support::*;
 
-/// Which operation fails from now on; 0: none.
+/// What fails; 0: nothing does.
 #[derive(Debug, Default)]
-pub struct Faults {
-    pub fail_syncs: AtomicU64,
-    pub fail_writes: AtomicU64,
-    pub syncs: AtomicU64,
+pub(crate) struct Faults {
+    /// The next sync, and only that one.
+    fail_syncs: AtomicU64,
+    /// All writes from now on.
+    fail_writes: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -67,7 +68,6 @@ impl DiskFile for FaultyFile {
         self.0.write_at(buffer, offset)
     }
     fn sync_data(&self) -> io::Result<()> {
-        self.1.syncs.fetch_add(1, Ordering::SeqCst);
         // Only this one sync fails; a log that tried again would be told that all is well.
         if self.1.fail_syncs.swap(0, Ordering::SeqCst) > 0 {
             return Err(fail());

@@ -1,4 +1,9 @@
 //! The engine through its public interface, on a real disk.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests look at a store's files, and damage them, from outside"
+)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests are tests")]
 
 mod crash;
 mod damage;

@@ -10,7 +10,7 @@ use haypile::storage::{
 };
 
 /// Small segments, so that few messages fill many of them.
-pub fn small() -> Options {
+pub(crate) fn small() -> Options {
     Options {
         segment_size: 64 << 10,
         checkpoint_distance: 256 << 10,
@@ -20,28 +20,28 @@ pub fn small() -> Options {
 }
 
 /// The same, without threads: nothing is written unless somebody waits for it.
-pub fn manual() -> Options {
+pub(crate) fn manual() -> Options {
     Options { background: Background::Caller, ..small() }
 }
 
-pub fn message(text: impl Into<String>) -> Arc<Message> {
+pub(crate) fn message(text: impl Into<String>) -> Arc<Message> {
     Arc::new(Message::new("header", text.into()))
 }
 
 /// Appends a durable message without waiting.
-pub fn append(store: &Store, queue: &Queue, text: impl Into<String>) -> Lsn {
+pub(crate) fn append(store: &Store, queue: &Queue, text: impl Into<String>) -> Lsn {
     let appended = store.append(&message(text), Persistence::Durable, &[queue]).unwrap();
     appended.durable_at.expect("a durable message in a durable queue")
 }
 
 /// Appends a durable message and waits until it is on disk.
-pub fn confirm(store: &Store, queue: &Queue, text: impl Into<String>) {
+pub(crate) fn confirm(store: &Store, queue: &Queue, text: impl Into<String>) {
     let lsn = append(store, queue, text);
     store.wait_durable(lsn).unwrap();
 }
 
 /// All live messages of a queue.
-pub fn fetch_all(queue: &Queue) -> Vec<Fetched> {
+pub(crate) fn fetch_all(queue: &Queue) -> Vec<Fetched> {
     let mut all = Vec::new();
     let mut from = Sequence::FIRST;
     loop {
@@ -59,22 +59,22 @@ pub fn fetch_all(queue: &Queue) -> Vec<Fetched> {
 }
 
 /// The bodies of all live messages of a queue.
-pub fn bodies(queue: &Queue) -> Vec<String> {
-    fetch_all(queue).iter().map(|fetched| body(fetched)).collect()
+pub(crate) fn bodies(queue: &Queue) -> Vec<String> {
+    fetch_all(queue).iter().map(body).collect()
 }
 
-pub fn body(fetched: &Fetched) -> String {
+pub(crate) fn body(fetched: &Fetched) -> String {
     String::from_utf8(fetched.message.body.to_bytes().to_vec()).unwrap()
 }
 
 /// Acknowledges one place without waiting.
-pub fn acknowledge(queue: &Queue, place: u64) -> Option<Lsn> {
+pub(crate) fn acknowledge(queue: &Queue, place: u64) -> Option<Lsn> {
     let range = SequenceRange::one(Sequence::new(place));
     queue.acknowledge(&[range]).unwrap().durable_at
 }
 
 /// The queue with these attributes.
-pub fn queue(store: &Store, attributes: &str) -> Queue {
+pub(crate) fn queue(store: &Store, attributes: &str) -> Queue {
     store
         .queues()
         .into_iter()
@@ -83,7 +83,7 @@ pub fn queue(store: &Store, attributes: &str) -> Queue {
 }
 
 /// Every file of a directory with its content.
-pub fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     std::fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap())
@@ -96,7 +96,7 @@ pub fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 
 /// A copy of a data directory: what a machine that lost its power at this moment would have, had everything written
 /// reached the disk.
-pub fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for (name, content) in files(from) {
         std::fs::write(to.join(name), content).unwrap();

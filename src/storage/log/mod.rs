@@ -201,8 +201,7 @@ impl Log {
         record::seal(&mut group.buffer[start..], kind, lsn, group.segment.seed);
         group.records += 1;
         let placed = Placed { lsn, length: length as u32, end: group.position() };
-        if references > 0 {
-            let share = placed.length / references;
+        if let Some(share) = placed.length.checked_div(references) {
             group.segment.live.add(references, u64::from(share) * u64::from(references));
         }
         if group.records == 1 {

@@ -57,7 +57,7 @@ impl<'a> Directory<'a> {
         store: &StoreId,
         id: SegmentId,
         sync: bool,
-    ) -> Result<Result<Segment, (HeaderFault, Arc<dyn DiskFile>)>, OpenError> {
+    ) -> Result<Result<Segment, HeaderFault>, OpenError> {
         let path = self.path(id);
         let file = self.open(&path)?;
         if sync && self.access == Access::ReadWrite {
@@ -67,7 +67,7 @@ impl<'a> Directory<'a> {
         read_exact_at(&*file, &mut bytes, 0).map_err(|e| OpenError::io("read", &path, e))?;
         Ok(match SegmentHeader::decode(&bytes, store, id) {
             Ok(header) => Ok(Segment::found(header, self.dir, file)),
-            Err(fault) => Err((fault, file)),
+            Err(fault) => Err(fault),
         })
     }
 
@@ -81,7 +81,7 @@ impl<'a> Directory<'a> {
         if !self.contains(id) {
             return Err(OpenError::Damaged(self.missing(id)));
         }
-        self.open_segment(store, id, sync)?.map_err(|(fault, _)| {
+        self.open_segment(store, id, sync)?.map_err(|fault| {
             OpenError::Damaged(Damage {
                 file: self.path(id),
                 offset: 0,

@@ -1,0 +1,82 @@
+//! The command line: `haypile serve`, `inspect`, `verify`.
+//!
+//! What lives here: arguments, what is printed, exit codes. Results go to standard output, everything else to standard
+//! error. It may use all of the library; nothing in the library may know of it.
+#![expect(clippy::print_stdout, reason = "what a command prints on standard output is its result")]
+
+mod inspect;
+mod serve;
+mod text;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// It did what it was asked for.
+const DONE: u8 = 0;
+/// It failed; of `verify`: it found damage.
+const FAILED: u8 = 1;
+/// It could not begin.
+const COULD_NOT_RUN: u8 = 2;
+
+/// A durable message broker: a publisher confirm means that the message is on stable storage.
+#[derive(Debug, Parser)]
+#[command(name = "haypile", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Inspect(inspect::Inspect),
+    Verify(verify::Verify),
+}
+
+/// The directory of a store.
+#[derive(Debug, clap::Args)]
+struct StoreDirectory {
+    /// The data directory; no server may be running on it.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let code = match Arguments::parse().command {
+        Command::Serve(serve) => serve.run(),
+        Command::Inspect(inspect) => inspect.run(),
+        Command::Verify(verify) => verify.run(),
+    };
+    ExitCode::from(code)
+}
+
+/// Says on standard error why a command did not do what it was to do.
+fn complain(error: &dyn std::fmt::Display) {
+    eprintln!("haypile: {error}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_needs_no_arguments() {
+        assert!(Arguments::try_parse_from(["haypile", "serve"]).is_ok());
+        assert!(Arguments::try_parse_from(["haypile", "serve", "--listen", "nonsense"]).is_err());
+        assert!(Arguments::try_parse_from(["haypile", "inspect"]).is_err());
+    }
+}
