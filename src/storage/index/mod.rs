@@ -173,7 +173,9 @@ impl QueueIndex {
         released: &mut Released,
     ) -> Result<(), NotResident> {
         let mut from = self.chunk_at(range.first).unwrap_or(range.first);
-        while let Some((&base, chunk)) = self.chunks.range_mut(from..=range.last).next() {
+        while from <= range.last
+            && let Some((&base, chunk)) = self.chunks.range_mut(from..=range.last).next()
+        {
             let bytes = chunk.bytes();
             let went = u64::from(chunk.acknowledge(range, self.segment_size, released)?);
             self.bytes -= bytes - chunk.bytes();
@@ -270,14 +272,6 @@ impl QueueIndex {
     /// Every live durable message: place, LSN, record length. Chunks that are not resident are left out.
     pub(crate) fn durable_messages(&self) -> impl Iterator<Item = (Sequence, Lsn, u32)> {
         self.chunks.values().flat_map(Chunk::durable_messages)
-    }
-
-    /// The parts of segments that the live messages need, and the chunks' records.
-    pub(crate) fn needs(&self) -> (Vec<SegmentShare>, Vec<PageRef>) {
-        let shares =
-            self.chunks.values().flat_map(|chunk| chunk.shares(self.segment_size)).collect();
-        let pages = self.chunks.values().filter_map(Chunk::page).collect();
-        (shares, pages)
     }
 
     /// The state for a checkpoint. `save` writes the record of a chunk whose places are not in the log yet, and says

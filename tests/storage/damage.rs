@@ -1,0 +1,196 @@
+//! Damage to what was on stable storage: always noticed, never passed over, nothing changed by the refusal.
+
+use std::fs;
+use std::path::Path;
+
+use haypile::storage::{OpenError, Options, Store};
+use tempfile::{TempDir, tempdir};
+
+use crate::support::*;
+
+/// A store of several segments with one checkpoint in the middle of its life, and a tail behind it.
+fn example() -> TempDir {
+    let dir = tempdir().unwrap();
+    let options = Options { checkpoint_distance: u64::MAX, ..manual() };
+    let store = Store::open(dir.path(), options).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    for n in 0..125 {
+        confirm(&store, &orders, format!("{n:>1000}"));
+        if n == 60 {
+            store.checkpoint().unwrap();
+        }
+    }
+    dir
+}
+
+/// Opens a damaged store, which has to be refused with these words and without any change.
+fn refused(dir: &Path, words: &[&str]) -> OpenError {
+    let before = files(dir);
+    let error = Store::open(dir, manual()).unwrap_err();
+    let text = error.to_string();
+    for word in words {
+        assert!(text.contains(word), "{word:?} is not in: {text}");
+    }
+    assert!(files(dir) == before, "the refusal changed files");
+    error
+}
+
+fn segments(dir: &Path) -> Vec<String> {
+    files(dir).into_keys().filter(|name| name.ends_with(".segment")).collect()
+}
+
+/// The segments with groups in them.
+fn used_segments(dir: &Path) -> Vec<String> {
+    let used = |name: &String| fs::read(dir.join(name)).unwrap()[4096..4104] != [0; 8];
+    segments(dir).into_iter().filter(used).collect()
+}
+
+fn damage(path: &Path, offset: usize) {
+    let mut content = fs::read(path).unwrap();
+    content[offset] ^= 0x10;
+    fs::write(path, content).unwrap();
+}
+
+#[test]
+fn a_hole_in_the_log_below_what_was_durable_is_refused() {
+    let dir = example();
+    let tail = used_segments(dir.path()).pop().unwrap();
+    // The second group of the tail: others follow it, and say that it was durable.
+    damage(&dir.path().join(&tail), 4096 * 2 + 100);
+    let error = refused(dir.path(), &[&tail, "byte", "checksum", "confirmed", "haypile verify"]);
+    assert!(matches!(error, OpenError::Damaged(_)));
+}
+
+#[test]
+fn a_damaged_group_header_below_what_was_durable_is_refused() {
+    let dir = example();
+    let tail = used_segments(dir.path()).pop().unwrap();
+    damage(&dir.path().join(&tail), 4096 * 2 + 20);
+    refused(dir.path(), &[&tail, "byte 8192", "group header"]);
+}
+
+#[test]
+fn a_hole_before_a_later_segment_is_refused() {
+    let dir = example();
+    let used = used_segments(dir.path());
+    let middle = &used[used.len() - 2];
+    let content = fs::read(dir.path().join(middle)).unwrap();
+    let last_group = content.chunks(4096).rposition(|page| &page[4..8] == b"HAYG").unwrap();
+    damage(&dir.path().join(middle), last_group * 4096 + 80);
+    refused(dir.path(), &[middle, "checksum"]);
+}
+
+#[test]
+fn a_missing_segment_is_refused_by_name() {
+    let dir = example();
+    for name in used_segments(dir.path()) {
+        let copied = tempdir().unwrap();
+        copy(dir.path(), copied.path());
+        fs::remove_file(copied.path().join(&name)).unwrap();
+        refused(copied.path(), &[&name, "missing"]);
+    }
+}
+
+#[test]
+fn a_truncated_segment_is_refused_by_name() {
+    let dir = example();
+    let tail = used_segments(dir.path()).pop().unwrap();
+    let content = fs::read(dir.path().join(&tail)).unwrap();
+    fs::write(dir.path().join(&tail), &content[..40_000]).unwrap();
+    refused(dir.path(), &[&tail, "40000 bytes"]);
+}
+
+#[test]
+fn a_segment_of_another_store_is_refused() {
+    let (dir, other) = (example(), example());
+    let tail = used_segments(dir.path()).pop().unwrap();
+    fs::copy(other.path().join(&tail), dir.path().join(&tail)).unwrap();
+    refused(dir.path(), &[&tail, "another store"]);
+}
+
+#[test]
+fn two_swapped_segments_are_refused() {
+    let dir = example();
+    let used = used_segments(dir.path());
+    let [first, second] = [&used[used.len() - 2], &used[used.len() - 1]];
+    let (a, b) = (dir.path().join(first), dir.path().join(second));
+    let (content_a, content_b) = (fs::read(&a).unwrap(), fs::read(&b).unwrap());
+    fs::write(a, content_b).unwrap();
+    fs::write(b, content_a).unwrap();
+    refused(dir.path(), &["renamed or swapped"]);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_refused() {
+    let dir = example();
+    let mut roots = 0;
+    for name in used_segments(dir.path()) {
+        let content = fs::read(dir.path().join(&name)).unwrap();
+        // Kind 9 in a record's frame, with an empty rest: roots and, rarely, a look-alike.
+        let frames = content.windows(12).enumerate();
+        for (offset, frame) in frames {
+            let length = u32::from_le_bytes(frame[4..8].try_into().unwrap());
+            if frame[8..12] == [9, 0, 0, 0] && length > 0 && length < 200 && frame[..4] != [0; 4] {
+                roots += 1;
+                let copied = tempdir().unwrap();
+                copy(dir.path(), copied.path());
+                damage(&copied.path().join(&name), offset + 14);
+                refused(copied.path(), &[&name, "checkpoint"]);
+            }
+        }
+    }
+    assert_eq!(roots, 1, "there is one checkpoint");
+}
+
+#[test]
+fn a_missing_superblock_is_refused_and_no_new_store_is_made_over_the_old_one() {
+    let dir = example();
+    fs::remove_file(dir.path().join("superblock")).unwrap();
+    refused(dir.path(), &["superblock", "missing"]);
+}
+
+#[test]
+fn a_store_of_a_newer_format_is_refused_by_its_version() {
+    let dir = example();
+    let path = dir.path().join("superblock");
+    let mut content = fs::read(&path).unwrap();
+    for copy in [0, 4096] {
+        content[copy + 8] = 2;
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&content[copy..copy + 12]);
+        hasher.update(&content[copy + 16..copy + 512]);
+        content[copy + 12..copy + 16].copy_from_slice(&hasher.finalize().to_le_bytes());
+    }
+    fs::write(path, content).unwrap();
+    let error = refused(dir.path(), &["format version 2", "version 1"]);
+    assert!(matches!(error, OpenError::Format { found: 2, .. }));
+}
+
+#[test]
+fn an_unknown_file_in_the_directory_is_left_alone() {
+    let dir = example();
+    fs::write(dir.path().join("notes.txt"), "mine").unwrap();
+    fs::write(dir.path().join("00000000000000ff.unfinished"), "a crash while preparing").unwrap();
+    drop(Store::open(dir.path(), manual()).unwrap());
+    assert_eq!(fs::read(dir.path().join("notes.txt")).unwrap(), b"mine");
+    assert!(!dir.path().join("00000000000000ff.unfinished").exists());
+}
+
+#[test]
+fn a_damaged_message_is_set_aside_and_the_queue_goes_on() {
+    let dir = example();
+    // In the first segment, behind the checkpoint: nobody reads it before it is fetched.
+    let first = used_segments(dir.path()).remove(0);
+    let path = dir.path().join(&first);
+    let content = fs::read(&path).unwrap();
+    let wanted = format!("{:>1000}", 7);
+    let offset = content.windows(1000).position(|w| w == wanted.as_bytes()).unwrap();
+    damage(&path, offset + 500);
+    let store = Store::open(dir.path(), manual()).unwrap();
+    let orders = queue(&store, "orders");
+    let texts = bodies(&orders);
+    assert_eq!(texts.len(), 124);
+    assert!(!texts.contains(&wanted));
+    assert_eq!(store.set_aside(), 1);
+    assert_eq!(orders.len(), 125, "it still has its place");
+}

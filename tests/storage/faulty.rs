@@ -1,0 +1,174 @@
+//! A disk that fails on demand, in front of the real one; and what the engine makes of it.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use haypile::storage::disk::{Access, DirectoryLock, Disk, DiskFile, RealDisk};
+use haypile::storage::{Options, Persistence, Store, StoreError};
+use tempfile::tempdir;
+
+use crate::support::*;
+
+/// Which operation fails from now on; 0: none.
+#[derive(Debug, Default)]
+pub struct Faults {
+    pub fail_syncs: AtomicU64,
+    pub fail_writes: AtomicU64,
+    pub syncs: AtomicU64,
+}
+
+#[derive(Debug)]
+struct FaultyDisk(Arc<Faults>);
+
+#[derive(Debug)]
+struct FaultyFile(Arc<dyn DiskFile>, Arc<Faults>);
+
+fn fail() -> io::Error {
+    io::Error::from_raw_os_error(5)
+}
+
+impl Disk for FaultyDisk {
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_dir_all(path)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(dir)
+    }
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(FaultyFile(RealDisk.open(path, access)?, self.0.clone())))
+    }
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(FaultyFile(RealDisk.create(path)?, self.0.clone())))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(dir)
+    }
+    fn lock_dir(&self, dir: &Path) -> io::Result<Option<Box<dyn DirectoryLock>>> {
+        RealDisk.lock_dir(dir)
+    }
+}
+
+impl DiskFile for FaultyFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buffer, offset)
+    }
+    fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize> {
+        if self.1.fail_writes.load(Ordering::SeqCst) > 0 {
+            return Err(fail());
+        }
+        self.0.write_at(buffer, offset)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.1.syncs.fetch_add(1, Ordering::SeqCst);
+        // Only this one sync fails; a log that tried again would be told that all is well.
+        if self.1.fail_syncs.swap(0, Ordering::SeqCst) > 0 {
+            return Err(fail());
+        }
+        self.0.sync_data()
+    }
+    fn sync_all(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+    fn size(&self) -> io::Result<u64> {
+        self.0.size()
+    }
+}
+
+fn faulty(options: Options) -> (Arc<Faults>, Options) {
+    let faults = Arc::new(Faults::default());
+    let disk = Arc::new(FaultyDisk(faults.clone()));
+    (faults, Options { disk, ..options })
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_confirmed_any_more() {
+    for options in [small(), manual()] {
+        let dir = tempdir().unwrap();
+        let (faults, options) = faulty(options);
+        let store = Store::open(dir.path(), options).unwrap();
+        let (orders, created) = store.create_queue(b"orders").unwrap();
+        store.wait_durable(created).unwrap();
+        let confirmed = store.durable_lsn();
+        faults.fail_syncs.store(1, Ordering::SeqCst);
+        let lsn = append(&store, &orders, "never confirmed");
+        let error = store.wait_durable(lsn).unwrap_err();
+        assert!(matches!(error, StoreError::Failed(_)), "{error}");
+        assert!(error.to_string().contains("cannot sync"), "{error}");
+        // The disk works again, and would confirm. The log does not ask it.
+        assert!(store.wait_durable(lsn).is_err());
+        assert!(store.append(&message("m"), Persistence::Durable, &[&orders]).is_err());
+        assert!(store.append(&message("m"), Persistence::Transient, &[&orders]).is_err());
+        assert!(store.create_queue(b"more").is_err());
+        assert!(store.checkpoint().is_err());
+        assert_eq!(store.durable_lsn(), confirmed);
+        assert!(store.close().is_err());
+    }
+}
+
+#[test]
+fn a_failed_write_ends_the_log_as_well() {
+    let dir = tempdir().unwrap();
+    let (faults, options) = faulty(small());
+    let store = Store::open(dir.path(), options).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    confirm(&store, &orders, "confirmed");
+    faults.fail_writes.store(1, Ordering::SeqCst);
+    let lsn = append(&store, &orders, "never confirmed");
+    let error = store.wait_durable(lsn).unwrap_err();
+    assert!(error.to_string().contains("cannot write"), "{error}");
+    drop((store, orders));
+    let store = Store::open(dir.path(), small()).unwrap();
+    assert_eq!(bodies(&queue(&store, "orders")), ["confirmed"]);
+}
+
+#[test]
+fn everybody_who_waits_hears_of_a_failure() {
+    let dir = tempdir().unwrap();
+    let (faults, options) = faulty(small());
+    let store = Store::open(dir.path(), options).unwrap();
+    let (orders, created) = store.create_queue(b"orders").unwrap();
+    store.wait_durable(created).unwrap();
+    faults.fail_writes.store(1, Ordering::SeqCst);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        for n in 0..4 {
+            let (store, orders, sender) = (&store, &orders, sender.clone());
+            scope.spawn(move || {
+                if let Ok(appended) =
+                    store.append(&message(n.to_string()), Persistence::Durable, &[orders])
+                {
+                    let lsn = appended.durable_at.unwrap();
+                    store.on_durable(lsn, move |outcome| sender.send(outcome.is_err()).unwrap());
+                    assert!(store.wait_durable(lsn).is_err());
+                }
+            });
+        }
+    });
+    drop(sender);
+    let heard: Vec<bool> = receiver.into_iter().collect();
+    assert!(!heard.is_empty() && heard.into_iter().all(|failed| failed));
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_is_the_end_too() {
+    let dir = tempdir().unwrap();
+    let (faults, options) = faulty(manual());
+    let store = Store::open(dir.path(), options).unwrap();
+    let (orders, created) = store.create_queue(b"orders").unwrap();
+    confirm(&store, &orders, "confirmed");
+    store.wait_durable(created).unwrap();
+    faults.fail_syncs.store(1, Ordering::SeqCst);
+    assert!(store.checkpoint().is_err());
+    assert!(store.append(&message("m"), Persistence::Durable, &[&orders]).is_err());
+    drop((store, orders));
+    let store = Store::open(dir.path(), manual()).unwrap();
+    assert_eq!(bodies(&queue(&store, "orders")), ["confirmed"]);
+}

@@ -1,0 +1,330 @@
+//! The engine beside a model that is too simple to be wrong: the same random operations for both, and nothing that can
+//! be seen may differ, over checkpoints, clean restarts and crashes.
+
+use std::collections::BTreeMap;
+
+use haypile::storage::{
+    Background, Change, Fetched, Lsn, Options, Persistence, Queue, Sequence, SequenceRange, Store,
+};
+use quickcheck::{Arbitrary, Gen, QuickCheck};
+use tempfile::tempdir;
+
+use crate::support::*;
+
+#[derive(Clone, Debug)]
+enum Operation {
+    Declare,
+    Delete(u8),
+    Put(u8, u8),
+    Remove(u8),
+    Publish { queues: Vec<u8>, size: u16, transient: bool, times: u8 },
+    Acknowledge { queue: u8, first: u8, more: u8 },
+    Deliver { queue: u8, first: u8, more: u8 },
+    Purge(u8),
+    Wait,
+    Checkpoint,
+    CleanRestart,
+    Crash,
+}
+
+impl Arbitrary for Operation {
+    fn arbitrary(g: &mut Gen) -> Operation {
+        use Operation::*;
+        match u8::arbitrary(g) % 100 {
+            0..8 => Declare,
+            8..10 => Delete(Arbitrary::arbitrary(g)),
+            10..14 => Put(u8::arbitrary(g) % 20, Arbitrary::arbitrary(g)),
+            14..16 => Remove(u8::arbitrary(g) % 20),
+            16..48 => Publish {
+                queues: (0..1 + u8::arbitrary(g) % 3).map(|_| u8::arbitrary(g)).collect(),
+                size: if u8::arbitrary(g) % 8 == 0 {
+                    u16::arbitrary(g)
+                } else {
+                    u16::arbitrary(g) % 300
+                },
+                transient: u8::arbitrary(g) % 5 == 0,
+                times: u8::arbitrary(g) % 40,
+            },
+            48..68 => Acknowledge {
+                queue: Arbitrary::arbitrary(g),
+                first: Arbitrary::arbitrary(g),
+                more: u8::arbitrary(g) % 16,
+            },
+            68..76 => Deliver {
+                queue: Arbitrary::arbitrary(g),
+                first: Arbitrary::arbitrary(g),
+                more: u8::arbitrary(g) % 16,
+            },
+            76..78 => Purge(Arbitrary::arbitrary(g)),
+            78..84 => Wait,
+            84..90 => Checkpoint,
+            90..95 => CleanRestart,
+            _ => Crash,
+        }
+    }
+
+    fn shrink(&self) -> Box<dyn Iterator<Item = Operation>> {
+        match self.clone() {
+            Operation::Publish { queues, size, transient, times } if times > 1 => {
+                Box::new([1, times / 2].into_iter().map(move |times| Operation::Publish {
+                    queues: queues.clone(),
+                    size,
+                    transient,
+                    times,
+                }))
+            }
+            _ => Box::new(std::iter::empty()),
+        }
+    }
+}
+
+/// What is in a queue: place, body, hand-outs, whether it survives a restart.
+type ModelQueue = BTreeMap<u64, (String, u32, bool)>;
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    queues: BTreeMap<u64, (u64, ModelQueue)>,
+    metadata: BTreeMap<u8, u8>,
+}
+
+impl Model {
+    /// What is left of it after a restart.
+    fn restarted(mut self) -> Model {
+        for (next, queue) in self.queues.values_mut() {
+            queue.retain(|_, (_, _, durable)| *durable);
+            // The places of transient messages at the end are given out again: nobody can have seen them twice.
+            let _ = next;
+        }
+        self
+    }
+}
+
+struct Pair {
+    dir: tempfile::TempDir,
+    store: Option<Store>,
+    queues: BTreeMap<u64, Queue>,
+    model: Model,
+    /// The states since the last one known durable, with the LSN that each needs.
+    history: Vec<(Lsn, Model)>,
+    counter: u64,
+}
+
+fn options() -> Options {
+    Options {
+        background: Background::Caller,
+        segment_size: 32 << 10,
+        checkpoint_distance: 150 << 10,
+        cache: 20_000,
+        ..Options::default()
+    }
+}
+
+impl Pair {
+    fn new() -> Pair {
+        let dir = tempdir().unwrap();
+        let store = Store::open(dir.path(), options()).unwrap();
+        Pair {
+            dir,
+            store: Some(store),
+            queues: BTreeMap::new(),
+            model: Model::default(),
+            history: vec![(Lsn::ZERO, Model::default())],
+            counter: 0,
+        }
+    }
+
+    fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+
+    fn pick(&self, number: u8) -> Option<(u64, Queue)> {
+        let count = self.queues.len();
+        let index = usize::from(number).checked_rem(count)?;
+        self.queues.iter().nth(index).map(|(id, queue)| (*id, queue.clone()))
+    }
+
+    /// The places of up to `more + 1` neighbours in a queue.
+    fn range(&self, id: u64, first: u8, more: u8) -> Option<SequenceRange> {
+        let places: Vec<u64> = self.model.queues[&id].1.keys().copied().collect();
+        let first = places.get(usize::from(first).checked_rem(places.len())?)?;
+        SequenceRange::new(Sequence::new(*first), Sequence::new(first + u64::from(more)))
+    }
+
+    fn changed(&mut self, lsn: Option<Lsn>) {
+        let lsn = lsn.unwrap_or(self.history.last().unwrap().0);
+        self.history.push((lsn, self.model.clone()));
+    }
+
+    fn perform(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Declare => {
+                let (queue, lsn) = self.store().create_queue(b"q").unwrap();
+                self.model.queues.insert(queue.id().get(), (0, ModelQueue::new()));
+                self.queues.insert(queue.id().get(), queue);
+                self.changed(Some(lsn));
+            }
+            Operation::Delete(number) => {
+                let Some((id, queue)) = self.pick(*number) else { return };
+                let lsn = self.store().apply(vec![Change::DeleteQueue(queue.id())]).unwrap();
+                self.queues.remove(&id);
+                self.model.queues.remove(&id);
+                self.changed(Some(lsn));
+            }
+            Operation::Put(key, value) => {
+                let change = Change::Put { key: vec![*key], value: vec![*value] };
+                let lsn = self.store().apply(vec![change]).unwrap();
+                self.model.metadata.insert(*key, *value);
+                self.changed(Some(lsn));
+            }
+            Operation::Remove(key) => {
+                let lsn = self.store().apply(vec![Change::Remove { key: vec![*key] }]).unwrap();
+                self.model.metadata.remove(key);
+                self.changed(Some(lsn));
+            }
+            Operation::Publish { queues, size, transient, times } => {
+                let targets: BTreeMap<u64, Queue> =
+                    queues.iter().filter_map(|number| self.pick(*number)).collect();
+                let handles: Vec<&Queue> = targets.values().collect();
+                for _ in 0..*times {
+                    self.counter += 1;
+                    let text = format!("{}:{}", self.counter, "z".repeat(usize::from(*size)));
+                    let persistence =
+                        if *transient { Persistence::Transient } else { Persistence::Durable };
+                    let appended =
+                        self.store().append(&message(&text), persistence, &handles).unwrap();
+                    for id in targets.keys() {
+                        let (next, queue) = self.model.queues.get_mut(id).unwrap();
+                        queue.insert(*next, (text.clone(), 0, !*transient));
+                        *next += 1;
+                    }
+                    self.changed(appended.durable_at);
+                }
+            }
+            Operation::Acknowledge { queue, first, more } => {
+                let Some((id, handle)) = self.pick(*queue) else { return };
+                let Some(range) = self.range(id, *first, *more) else { return };
+                self.acknowledge(id, &handle, range);
+            }
+            Operation::Purge(number) => {
+                let Some((id, handle)) = self.pick(*number) else { return };
+                let Some(end) = SequenceRange::new(Sequence::FIRST, handle.next_sequence()) else {
+                    return;
+                };
+                self.acknowledge(id, &handle, end);
+            }
+            Operation::Deliver { queue, first, more } => {
+                let Some((id, handle)) = self.pick(*queue) else { return };
+                let Some(range) = self.range(id, *first, *more) else { return };
+                let queue = &mut self.model.queues.get_mut(&id).unwrap().1;
+                let delivered: Vec<(Sequence, u32)> = queue
+                    .range_mut(range.first.get()..=range.last.get())
+                    .map(|(place, (_, count, _))| {
+                        *count += 1;
+                        (Sequence::new(*place), *count)
+                    })
+                    .collect();
+                handle.mark_delivered(&delivered).unwrap();
+                // It has no LSN of its own to wait for; it is known to be durable with whatever comes next.
+                let lsn = self.store().apply(vec![]).unwrap();
+                self.changed(Some(lsn));
+            }
+            Operation::Wait => {
+                let lsn = self.history.last().unwrap().0;
+                self.store().wait_durable(lsn).unwrap();
+            }
+            Operation::Checkpoint => self.store().checkpoint().unwrap(),
+            Operation::CleanRestart => {
+                self.queues.clear();
+                self.store.take().unwrap().close().unwrap();
+                let expected = self.model.clone().restarted();
+                self.reopen(vec![expected]);
+            }
+            Operation::Crash => {
+                let durable = self.store().durable_lsn();
+                self.queues.clear();
+                drop(self.store.take());
+                // Whatever is known durable is there; what came later is there as far as some state in order had it.
+                let newest = self.history.iter().rposition(|(lsn, _)| *lsn <= durable).unwrap();
+                let possible =
+                    self.history[newest..].iter().map(|(_, m)| m.clone().restarted()).collect();
+                self.reopen(possible);
+            }
+        }
+        let durable = self.store().durable_lsn();
+        let newest = self.history.iter().rposition(|(lsn, _)| *lsn <= durable).unwrap();
+        self.history.drain(..newest);
+    }
+
+    fn acknowledge(&mut self, id: u64, handle: &Queue, range: SequenceRange) {
+        let acknowledged = handle.acknowledge(&[range]).unwrap();
+        let queue = &mut self.model.queues.get_mut(&id).unwrap().1;
+        let before = queue.len();
+        queue.retain(|place, _| *place < range.first.get() || *place > range.last.get());
+        assert_eq!(acknowledged.messages, (before - queue.len()) as u64);
+        self.changed(acknowledged.durable_at);
+    }
+
+    /// Opens the store again: it has to be in one of the possible states.
+    fn reopen(&mut self, possible: Vec<Model>) {
+        let store = Store::open(self.dir.path(), options()).unwrap();
+        self.queues = store.queues().into_iter().map(|q| (q.id().get(), q)).collect();
+        let seen = self.seen(&store);
+        let same = |model: &Model| {
+            model.metadata == seen.metadata
+                && model.queues.keys().eq(seen.queues.keys())
+                && model.queues.iter().all(|(id, (_, queue))| *queue == seen.queues[id].1)
+        };
+        assert!(possible.iter().any(same), "none of {} states is\n{seen:?}", possible.len());
+        self.history = vec![(Lsn::ZERO, seen.clone())];
+        self.model = seen;
+        self.store = Some(store);
+    }
+
+    /// What can be seen of the store.
+    fn seen(&self, store: &Store) -> Model {
+        let content =
+            |fetched: Fetched| (fetched.sequence.get(), (body(&fetched), fetched.deliveries, true));
+        let queues = self
+            .queues
+            .iter()
+            .map(|(id, queue)| {
+                let all: ModelQueue = fetch_all(queue).into_iter().map(content).collect();
+                assert_eq!(queue.len(), all.len() as u64);
+                (*id, (queue.next_sequence().get(), all))
+            })
+            .collect();
+        let metadata = store.entries().iter().map(|(key, value)| (key[0], value[0])).collect();
+        Model { queues, metadata }
+    }
+
+    /// Compares what can be seen now, transient messages included.
+    fn compare(&self) {
+        let mut seen = self.seen(self.store());
+        for (id, (_, queue)) in &mut seen.queues {
+            for (place, (_, _, durable)) in queue {
+                *durable = self.model.queues[id].1.get(place).is_some_and(|(_, _, d)| *d);
+            }
+        }
+        assert_eq!(seen, self.model);
+        assert_eq!(self.store().set_aside(), 0);
+    }
+}
+
+fn engine_and_model_agree(operations: Vec<Operation>) -> bool {
+    let mut pair = Pair::new();
+    for operation in &operations {
+        pair.perform(operation);
+    }
+    pair.compare();
+    pair.perform(&Operation::CleanRestart);
+    pair.compare();
+    true
+}
+
+#[test]
+fn the_engine_does_what_a_simple_model_does() {
+    QuickCheck::new()
+        .rng(Gen::new(150))
+        .tests(60)
+        .quickcheck(engine_and_model_agree as fn(Vec<Operation>) -> bool);
+}

@@ -1,0 +1,316 @@
+//! Queues as long as the store is open, and over a clean restart.
+
+use haypile::storage::{
+    Change, Fetch, OpenError, Persistence, Queue, Sequence, SequenceRange, Store, StoreError,
+};
+use tempfile::tempdir;
+
+use crate::support::*;
+
+#[test]
+fn messages_come_back_in_order_after_a_restart() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    let texts: Vec<String> = (0..5000).map(|n| format!("order {n}")).collect();
+    texts.iter().for_each(|text| {
+        append(&store, &orders, text);
+    });
+    assert_eq!(bodies(&orders), texts);
+    drop(orders);
+    store.close().unwrap();
+
+    let store = Store::open(dir.path(), small()).unwrap();
+    assert_eq!(store.recovery().messages, 5000);
+    let orders = queue(&store, "orders");
+    assert_eq!(orders.len(), 5000);
+    assert_eq!(bodies(&orders), texts);
+    assert_eq!(orders.next_sequence(), Sequence::new(5000));
+}
+
+#[test]
+fn a_clean_stop_leaves_nothing_to_replay_but_the_checkpoint_itself() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    (0..5000).for_each(|n| {
+        append(&store, &orders, format!("order {n}"));
+    });
+    drop(orders);
+    store.close().unwrap();
+
+    let store = Store::open(dir.path(), small()).unwrap();
+    assert!(store.recovery().records < 20, "{:?}", store.recovery());
+}
+
+#[test]
+fn a_dropped_store_has_written_everything() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    append(&store, &orders, "one bale");
+    drop((store, orders));
+    let store = Store::open(dir.path(), small()).unwrap();
+    assert_eq!(bodies(&queue(&store, "orders")), ["one bale"]);
+}
+
+#[test]
+fn acknowledged_messages_stay_away_and_the_others_keep_their_places() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    (0..10).for_each(|n| {
+        append(&store, &orders, format!("{n}"));
+    });
+    for place in [0, 1, 5, 9] {
+        assert!(acknowledge(&orders, place).is_some());
+    }
+    assert_eq!(acknowledge(&orders, 5), None, "it is gone already");
+    assert_eq!(acknowledge(&orders, 99), None, "there has never been one");
+    assert_eq!(orders.len(), 6);
+    drop(orders);
+    store.close().unwrap();
+
+    let store = Store::open(dir.path(), small()).unwrap();
+    let orders = queue(&store, "orders");
+    assert_eq!(bodies(&orders), ["2", "3", "4", "6", "7", "8"]);
+    let places: Vec<u64> = fetch_all(&orders).iter().map(|f| f.sequence.get()).collect();
+    assert_eq!(places, [2, 3, 4, 6, 7, 8]);
+    append(&store, &orders, "10");
+    assert_eq!(fetch_all(&orders).last().unwrap().sequence, Sequence::new(10));
+}
+
+#[test]
+fn how_often_a_message_was_handed_out_is_known_after_a_restart() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    (0..4).for_each(|n| {
+        append(&store, &orders, format!("{n}"));
+    });
+    let place = Sequence::new;
+    orders.mark_delivered(&[(place(0), 1), (place(1), 1), (place(2), 3)]).unwrap();
+    let counts = |queue: &Queue| -> Vec<u32> {
+        fetch_all(queue).iter().map(|fetched| fetched.deliveries).collect()
+    };
+    assert_eq!(counts(&orders), [1, 1, 3, 0]);
+    drop((store, orders)); // no checkpoint: the counts are in the log
+    let store = Store::open(dir.path(), small()).unwrap();
+    let orders = queue(&store, "orders");
+    assert_eq!(counts(&orders), [1, 1, 3, 0]);
+    drop(orders);
+    store.close().unwrap(); // a checkpoint: the counts are in it
+    let store = Store::open(dir.path(), small()).unwrap();
+    assert_eq!(counts(&queue(&store, "orders")), [1, 1, 3, 0]);
+}
+
+#[test]
+fn a_message_to_many_queues_is_stored_once() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    let queues: Vec<_> =
+        (0..50).map(|n| store.create_queue(format!("q{n}").as_bytes()).unwrap().0).collect();
+    let all: Vec<_> = queues.iter().collect();
+    let before = store.log_statistics().bytes;
+    let body = "x".repeat(20_000);
+    let appended = store.append(&message(&body), Persistence::Durable, &all).unwrap();
+    store.wait_durable(appended.durable_at.unwrap()).unwrap();
+    let written = store.log_statistics().bytes - before;
+    assert!(written < 30_000, "{written} bytes for one message of 20,000");
+    drop((queues, store));
+
+    let store = Store::open(dir.path(), small()).unwrap();
+    for queue in store.queues() {
+        assert_eq!(bodies(&queue), [body.as_str()]);
+        acknowledge(&queue, 0);
+    }
+    assert!(store.queues().iter().all(|queue| queue.is_empty()));
+}
+
+#[test]
+fn a_queue_that_is_named_twice_gets_the_message_once() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    store.append(&message("m"), Persistence::Durable, &[&orders, &orders.clone()]).unwrap();
+    assert_eq!(orders.len(), 1);
+}
+
+#[test]
+fn transient_messages_and_volatile_queues_are_gone_after_a_restart() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    let volatile = store.create_volatile_queue();
+    for n in 0..3000 {
+        let persistence = if n % 3 == 0 { Persistence::Durable } else { Persistence::Transient };
+        store.append(&message(n.to_string()), persistence, &[&orders, &volatile]).unwrap();
+    }
+    assert_eq!((orders.len(), volatile.len()), (3000, 3000));
+    assert_eq!(bodies(&orders), bodies(&volatile));
+    drop((orders, volatile));
+    store.close().unwrap();
+
+    let store = Store::open(dir.path(), small()).unwrap();
+    assert_eq!(store.queues().len(), 1);
+    let expected: Vec<String> = (0..1000).map(|n| (n * 3).to_string()).collect();
+    assert_eq!(bodies(&queue(&store, "orders")), expected);
+}
+
+#[test]
+fn a_transient_message_needs_no_disk_and_has_nothing_to_wait_for() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    let (orders, created) = store.create_queue(b"orders").unwrap();
+    store.wait_durable(created).unwrap();
+    let groups = store.log_statistics().groups;
+    let appended = store.append(&message("m"), Persistence::Transient, &[&orders]).unwrap();
+    assert_eq!(appended.durable_at, None);
+    assert_eq!(store.append(&message("m"), Persistence::Durable, &[]).unwrap().durable_at, None);
+    assert_eq!(store.log_statistics().groups, groups);
+}
+
+#[test]
+fn metadata_is_put_replaced_and_removed() {
+    let dir = tempdir().unwrap();
+    let put = |key: &str, value: &str| Change::Put { key: key.into(), value: value.into() };
+    let sorted = |store: &Store| {
+        let mut entries = store.entries();
+        entries.sort();
+        entries
+    };
+    let store = Store::open(dir.path(), small()).unwrap();
+    let many = (0..200).map(|n| put(&format!("key {n:03}"), "old")).collect();
+    store.apply(many).unwrap();
+    store.checkpoint().unwrap();
+    store.apply(vec![put("key 007", "new"), Change::Remove { key: "key 100".into() }]).unwrap();
+    let expected = sorted(&store);
+    assert_eq!(expected.len(), 199);
+    assert_eq!(expected[7].1, "new");
+    drop(store);
+    let store = Store::open(dir.path(), small()).unwrap();
+    assert_eq!(sorted(&store), expected);
+    store.close().unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    assert_eq!(sorted(&store), expected);
+}
+
+#[test]
+fn a_deleted_queue_is_gone_with_its_messages_and_its_number_is_not_used_again() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    let (first, _) = store.create_queue(b"first").unwrap();
+    let (second, _) = store.create_queue(b"second").unwrap();
+    append(&store, &first, "lost on purpose");
+    append(&store, &second, "kept");
+    store.checkpoint().unwrap();
+    store.apply(vec![Change::DeleteQueue(second.id())]).unwrap();
+    store.apply(vec![Change::DeleteQueue(first.id())]).unwrap();
+    assert_eq!(first.len(), 0);
+    let appended = store.append(&message("late"), Persistence::Durable, &[&first]).unwrap();
+    assert_eq!(appended.durable_at, None, "a deleted queue gets nothing");
+    let (third, _) = store.create_queue(b"third").unwrap();
+    assert!(third.id() > second.id());
+    drop((first, second, third, store));
+    let store = Store::open(dir.path(), small()).unwrap();
+    assert_eq!(store.queues().len(), 1);
+    assert_eq!(queue(&store, "third").len(), 0);
+    let (fourth, _) = store.create_queue(b"fourth").unwrap();
+    assert!(fourth.id() > queue(&store, "third").id());
+}
+
+#[test]
+fn messages_larger_than_a_segment_have_files_of_their_own() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    let sizes = [10, 200_000, 0, 64 << 10, 1_000_000, 3, 65_000, 61_000];
+    let texts: Vec<String> = sizes.iter().map(|size| "x".repeat(*size)).collect();
+    texts.iter().for_each(|text| confirm(&store, &orders, text));
+    assert_eq!(bodies(&orders), texts);
+    drop((store, orders));
+    for _ in 0..2 {
+        let store = Store::open(dir.path(), small()).unwrap();
+        let orders = queue(&store, "orders");
+        assert_eq!(bodies(&orders), texts);
+        drop(orders);
+        store.close().unwrap();
+    }
+    let store = Store::open(dir.path(), small()).unwrap();
+    let orders = queue(&store, "orders");
+    let all = SequenceRange::new(Sequence::FIRST, Sequence::new(7)).unwrap();
+    store.wait_durable(orders.acknowledge(&[all]).unwrap().durable_at.unwrap()).unwrap();
+    // One checkpoint still needs the pages of the one before.
+    (0..3).for_each(|_| store.checkpoint().unwrap());
+    let largest = files(dir.path()).values().map(Vec::len).max();
+    assert_eq!(largest, Some(64 << 10), "oversized files are removed, not recycled");
+}
+
+#[test]
+fn segments_are_recycled_when_their_messages_are_gone() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    let body = "x".repeat(1000);
+    for round in 0..20 {
+        for _ in 0..200 {
+            append(&store, &orders, &body);
+        }
+        let first = Sequence::new(round * 200);
+        let all = SequenceRange::new(first, Sequence::new(round * 200 + 199)).unwrap();
+        let done = orders.acknowledge(&[all]).unwrap();
+        assert_eq!(done.messages, 200);
+        store.wait_durable(done.durable_at.unwrap()).unwrap();
+    }
+    (0..2).for_each(|_| store.checkpoint().unwrap());
+    // 4 MB went through segments of 64 KiB: without recycling there would be more than sixty.
+    let segments = files(dir.path()).keys().filter(|name| name.ends_with(".segment")).count();
+    assert!(segments <= 12, "{segments} segments are left");
+    drop((store, orders));
+    let store = Store::open(dir.path(), small()).unwrap();
+    assert_eq!(queue(&store, "orders").next_sequence(), Sequence::new(4000));
+}
+
+#[test]
+fn bodies_beyond_the_budget_are_read_from_the_log() {
+    let dir = tempdir().unwrap();
+    let options = haypile::storage::Options { cache: 10_000, ..small() };
+    let store = Store::open(dir.path(), options).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    let texts: Vec<String> = (0..500).map(|n| format!("{n:>1000}")).collect();
+    texts.iter().for_each(|text| {
+        append(&store, &orders, text);
+    });
+    assert!(store.cached_bytes() <= 10_000, "{}", store.cached_bytes());
+    let mut fetched = Vec::new();
+    assert_eq!(orders.fetch(Sequence::FIRST, 500, &mut fetched), Fetch::NeedsLoad);
+    assert!(fetched.len() < 11);
+    assert_eq!(bodies(&orders), texts);
+    assert_eq!(bodies(&orders), texts, "and again: what was fetched is read once more");
+    let all = SequenceRange::new(Sequence::FIRST, Sequence::new(499)).unwrap();
+    orders.acknowledge(&[all]).unwrap();
+    assert_eq!(store.cached_bytes(), 0);
+}
+
+#[test]
+fn a_directory_serves_one_store_at_a_time() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    let error = Store::open(dir.path(), small()).unwrap_err();
+    assert!(matches!(error, OpenError::Locked(_)));
+    let text = error.to_string();
+    assert!(text.contains("in use") && text.contains(dir.path().to_str().unwrap()), "{text}");
+    drop(store);
+    Store::open(dir.path(), small()).unwrap();
+}
+
+#[test]
+fn a_closed_store_takes_nothing_more() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    let other = store.clone();
+    store.close().unwrap();
+    let refused = other.append(&message("late"), Persistence::Durable, &[&orders]);
+    assert!(matches!(refused, Err(StoreError::Closed)), "{refused:?}");
+}
