@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use super::error::StoreError;
 use super::index::{Missing, NotResident, QueueIndex, Released};
@@ -232,21 +233,28 @@ impl Queue {
     pub fn acknowledge(&self, ranges: &[SequenceRange]) -> Result<Acknowledged, StoreError> {
         let mut released = Released::default();
         let mut state = self.core.state.lock();
-        for range in ranges {
+        // What is written has to mean the same whenever it is replayed: so it never speaks of places to come.
+        let Some(newest) = state.index.next().previous() else {
+            return Ok(Acknowledged { messages: 0, durable_at: None });
+        };
+        let ranges: SmallVec<[SequenceRange; 8]> = ranges
+            .iter()
+            .filter_map(|range| SequenceRange::new(range.first, range.last.min(newest)))
+            .collect();
+        for range in &ranges {
             while let Err(missing) = state.index.acknowledge(*range, &mut released) {
                 let record = reader::read_chunk(&self.shared.segments, missing.page)?;
                 state.index.install_chunk(record);
             }
         }
         let mut durable_at = None;
-        if released.messages > 0 && self.core.durable && !state.deleted {
+        let stored = released.shares.iter().any(|share| share.references > 0);
+        if stored && !state.deleted {
             state.changed = true;
-            let mut payload = Vec::with_capacity(8 + ranges.len() * 12);
-            AcknowledgeRecord::encode(&mut payload, self.core.id, ranges);
-            let placed =
-                self.shared.log.append(RecordKind::Acknowledge, payload.len(), 0, |buffer| {
-                    buffer.extend_from_slice(&payload);
-                })?;
+            let size = AcknowledgeRecord::encoded_size(&ranges);
+            let placed = self.shared.log.append(RecordKind::Acknowledge, size, 0, |buffer| {
+                AcknowledgeRecord::encode(buffer, self.core.id, &ranges);
+            })?;
             durable_at = Some(placed.end);
         }
         drop(state);

@@ -407,10 +407,10 @@ impl Store {
     /// Makes everything durable, writes a checkpoint, ends the store's threads and gives the directory back as soon as
     /// the last [`Store`] and [`Queue`] is dropped. Whatever is appended afterwards is refused.
     pub fn close(self) -> Result<(), StoreError> {
-        self.shared.log.check()?;
+        // First the log, so that the checkpoint begins behind all of it.
+        self.shared.log.wait(self.shared.log.end())?;
         self.shared.checkpoint()?;
-        let end = self.shared.log.end();
-        self.shared.log.wait(end)?;
+        self.shared.log.wait(self.shared.log.end())?;
         self.threads.stop();
         self.shared.log.check()
     }

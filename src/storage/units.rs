@@ -118,6 +118,11 @@ impl Sequence {
     pub fn next(self) -> Sequence {
         Sequence(self.0 + 1)
     }
+
+    /// The place right before this one; `None`: this is the first.
+    pub fn previous(self) -> Option<Sequence> {
+        self.0.checked_sub(1).map(Sequence)
+    }
 }
 
 impl fmt::Display for Sequence {

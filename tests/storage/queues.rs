@@ -1,7 +1,7 @@
 //! Queues as long as the store is open, and over a clean restart.
 
 use haypile::storage::{
-    Change, Fetch, OpenError, Persistence, Sequence, SequenceRange, Store, StoreError,
+    Change, Fetch, OpenError, Persistence, Queue, Sequence, SequenceRange, Store, StoreError,
 };
 use tempfile::tempdir;
 
@@ -90,7 +90,9 @@ fn how_often_a_message_was_handed_out_is_known_after_a_restart() {
     });
     let place = Sequence::new;
     orders.mark_delivered(&[(place(0), 1), (place(1), 1), (place(2), 3)]).unwrap();
-    let counts = |queue| fetch_all(queue).iter().map(|f| f.deliveries).collect::<Vec<_>>();
+    let counts = |queue: &Queue| -> Vec<u32> {
+        fetch_all(queue).iter().map(|fetched| fetched.deliveries).collect()
+    };
     assert_eq!(counts(&orders), [1, 1, 3, 0]);
     drop((store, orders)); // no checkpoint: the counts are in the log
     let store = Store::open(dir.path(), small()).unwrap();

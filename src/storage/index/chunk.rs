@@ -385,12 +385,8 @@ impl Chunk {
         })
     }
 
-    pub(super) fn page(&self) -> Option<PageRef> {
-        self.page.map(|(page, _)| page)
-    }
-
     /// What the live messages need of each segment.
-    pub(super) fn shares(&self, segment_size: u64) -> Vec<SegmentShare> {
+    fn shares(&self, segment_size: u64) -> Vec<SegmentShare> {
         match &self.content {
             Content::InLog { shares, .. } => shares.clone(),
             Content::Resident(_) => {

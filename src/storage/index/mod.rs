@@ -274,14 +274,6 @@ impl QueueIndex {
         self.chunks.values().flat_map(Chunk::durable_messages)
     }
 
-    /// The parts of segments that the live messages need, and the chunks' records.
-    pub(crate) fn needs(&self) -> (Vec<SegmentShare>, Vec<PageRef>) {
-        let shares =
-            self.chunks.values().flat_map(|chunk| chunk.shares(self.segment_size)).collect();
-        let pages = self.chunks.values().filter_map(Chunk::page).collect();
-        (shares, pages)
-    }
-
     /// The state for a checkpoint. `save` writes the record of a chunk whose places are not in the log yet, and says
     /// where it is; records that are superseded are released.
     pub(crate) fn snapshot<E>(

@@ -19,19 +19,19 @@ pub(crate) struct AcknowledgeRecord<'a> {
 const RANGE: usize = 12;
 
 impl<'a> AcknowledgeRecord<'a> {
+    /// Bytes of the payload for these ranges.
+    pub(crate) fn encoded_size(ranges: &[SequenceRange]) -> usize {
+        let pieces = |range: &SequenceRange| 1 + (range.last.0 - range.first.0) / (1 << 32);
+        8 + RANGE * ranges.iter().map(pieces).sum::<u64>() as usize
+    }
+
     pub(crate) fn encode(buffer: &mut Vec<u8>, queue: QueueId, ranges: &[SequenceRange]) {
         buffer.extend_from_slice(&queue.0.to_le_bytes());
         for range in ranges {
-            let (mut first, last) = (range.first.0, range.last.0);
-            loop {
-                let more = (last - first).min(u64::from(u32::MAX));
+            for first in (range.first.0..=range.last.0).step_by(1 << 32) {
+                let more = (range.last.0 - first).min(u64::from(u32::MAX)) as u32;
                 buffer.extend_from_slice(&first.to_le_bytes());
-                buffer.extend_from_slice(&(more as u32).to_le_bytes());
-                first += more;
-                if first == last {
-                    break;
-                }
-                first += 1;
+                buffer.extend_from_slice(&more.to_le_bytes());
             }
         }
     }
@@ -70,6 +70,7 @@ mod tests {
         let expected = b"\x03\0\0\0\0\0\0\0\
             \x05\0\0\0\0\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\0\x02\x01\0\0";
         assert_eq!(payload, expected);
+        assert_eq!(payload.len(), AcknowledgeRecord::encoded_size(&ranges));
         let record = AcknowledgeRecord::decode(&payload).unwrap();
         assert_eq!(record.queue, QueueId(3));
         assert!(record.ranges().eq(ranges));
@@ -87,5 +88,6 @@ mod tests {
             expected_first = range.last.0 + 1;
         }
         assert_eq!(expected_first, (1 << 33) + 1);
+        assert_eq!(payload.len(), AcknowledgeRecord::encoded_size(&[range]));
     }
 }

@@ -25,10 +25,6 @@ impl<'a> Cursor<'a> {
         if self.0.is_empty() { Ok(()) } else { Err(Malformed("has bytes left over")) }
     }
 
-    pub(super) fn u16(&mut self) -> Result<u16, Malformed> {
-        Ok(u16::from_le_bytes(self.take(2)?.try_into().expect("two bytes were taken")))
-    }
-
     pub(super) fn u32(&mut self) -> Result<u32, Malformed> {
         Ok(u32::from_le_bytes(self.take(4)?.try_into().expect("four bytes were taken")))
     }

@@ -15,10 +15,8 @@ mod load;
 mod replay;
 mod walk;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
 use self::directory::Directory;
 use self::replay::Replay;
@@ -212,6 +210,3 @@ fn recover(directory: &Directory<'_>, superblock: &Superblock) -> Result<Recover
         report,
     })
 }
-
-/// Segments by number, as found in the directory.
-type Found = BTreeMap<SegmentId, Arc<dyn super::disk::DiskFile>>;

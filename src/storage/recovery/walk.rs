@@ -79,7 +79,7 @@ pub(super) fn walk(
                 last = Some((candidate.clone(), image));
             }
             Ok(first) => {
-                let witness = (first.header.lsn, candidate.path.as_path());
+                let witness = (first.header, candidate.path.as_path());
                 return Err(OpenError::Damaged(walk.hole(position, witness, last.as_ref())));
             }
             Err(_) => {
@@ -205,17 +205,24 @@ impl Walk<'_> {
             }
             let lsn = start.plus(at);
             let evidence = GroupHeader::decode(page, lsn, segment.seed)
-                .is_ok_and(|header| header.durable > position);
-            if evidence {
-                return Err(OpenError::Damaged(self.hole(position, (lsn, &segment.path), last)));
+                .ok()
+                .filter(|header| header.durable > position);
+            if let Some(header) = evidence {
+                return Err(OpenError::Damaged(self.hole(position, (header, &segment.path), last)));
             }
         }
         Ok(())
     }
 
     /// The damage where the chain of groups breaks off although the log went on.
-    fn hole(&self, position: Lsn, witness: (Lsn, &Path), last: Last<'_>) -> Damage {
+    fn hole(&self, position: Lsn, witness: (GroupHeader, &Path), last: Last<'_>) -> Damage {
         let (witness, witness_file) = witness;
+        let size = self.superblock.segment_size;
+        let before = SegmentId::holding(Lsn(witness.previous.0.saturating_sub(1)), size);
+        if before < SegmentId::holding(witness.lsn, size) && !self.directory.contains(before) {
+            return self.directory.missing(before);
+        }
+        let witness = witness.lsn;
         let (file, offset, what) = self.break_at(position, last);
         Damage {
             file,

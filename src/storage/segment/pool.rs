@@ -115,11 +115,6 @@ impl SegmentPool {
         self.config.disk.remove(&file.path)
     }
 
-    /// How many dead files wait to be recycled.
-    pub(crate) fn spare(&self) -> usize {
-        self.state.lock().free.len()
-    }
-
     /// Prepares segments until [`stop`](Self::stop); the body of a thread. An error other than a full disk is
     /// returned, after it has been told to everybody who waits.
     pub(crate) fn run(&self) -> Result<(), Arc<str>> {
