@@ -1,5 +1,7 @@
 //! The protocol on raw frames over real sockets: negotiation, errors, bad input.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // clippy.toml allows them in `#[test]`s, not in their helpers
+
 mod common;
 
 use std::io::{Read, Write};
