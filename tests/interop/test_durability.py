@@ -257,10 +257,16 @@ def contents(connection, queue):
         found.append((method.delivery_tag, item))
 
     channel.basic_consume(queue, on_message)
+    # pika may return early, on some other event: what counts is how long no message has come.
+    newest = time.monotonic()
     while len(found) < expected:
         before = len(found)
         connection.process_data_events(time_limit=harness.MESSAGE_SECONDS)
-        assert len(found) > before, f"{queue}: {len(found)} of {expected} announced messages came"
+        if len(found) > before:
+            newest = time.monotonic()
+        waited = time.monotonic() - newest
+        came = f"{queue}: {len(found)} of {expected} announced messages came"
+        assert waited < harness.MESSAGE_SECONDS, came
     left = channel.queue_declare(queue=queue, passive=True).method.message_count
     assert left == 0, f"{queue}: {left} messages beyond the {expected} that were announced"
     return channel, found
