@@ -210,6 +210,11 @@ impl Channel {
     /// # Errors
     /// 403 internal exchange, 404 no such exchange, 406 too large for the store.
     pub fn publish(&mut self, message: &Arc<Message>) -> Result<Published, Refusal> {
+        // A confirm vouches for what the channel did before as well: whoever acknowledges a message, publishes its result
+        // and sees that confirmed, will not see the message again.
+        if self.confirms.is_some() && self.settlement.is_pending() {
+            self.flush()?;
+        }
         let routed = self.session.virtual_host.publish(message, &mut self.matches)?;
         if let Some(confirms) = &mut self.confirms {
             confirms.published(routed.durable_at);

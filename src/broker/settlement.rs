@@ -51,6 +51,11 @@ impl Settlement {
         }
     }
 
+    /// Whether there is anything to tell.
+    pub(super) fn is_pending(&self) -> bool {
+        self.batches.iter().any(|batch| !batch.delivered.is_empty() || !batch.done.is_empty())
+    }
+
     /// Tells the queues. Nothing is left over.
     pub(super) fn flush(&mut self) -> Result<(), StoreError> {
         let mut outcome = Ok(());

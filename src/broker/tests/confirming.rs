@@ -73,3 +73,22 @@ fn publishing_to_a_missing_or_internal_exchange_is_refused() {
     assert_eq!(publish("none"), (404, missing));
     assert_eq!(publish("in").0, 403);
 }
+
+/// A worker acknowledges a task, publishes its result and sees that confirmed. When both arrived in one read, the
+/// acknowledgement, which is gathered for the end of the read, used to come behind the result in the log: a crash between
+/// the two brought the task back although its result had been confirmed.
+#[test]
+fn a_confirm_vouches_for_the_acknowledgements_before_it() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.channel.declare_queue(&durable("tasks")).unwrap();
+    client.channel.declare_queue(&durable("results")).unwrap();
+    client.send("tasks", "task");
+    client.channel.consume(&consumer("tasks", "c")).unwrap();
+    let task = client.await_deliveries(1).remove(0);
+    client.channel.confirm_select();
+    client.channel.ack(task.tag, false).unwrap();
+    client.send("results", "result");
+    let kept: u64 = rig.broker.store().queues().iter().map(|queue| queue.len()).sum();
+    assert_eq!(kept, 1, "the task went to the log before the result did");
+}
