@@ -22,3 +22,8 @@ pub mod message;
 #[cfg(feature = "broker")]
 pub mod server;
 pub mod storage;
+
+/// The examples of the README, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
