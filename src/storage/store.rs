@@ -14,7 +14,7 @@ use super::checkpoint::Checkpointer;
 use super::disk::DirectoryLock;
 use super::error::{OpenError, StoreError};
 use super::index::{Entry, QueueIndex, Released};
-use super::log::{Durable, Log, LogConfig, LogStatistics};
+use super::log::{Durable, FailureCallback, Log, LogConfig, LogStatistics};
 use super::message::Message;
 use super::options::{Background, Options};
 use super::queue::{Queue, QueueCore};
@@ -375,6 +375,12 @@ impl Store {
     /// A future of [`wait_durable`](Self::wait_durable), for any runtime.
     pub fn durable(&self, lsn: Lsn) -> Durable {
         Durable::new(self.shared.log.clone(), lsn)
+    }
+
+    /// Calls back once when the log fails, if it ever does: nothing is confirmed any more then, and the process should
+    /// end. Whoever waits for an LSN, or appends, is told besides; this is for those who do neither.
+    pub fn on_failure(&self, callback: impl FnOnce(StoreError) + Send + 'static) {
+        self.shared.log.on_failure(FailureCallback(Box::new(callback)));
     }
 
     /// Where more unsynced data has piled up than [`Options::unsynced_limit`] allows: the LSN whose durability to wait

@@ -130,6 +130,27 @@ fn a_failed_write_ends_the_log_as_well() {
 }
 
 #[test]
+fn who_asked_for_it_is_told_of_a_failure_once() {
+    let dir = tempdir().unwrap();
+    let (faults, options) = faulty(manual());
+    let store = Store::open(dir.path(), options).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let early = sender.clone();
+    store.on_failure(move |error| early.send(error.to_string()).unwrap());
+    confirm(&store, &orders, "confirmed");
+    assert!(receiver.try_recv().is_err(), "nothing has failed yet");
+    faults.fail_writes.store(1, Ordering::SeqCst);
+    let lsn = append(&store, &orders, "never confirmed");
+    assert!(store.wait_durable(lsn).is_err());
+    assert!(receiver.try_recv().unwrap().contains("cannot write"));
+    assert!(store.wait_durable(lsn).is_err());
+    assert!(receiver.try_recv().is_err(), "it was told twice");
+    store.on_failure(move |error| sender.send(error.to_string()).unwrap());
+    assert!(receiver.try_recv().unwrap().contains("cannot write"), "late, and told at once");
+}
+
+#[test]
 fn everybody_who_waits_hears_of_a_failure() {
     let dir = tempdir().unwrap();
     let (faults, options) = faulty(small());

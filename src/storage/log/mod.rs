@@ -62,6 +62,7 @@ pub(crate) struct Log {
     work: Condvar,
     durable: AtomicU64,
     failure: OnceLock<StoreError>,
+    failure_callbacks: Mutex<Vec<FailureCallback>>,
     waiters: Waiters,
     /// In [`Background::Caller`], whoever writes.
     writing: Mutex<()>,
@@ -70,6 +71,15 @@ pub(crate) struct Log {
     new_segment: OnceLock<SegmentCallback>,
     groups: AtomicU64,
     bytes: AtomicU64,
+}
+
+/// Told, once, that the log has failed.
+pub(crate) struct FailureCallback(pub(crate) Box<dyn FnOnce(StoreError) + Send>);
+
+impl std::fmt::Debug for FailureCallback {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FailureCallback")
+    }
 }
 
 struct SegmentCallback(Box<dyn Fn() + Send + Sync>);
@@ -165,6 +175,7 @@ impl Log {
             work: Condvar::new(),
             durable: AtomicU64::new(end.0),
             failure: OnceLock::new(),
+            failure_callbacks: Mutex::default(),
             waiters: Waiters::default(),
             writing: Mutex::new(()),
             newest: AtomicU64::new(0),
@@ -316,12 +327,27 @@ impl Log {
 
     /// Ends the log for good: nothing more is appended, nothing more is confirmed.
     pub(crate) fn fail(&self, reason: &str) {
-        let failure = StoreError::Failed(reason.into());
-        if self.failure.set(failure.clone()).is_ok() {
+        let failure = self.failure.get_or_init(|| {
+            let failure = StoreError::Failed(reason.into());
             tracing::error!("{failure}");
-        }
-        self.waiters.settle(Err(self.failure.get().unwrap_or(&failure)));
+            failure
+        });
+        self.waiters.settle(Err(failure));
         self.work.notify_all();
+        let callbacks = std::mem::take(&mut *self.failure_callbacks.lock());
+        callbacks.into_iter().for_each(|callback| callback.0(failure.clone()));
+    }
+
+    /// Has `callback` called when the log fails: now, if it has.
+    pub(crate) fn on_failure(&self, callback: FailureCallback) {
+        let mut callbacks = self.failure_callbacks.lock();
+        match self.failure.get() {
+            Some(failure) => {
+                drop(callbacks);
+                callback.0(failure.clone());
+            }
+            None => callbacks.push(callback),
+        }
     }
 
     pub(crate) fn statistics(&self) -> LogStatistics {
