@@ -100,7 +100,7 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<OpenedStore, OpenErr
     let mut recovered = recover(&directory, superblock.state())?;
     recovered.report.created = created;
     // From here on the store is accepted, and may be changed.
-    let free = directory.reuse(&recovered.unused)?;
+    let free = directory.reuse(&recovered.unused, superblock.state().segment_size)?;
     directory.remove_unfinished()?;
     Ok(OpenedStore {
         lock,
