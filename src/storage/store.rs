@@ -312,7 +312,7 @@ impl Store {
             let appended = self.shared.log.append(
                 RecordKind::Message,
                 size,
-                u32::from(sharers),
+                references.len() as u32,
                 |buffer| MessageRecord::encode(buffer, message, &references),
             )?;
             placed = Some((appended, sharers));
