@@ -1,5 +1,6 @@
 //! The store: what a program that embeds the engine opens.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -312,7 +313,7 @@ impl Store {
             let appended = self.shared.log.append(
                 RecordKind::Message,
                 size,
-                u32::from(sharers),
+                references.len() as u32,
                 |buffer| MessageRecord::encode(buffer, message, &references),
             )?;
             placed = Some((appended, sharers));
@@ -453,6 +454,28 @@ impl Shared {
         checkpointer.note_newest(&self.log)
     }
 
+    /// Ends the threads, in order, when everything has been written.
+    fn end(&self, handles: Vec<JoinHandle<()>>) {
+        if self.log.check().is_err() {
+            self.pool.stop(); // The log may wait for a segment that there is no room for.
+        }
+        let stop: [fn(&Shared); 3] = [
+            |shared| {
+                *shared.upkeep.stopping.lock() = true;
+                shared.upkeep.due.notify_all();
+            },
+            |shared| shared.log.stop(),
+            |shared| shared.pool.stop(),
+        ];
+        let mut handles = handles.into_iter();
+        for stop in stop {
+            stop(self);
+            if handles.next().is_some_and(|handle| handle.join().is_err()) {
+                tracing::error!("a thread of the store panicked");
+            }
+        }
+    }
+
     /// Looks after the store until it is closed; the body of a thread.
     fn run_upkeep(&self) -> Result<(), StoreError> {
         let mut newest = None;
@@ -484,14 +507,16 @@ impl Threads {
                         shared.upkeep.due.notify_one();
                     }
                 }));
-                let (log, pool, upkeep) = (shared.clone(), shared.clone(), shared.clone());
+                // In the order in which they end: each of them may wait for the next one's work.
                 vec![
-                    spawn("haypile-log", move || log.log.run().map_err(|e| (log, e.to_string()))),
-                    spawn("haypile-segments", move || {
-                        pool.pool.run().map_err(|e| (pool, e.to_string()))
+                    spawn("haypile-upkeep", shared, |shared| {
+                        shared.run_upkeep().map_err(|e| e.to_string())
                     }),
-                    spawn("haypile-upkeep", move || {
-                        upkeep.run_upkeep().map_err(|e| (upkeep, e.to_string()))
+                    spawn("haypile-log", shared, |shared| {
+                        shared.log.run().map_err(|e| e.to_string())
+                    }),
+                    spawn("haypile-segments", shared, |shared| {
+                        shared.pool.run().map_err(|e| e.to_string())
                     }),
                 ]
             }
@@ -507,20 +532,15 @@ impl Threads {
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
         }
-        *self.shared.upkeep.stopping.lock() = true;
-        self.shared.upkeep.due.notify_all();
-        let mut handles = std::mem::take(&mut *self.handles.lock());
-        // The log is the last one to need segments: it ends first.
-        self.shared.log.stop();
-        for (index, handle) in handles.drain(..).enumerate() {
-            if index == 1 {
-                self.shared.pool.stop();
-            }
-            if handle.thread().id() != thread::current().id() && handle.join().is_err() {
-                tracing::error!("a thread of the store panicked");
-            }
+        let handles = std::mem::take(&mut *self.handles.lock());
+        let own = |handle: &JoinHandle<()>| handle.thread().id() == thread::current().id();
+        if handles.iter().any(own) {
+            // The last clone was dropped by a callback: the log's thread cannot wait for its own end.
+            let shared = self.shared.clone();
+            thread::spawn(move || shared.end(handles));
+        } else {
+            self.shared.end(handles);
         }
-        self.shared.pool.stop();
     }
 }
 
@@ -530,16 +550,21 @@ impl Drop for Threads {
     }
 }
 
-/// Starts a thread whose failure is the log's failure.
+/// Starts a thread whose failure, or panic, is the log's failure.
 fn spawn(
-    name: &str,
-    body: impl FnOnce() -> Result<(), (Arc<Shared>, String)> + Send + 'static,
+    name: &'static str,
+    shared: &Arc<Shared>,
+    body: fn(&Shared) -> Result<(), String>,
 ) -> JoinHandle<()> {
+    let shared = shared.clone();
     thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
-            if let Err((shared, reason)) = body() {
-                shared.log.fail(&reason);
+            let outcome = catch_unwind(AssertUnwindSafe(|| body(&shared)));
+            match outcome {
+                Ok(Ok(())) => {}
+                Ok(Err(reason)) => shared.log.fail(&reason),
+                Err(_) => shared.log.fail(&format!("the thread {name} panicked")),
             }
         })
         .expect("the system has room for a thread")

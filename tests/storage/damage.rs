@@ -143,6 +143,22 @@ fn a_damaged_checkpoint_is_refused() {
 }
 
 #[test]
+fn a_damaged_group_that_the_last_checkpoint_ends_is_no_torn_tail() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), manual()).unwrap();
+    let (orders, created) = store.create_queue(b"orders").unwrap();
+    store.wait_durable(created).unwrap();
+    let begin = (store.durable_lsn().get() % (64 << 10)) as usize;
+    // One group has the message, the checkpoint and its root: nothing later says that it was durable.
+    append(&store, &orders, "confirmed by the checkpoint");
+    store.checkpoint().unwrap();
+    drop((store, orders));
+    let tail = used_segments(dir.path()).pop().unwrap();
+    damage(&dir.path().join(&tail), begin + 100);
+    refused(dir.path(), &[&tail, "checksum", "checkpoint"]);
+}
+
+#[test]
 fn a_missing_superblock_is_refused_and_no_new_store_is_made_over_the_old_one() {
     let dir = example();
     fs::remove_file(dir.path().join("superblock")).unwrap();

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use haypile::storage::{Options, Store};
+use haypile::storage::{Durable, Options, Persistence, Store};
 use tempfile::tempdir;
 
 use crate::support::*;
@@ -138,4 +138,118 @@ fn too_much_unsynced_data_is_told_and_passes() {
     assert!(appended >= 90, "after {appended} messages of 1,000 bytes already");
     store.wait_durable(until).unwrap();
     assert_eq!(store.congested(), None);
+}
+
+/// Once a checkpoint that was under way found the log closed, and that was taken for a failure of the log.
+#[test]
+fn a_store_dropped_while_a_checkpoint_is_written_has_written_everything() {
+    let dir = tempdir().unwrap();
+    let options = || Options { checkpoint_distance: 1, ..small() };
+    let mut expected = 0;
+    for round in 0..30 {
+        let store = Store::open(dir.path(), options()).unwrap();
+        if round == 0 {
+            (0..100).for_each(|n| {
+                store.create_queue(format!("q{n}").as_bytes()).unwrap();
+            });
+        }
+        let queues = store.queues();
+        let live: u64 = queues.iter().map(|queue| queue.len()).sum();
+        assert_eq!(live, expected, "round {round}");
+        for n in 0..300 {
+            append(&store, &queues[n % 100], "x".repeat(1000));
+            expected += 1;
+        }
+    }
+}
+
+/// Opens a store that another thread is about to give back.
+fn reopen(dir: &std::path::Path) -> Store {
+    for _ in 0..2000 {
+        if let Ok(store) = Store::open(dir, small()) {
+            return store;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("the store is never given back");
+}
+
+#[test]
+fn a_store_whose_last_clone_is_dropped_by_a_callback_writes_everything_and_ends() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    let lsn = append(&store, &orders, "0");
+    let (dropped, wait) = mpsc::channel::<()>();
+    let inner = store.clone();
+    store.on_durable(lsn, move |_| {
+        let _gone = wait.recv();
+        (1..1500).for_each(|n| {
+            append(&inner, &orders, format!("{n:>1000}"));
+        });
+    });
+    drop(store);
+    drop(dropped);
+    assert_eq!(queue(&reopen(dir.path()), "orders").len(), 1500);
+}
+
+#[test]
+fn a_callback_that_panics_fails_the_log_and_leaves_nobody_waiting() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    let (orders, created) = store.create_queue(b"orders").unwrap();
+    store.wait_durable(created).unwrap();
+    let lsn = append(&store, &orders, "m");
+    store.on_durable(lsn, |_| panic!("on purpose"));
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let once = || {
+            let appended = store.append(&message("m"), Persistence::Durable, &[&orders])?;
+            store.wait_durable(appended.durable_at.unwrap_or(lsn))
+        };
+        while once().is_ok() {}
+        sender.send(()).unwrap();
+    });
+    receiver.recv_timeout(Duration::from_secs(20)).expect("everybody is told");
+}
+
+#[test]
+fn a_group_may_wait_for_ever_to_be_written() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), Options { lazy_sync: Duration::MAX, ..small() }).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    thread::sleep(Duration::from_millis(20));
+    confirm(&store, &orders, "m");
+}
+
+/// Polls its future in the very call that wakes it.
+struct Eager(parking_lot::Mutex<Option<Durable>>, mpsc::Sender<bool>);
+
+impl Wake for Eager {
+    fn wake(self: Arc<Self>) {
+        let mut future = self.0.lock().take().expect("it is woken once");
+        let outcome = std::pin::Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop()));
+        self.1.send(outcome.is_ready()).unwrap();
+    }
+}
+
+#[test]
+fn a_future_can_be_polled_by_its_own_waker() {
+    let dir = tempdir().unwrap();
+    let options = Options { lazy_sync: Duration::from_secs(3600), ..small() };
+    let store = Store::open(dir.path(), options).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    let lsn = append(&store, &orders, "m");
+    let (sender, receiver) = mpsc::channel();
+    let eager = Arc::new(Eager(parking_lot::Mutex::new(None), sender));
+    let mut place = eager.0.lock();
+    let waker = Waker::from(eager.clone());
+    let mut future = store.durable(lsn);
+    let polled = std::pin::Pin::new(&mut future).poll(&mut Context::from_waker(&waker));
+    if polled.is_ready() {
+        return; // the disk was faster
+    }
+    *place = Some(future);
+    drop(place);
+    assert_eq!(receiver.recv_timeout(Duration::from_secs(20)), Ok(true));
 }

@@ -11,4 +11,5 @@ mod durability;
 mod faulty;
 mod model;
 mod queues;
+mod simulated;
 mod support;

@@ -1,7 +1,8 @@
 //! Queues as long as the store is open, and over a clean restart.
 
 use haypile::storage::{
-    Change, Fetch, OpenError, Persistence, Queue, Sequence, SequenceRange, Store, StoreError,
+    Change, Fetch, OpenError, Options, Persistence, Queue, Sequence, SequenceRange, Store,
+    StoreError,
 };
 use tempfile::tempdir;
 
@@ -125,6 +126,33 @@ fn a_message_to_many_queues_is_stored_once() {
         acknowledge(&queue, 0);
     }
     assert!(store.queues().iter().all(|queue| queue.is_empty()));
+}
+
+/// Once the queues beyond the 65,535th were not counted, and the segment was recycled under them.
+#[test]
+fn a_message_in_more_queues_than_are_told_apart_is_kept_for_the_last_one() {
+    let dir = tempdir().unwrap();
+    let options = Options { checkpoint_distance: u64::MAX, segment_size: 4 << 20, ..manual() };
+    let store = Store::open(dir.path(), options.clone()).unwrap();
+    let queues: Vec<_> = (0..65_540).map(|_| store.create_queue(b"q").unwrap().0).collect();
+    let all: Vec<_> = queues.iter().collect();
+    let appended = store.append(&message("for all"), Persistence::Durable, &all).unwrap();
+    store.wait_durable(appended.durable_at.unwrap()).unwrap();
+    queues[1..].iter().for_each(|queue| {
+        acknowledge(queue, 0);
+    });
+    let filler = "x".repeat(1 << 20);
+    (0..5).for_each(|_| confirm(&store, &queues[1], &filler));
+    for _ in 0..3 {
+        store.checkpoint().unwrap();
+        (0..5).for_each(|_| confirm(&store, &queues[1], &filler));
+    }
+    assert_eq!(queues[0].len(), 1);
+    drop((queues, store));
+    let store = Store::open(dir.path(), options).unwrap();
+    let mut queues = store.queues();
+    queues.sort_by_key(|queue| queue.id());
+    assert_eq!(bodies(&queues[0]), ["for all"]);
 }
 
 #[test]
@@ -274,7 +302,7 @@ fn segments_are_recycled_when_their_messages_are_gone() {
 #[test]
 fn bodies_beyond_the_budget_are_read_from_the_log() {
     let dir = tempdir().unwrap();
-    let options = haypile::storage::Options { cache: 10_000, ..small() };
+    let options = Options { cache: 10_000, ..small() };
     let store = Store::open(dir.path(), options).unwrap();
     let (orders, _) = store.create_queue(b"orders").unwrap();
     let texts: Vec<String> = (0..500).map(|n| format!("{n:>1000}")).collect();

@@ -186,7 +186,8 @@ impl Log {
     }
 
     /// Appends a record of `size` payload bytes that `encode` adds to the buffer it is given, and counts it as live
-    /// for `references`. Does not wait for the disk.
+    /// for `references`, each with its share of the bytes (no smaller than that of one in 65,535: an index counts no
+    /// further). Does not wait for the disk.
     pub(crate) fn append(
         &self,
         kind: RecordKind,
@@ -212,7 +213,7 @@ impl Log {
         record::seal(&mut group.buffer[start..], kind, lsn, group.segment.seed);
         group.records += 1;
         let placed = Placed { lsn, length: length as u32, end: group.position() };
-        if let Some(share) = placed.length.checked_div(references) {
+        if let Some(share) = placed.length.checked_div(references.min(u32::from(u16::MAX))) {
             group.segment.live.add(references, u64::from(share) * u64::from(references));
         }
         if group.records == 1 {

@@ -92,9 +92,9 @@ impl Action {
         match self {
             Action::Unpark(thread) => thread.unpark(),
             Action::Wake(slot) => {
-                if let Some(waker) = slot.lock().take() {
-                    waker.wake();
-                }
+                // Not under the lock: a waker may poll, or drop, the future at once, and both take it.
+                let waker = slot.lock().take();
+                waker.into_iter().for_each(Waker::wake);
             }
             Action::Call(callback) => callback(outcome),
         }

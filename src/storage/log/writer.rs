@@ -47,13 +47,13 @@ impl Log {
                 return Ok(None);
             }
             core.writer_waits = true;
-            if core.open.is_empty() {
-                self.work.wait(&mut core);
-            } else {
-                let deadline = core.open_since + self.config.lazy_sync;
-                if deadline > Instant::now() {
+            let deadline = core.open_since.checked_add(self.config.lazy_sync);
+            match deadline.filter(|_| !core.open.is_empty()) {
+                None => self.work.wait(&mut core),
+                Some(deadline) if deadline > Instant::now() => {
                     self.work.wait_until(&mut core, deadline);
                 }
+                Some(_) => {}
             }
             core.writer_waits = false;
         }

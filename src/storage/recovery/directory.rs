@@ -102,14 +102,23 @@ impl<'a> Directory<'a> {
         }
     }
 
-    /// Opens segments that nothing needs, to be recycled.
-    pub(super) fn reuse(&self, ids: &[SegmentId]) -> Result<Vec<FreeFile>, OpenError> {
-        ids.iter()
-            .map(|id| {
-                let path = self.path(*id);
-                Ok(FreeFile { file: self.open(&path)?, path })
-            })
-            .collect()
+    /// Opens segments that nothing needs, to be recycled. A file of another size than most, made for an oversized
+    /// record, is of no use and removed.
+    pub(super) fn reuse(
+        &self,
+        ids: &[SegmentId],
+        segment_size: u64,
+    ) -> Result<Vec<FreeFile>, OpenError> {
+        let mut free = Vec::with_capacity(ids.len());
+        for path in ids.iter().map(|id| self.path(*id)) {
+            let file = self.open(&path)?;
+            if file.size().map_err(|e| OpenError::io("examine", &path, e))? == segment_size {
+                free.push(FreeFile { path, file });
+            } else {
+                self.disk.remove(&path).map_err(|e| OpenError::io("remove", &path, e))?;
+            }
+        }
+        Ok(free)
     }
 
     /// Removes what interrupted preparations have left behind. It was never in use.

@@ -100,7 +100,7 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<OpenedStore, OpenErr
     let mut recovered = recover(&directory, superblock.state())?;
     recovered.report.created = created;
     // From here on the store is accepted, and may be changed.
-    let free = directory.reuse(&recovered.unused)?;
+    let free = directory.reuse(&recovered.unused, superblock.state().segment_size)?;
     directory.remove_unfinished()?;
     Ok(OpenedStore {
         lock,
@@ -153,10 +153,7 @@ fn create(disk: &dyn Disk, dir: &Path, options: &Options) -> Result<SuperblockFi
                 .to_owned(),
         }));
     }
-    if let Some(parent) = dir.parent() {
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        disk.sync_dir(parent).map_err(|e| OpenError::io("sync", parent, e))?;
-    }
+    sync_path(disk, dir)?;
     let state = Superblock {
         store: store_id(&*options.entropy),
         generation: 1,
@@ -165,6 +162,25 @@ fn create(disk: &dyn Disk, dir: &Path, options: &Options) -> Result<SuperblockFi
         newest: None,
     };
     SuperblockFile::create(disk, dir, state)
+}
+
+/// Makes the names that lead to `dir` durable: any of them may have been made just now.
+fn sync_path(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem};
+    for (level, parent) in dir.ancestors().skip(1).enumerate() {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        match disk.sync_dir(parent) {
+            // Nothing was made in a directory that is closed to us, or that cannot change.
+            Err(error)
+                if level > 0
+                    && matches!(
+                        error.kind(),
+                        PermissionDenied | ReadOnlyFilesystem | InvalidInput
+                    ) => {}
+            outcome => outcome.map_err(|e| OpenError::io("sync", parent, e))?,
+        }
+    }
+    Ok(())
 }
 
 fn store_id(entropy: &dyn Entropy) -> StoreId {

@@ -6,8 +6,8 @@
 //!
 //! - nothing that is valid says that the log was durable beyond `E`: whatever lies there was never confirmed. It is a
 //!   torn tail, and is cut off; or
-//! - a valid group says so, or the superblock knows of a later segment: then something that was on stable storage is
-//!   damaged or gone. That is never passed over.
+//! - a valid group says so, or the superblock knows of a later segment, or of a checkpoint behind `E`: then something
+//!   that was on stable storage is damaged or gone. That is never passed over.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -97,6 +97,9 @@ pub(super) fn walk(
     }
     if let Some(newest) = superblock.newest.filter(|newest| reached.is_none_or(|r| r < *newest)) {
         return Err(OpenError::Damaged(walk.lost_segment(newest, position, last.as_ref())));
+    }
+    if superblock.root != Lsn::ZERO && position <= superblock.root {
+        return Err(OpenError::Damaged(walk.before_root(position, last.as_ref())));
     }
     let highest = candidates.iter().map(|c| c.id().plus(u64::from(c.header.slots))).max();
     let named = directory.segments().map(|(id, _)| id.plus(1)).max();
@@ -247,6 +250,20 @@ impl Walk<'_> {
             what,
             affected: format!(
                 "the log breaks off at {position}, and it went on at least to segment {newest}: records in between \
+                 were on stable storage, confirmed messages maybe among them, and cannot be reached"
+            ),
+        }
+    }
+
+    fn before_root(&self, position: Lsn, last: Last<'_>) -> Damage {
+        let (file, offset, what) = self.break_at(position, last);
+        let root = self.superblock.root;
+        Damage {
+            file,
+            offset,
+            what,
+            affected: format!(
+                "the log breaks off at {position}, and there is a checkpoint behind it, at {root}: records in between \
                  were on stable storage, confirmed messages maybe among them, and cannot be reached"
             ),
         }

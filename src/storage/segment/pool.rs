@@ -139,10 +139,7 @@ impl SegmentPool {
         state.preparing = Some(segment.id());
         drop(state);
 
-        let prepared = match recycled {
-            Some(free) => self.take_over(&segment, free),
-            None => self.create(&segment),
-        };
+        let prepared = self.make(&segment, recycled);
 
         let mut state = self.state.lock();
         state.preparing = None;
@@ -178,20 +175,19 @@ impl SegmentPool {
         self.ready.notify_all();
     }
 
-    /// Gives a dead file a new header, then a new name. After a crash in between it is a dead file still: its old
-    /// name is in no list of live segments.
-    fn take_over(&self, segment: &Segment, free: FreeFile) -> io::Result<Arc<dyn DiskFile>> {
-        write_all_at(&*free.file, &segment.header.encode(), 0)?;
-        free.file.sync_data()?;
-        self.config.disk.rename(&free.path, &segment.path)?;
-        self.config.disk.sync_dir(&self.config.dir)?;
-        Ok(free.file)
-    }
-
-    /// Makes a new file under a passing name, full of zeros and synced, then gives it its own name.
-    fn create(&self, segment: &Segment) -> io::Result<Arc<dyn DiskFile>> {
+    /// Makes the file of a segment under a passing name, then gives it its own name. What a crash leaves under the
+    /// passing name was never in use.
+    fn make(&self, segment: &Segment, recycled: Option<FreeFile>) -> io::Result<Arc<dyn DiskFile>> {
         let unfinished = self.config.dir.join(unfinished_file_name(segment.id()));
-        let made = self.write_whole(segment, &unfinished);
+        let made = match recycled {
+            Some(free) => self.take_over(segment, free, &unfinished),
+            None => self.write_whole(segment, &unfinished),
+        };
+        let made = made.and_then(|file| {
+            self.config.disk.rename(&unfinished, &segment.path)?;
+            self.config.disk.sync_dir(&self.config.dir)?;
+            Ok(file)
+        });
         if made.is_err() {
             // A part of a file helps nobody, least of all on a full disk. What matters is the first error.
             if let Err(error) = self.config.disk.remove(&unfinished) {
@@ -201,10 +197,25 @@ impl SegmentPool {
         made
     }
 
+    /// Gives a dead file a new header. It has to lose its old name first, for good: recovery looks at every segment
+    /// behind the checkpoint, used or not, and one that says that it is another is damage to it.
+    fn take_over(
+        &self,
+        segment: &Segment,
+        free: FreeFile,
+        unfinished: &Path,
+    ) -> io::Result<Arc<dyn DiskFile>> {
+        self.config.disk.rename(&free.path, unfinished)?;
+        self.config.disk.sync_dir(&self.config.dir)?;
+        write_all_at(&*free.file, &segment.header.encode(), 0)?;
+        free.file.sync_data()?;
+        Ok(free.file)
+    }
+
+    /// Makes a new file, full of zeros and synced.
     fn write_whole(&self, segment: &Segment, unfinished: &Path) -> io::Result<Arc<dyn DiskFile>> {
         const STEP: u64 = 1 << 20;
-        let disk = &*self.config.disk;
-        let file = disk.create(unfinished)?;
+        let file = self.config.disk.create(unfinished)?;
         let size = self.config.segment_size * u64::from(segment.header.slots);
         let mut piece = vec![0; STEP.min(size) as usize];
         piece[..SegmentHeader::SIZE].copy_from_slice(&segment.header.encode());
@@ -216,8 +227,6 @@ impl SegmentPool {
             offset += length as u64;
         }
         file.sync_all()?;
-        disk.rename(unfinished, &segment.path)?;
-        disk.sync_dir(&self.config.dir)?;
         Ok(file)
     }
 }
