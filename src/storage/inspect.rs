@@ -3,6 +3,7 @@
 //! Nothing is ever changed here. The directory is locked meanwhile, so a store that is in use is refused.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -176,7 +177,7 @@ pub fn verify(
         let sweep = Sweep {
             segment,
             start: segment.id().start(superblock.segment_size),
-            end: recovered.report.end,
+            end: end_of(segment, &segments[index + 1..], &recovered),
             verification: &mut verification,
         };
         sweep.run()?;
@@ -184,6 +185,20 @@ pub fn verify(
     verify_messages(&recovered, &mut verification)?;
     progress(1.0);
     Ok(verification)
+}
+
+/// Where the log left a segment, as the next one that it went to says: what lies behind was torn by a crash and cut off.
+/// The end of the log, if that one is gone.
+fn end_of(segment: &Segment, later: &[Arc<Segment>], recovered: &Recovered) -> Lsn {
+    let size = recovered.segments.segment_size();
+    let previous = |later: &Arc<Segment>| {
+        let mut header = [0; GROUP_HEADER];
+        read_exact_at(&**later.file()?, &mut header, PAGE).ok()?;
+        let lsn = later.id().start(size).plus(PAGE);
+        Some(GroupHeader::decode(&header, lsn, later.seed).ok()?.previous)
+    };
+    let end = later.iter().find_map(previous).filter(|end| segment.contains(*end, size));
+    end.unwrap_or(recovered.report.end)
 }
 
 /// Reads every live message the way it would be read to be delivered.
@@ -247,7 +262,7 @@ fn report(verification: &mut Verification, finding: Finding) {
 struct Sweep<'a> {
     segment: &'a Segment,
     start: Lsn,
-    /// The end of the log.
+    /// Where the log left the segment, or ended.
     end: Lsn,
     verification: &'a mut Verification,
 }

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use haypile::storage::{Background, Change, Options, Sequence, SequenceRange, Store};
+use haypile::storage::disk::RealDisk;
+use haypile::storage::{Background, Change, Options, Sequence, SequenceRange, Store, inspect};
 use tempfile::tempdir;
 
 use crate::support::*;
@@ -100,6 +101,23 @@ fn a_torn_tail_is_cut_off_wherever_it_tore_and_stays_cut() {
             }
         }
     }
+}
+
+#[test]
+fn a_tail_that_was_cut_off_is_no_damage_to_those_who_verify() {
+    let dir = tempdir().unwrap();
+    let (file, start, _) = store_with_a_last_group(dir.path());
+    let mut torn = fs::read(&file).unwrap();
+    torn[start + 2048..start + 2560].fill(0);
+    fs::write(&file, torn).unwrap();
+    for _ in 0..2 {
+        let verification = inspect::verify(&RealDisk, dir.path(), |_| {}).unwrap();
+        assert_eq!(verification.damage, []);
+        let store = Store::open(dir.path(), manual()).unwrap();
+        confirm(&store, &queue(&store, "orders"), "after the crash");
+    }
+    let verification = inspect::verify(&RealDisk, dir.path(), |_| {}).unwrap();
+    assert_eq!(verification.damage, []);
 }
 
 #[test]

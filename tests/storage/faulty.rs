@@ -18,6 +18,8 @@ pub(crate) struct Faults {
     fail_syncs: AtomicU64,
     /// All writes from now on.
     fail_writes: AtomicU64,
+    /// So many creations to come: the user's share of the disk is used up.
+    over_quota: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -41,6 +43,10 @@ impl Disk for FaultyDisk {
         Ok(Arc::new(FaultyFile(RealDisk.open(path, access)?, self.0.clone())))
     }
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let left = |count: u64| count.checked_sub(1);
+        if self.0.over_quota.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_ok() {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
         Ok(Arc::new(FaultyFile(RealDisk.create(path)?, self.0.clone())))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -192,4 +198,17 @@ fn a_checkpoint_that_cannot_be_written_is_the_end_too() {
     drop((store, orders));
     let store = Store::open(dir.path(), manual()).unwrap();
     assert_eq!(bodies(&queue(&store, "orders")), ["confirmed"]);
+}
+
+#[test]
+fn a_quota_that_is_used_up_holds_the_log_back_and_does_not_end_it() {
+    let dir = tempdir().unwrap();
+    let (faults, options) = faulty(manual());
+    let store = Store::open(dir.path(), options).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    faults.over_quota.store(1, Ordering::SeqCst);
+    let texts: Vec<String> = (0..70).map(|n| format!("{n:>1000}")).collect();
+    texts.iter().for_each(|text| confirm(&store, &orders, text));
+    assert_eq!(faults.over_quota.load(Ordering::SeqCst), 0, "it was met");
+    assert_eq!(bodies(&orders), texts);
 }

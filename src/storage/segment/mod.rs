@@ -44,7 +44,8 @@ pub(crate) fn unfinished_file_name(id: SegmentId) -> String {
 
 /// Whether a file of this name is the remainder of an interrupted preparation.
 pub(crate) fn is_unfinished(name: &str) -> bool {
-    name.strip_suffix(".unfinished").is_some_and(|digits| u64::from_str_radix(digits, 16).is_ok())
+    let id = |digits| u64::from_str_radix(digits, 16).ok().map(SegmentId);
+    name.strip_suffix(".unfinished").and_then(id).is_some_and(|id| unfinished_file_name(id) == name)
 }
 
 #[cfg(test)]
@@ -61,6 +62,8 @@ mod tests {
             assert_eq!(parse_file_name(other), None, "{other}");
         }
         assert!(is_unfinished(&unfinished_file_name(SegmentId(5))));
-        assert!(!is_unfinished("notes.unfinished"));
+        for other in ["notes.unfinished", "beef.unfinished", "+000000000000005.unfinished"] {
+            assert!(!is_unfinished(other), "{other}");
+        }
     }
 }

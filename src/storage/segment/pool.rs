@@ -148,7 +148,9 @@ impl SegmentPool {
                 state.free.push(FreeFile { path: segment.path.clone(), file });
             }
             Ok(file) => segment.set_file(file),
-            Err(error) if error.kind() == ErrorKind::StorageFull => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
+            {
                 tracing::error!(
                     file = %segment.path.display(),
                     "no room for the next segment: free some disk space, the log goes on by itself"
