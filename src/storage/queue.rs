@@ -11,7 +11,7 @@ use super::error::StoreError;
 use super::index::{Missing, NotResident, QueueIndex, Released};
 use super::message::Message;
 use super::reader;
-use super::record::{AcknowledgeRecord, DeliveredRecord, RecordKind};
+use super::record::{AcknowledgeRecord, ChunkRecord, DeliveredRecord, RecordKind};
 use super::store::Shared;
 use super::units::{Lsn, QueueId, Sequence, SequenceRange};
 
@@ -164,16 +164,38 @@ impl Queue {
             let missing = self.core.state.lock().index.missing(from, LOAD_MESSAGES, LOAD_BYTES);
             match missing {
                 Missing::Nothing => return Ok(()),
-                Missing::Chunk(missing) => self.load_chunk(missing)?,
+                Missing::Chunk(missing) => {
+                    let record = reader::read_chunk(&self.shared.segments, missing.page);
+                    self.install_chunk(&mut self.core.state.lock(), missing, record);
+                }
                 Missing::Messages(messages) => return self.load_messages(&messages),
             }
         }
     }
 
-    fn load_chunk(&self, missing: NotResident) -> Result<(), StoreError> {
-        let record = reader::read_chunk(&self.shared.segments, missing.page)?;
-        self.core.state.lock().index.install_chunk(record);
-        Ok(())
+    /// Gives a chunk its places. Where these cannot be read, its messages are set aside; unless all of them were
+    /// acknowledged meanwhile, and the record was let go of: that is no damage.
+    fn install_chunk(
+        &self,
+        state: &mut QueueState,
+        missing: NotResident,
+        record: Result<ChunkRecord, StoreError>,
+    ) {
+        match record {
+            Ok(record) => state.index.install_chunk(record),
+            Err(error) => {
+                let messages = state.index.set_chunk_aside(missing);
+                if messages > 0 {
+                    self.shared.count_set_aside(messages.into());
+                    tracing::error!(
+                        queue = self.core.id.get(),
+                        place = missing.base.get(),
+                        messages,
+                        "a list of messages is damaged, and these were set aside: {error}"
+                    );
+                }
+            }
+        }
     }
 
     fn load_messages(&self, messages: &[(Sequence, Lsn, u32)]) -> Result<(), StoreError> {
@@ -191,7 +213,7 @@ impl Queue {
                 // A message that was acknowledged meanwhile may be gone from the disk: that is no damage.
                 Err(error) => {
                     if state.index.set_aside(sequence, lsn) {
-                        self.shared.count_set_aside();
+                        self.shared.count_set_aside(1);
                         tracing::error!(
                             queue = self.core.id.get(),
                             place = sequence.get(),
@@ -242,10 +264,11 @@ impl Queue {
             .filter_map(|range| SequenceRange::new(range.first, range.last.min(newest)))
             .collect();
         for range in &ranges {
-            while let Err(missing) = state.index.acknowledge(*range, &mut released) {
-                let record = reader::read_chunk(&self.shared.segments, missing.page)?;
-                state.index.install_chunk(record);
+            while let Some(missing) = state.index.cut_by(*range) {
+                let record = reader::read_chunk(&self.shared.segments, missing.page);
+                self.install_chunk(&mut state, missing, record);
             }
+            state.index.acknowledge(*range, &mut released);
         }
         let mut durable_at = None;
         let stored = released.shares.iter().any(|share| share.references > 0);

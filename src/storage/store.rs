@@ -379,7 +379,8 @@ impl Store {
     }
 
     /// Calls back once when the log fails, if it ever does: nothing is confirmed any more then, and the process should
-    /// end. Whoever waits for an LSN, or appends, is told besides; this is for those who do neither.
+    /// end. Whoever waits for an LSN, or appends, is told besides; this is for those who do neither. The callback must
+    /// not wait for this store, nor close it.
     pub fn on_failure(&self, callback: impl FnOnce(StoreError) + Send + 'static) {
         self.shared.log.on_failure(FailureCallback(Box::new(callback)));
     }
@@ -437,8 +438,8 @@ impl Shared {
         self.cache.give_back(released.cached);
     }
 
-    pub(super) fn count_set_aside(&self) {
-        self.set_aside.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn count_set_aside(&self, messages: u64) {
+        self.set_aside.fetch_add(messages, Ordering::Relaxed);
     }
 
     fn checkpoint(&self) -> Result<(), StoreError> {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use haypile::storage::{OpenError, Options, Store};
+use haypile::storage::{OpenError, Options, Sequence, SequenceRange, Store};
 use tempfile::{TempDir, tempdir};
 
 use crate::support::*;
@@ -209,4 +209,50 @@ fn a_damaged_message_is_set_aside_and_the_queue_goes_on() {
     assert!(!texts.contains(&wanted));
     assert_eq!(store.set_aside(), 1);
     assert_eq!(orders.len(), 125, "it still has its place");
+}
+
+/// A list of messages that could not be read used to fail every fetch from its queue, for ever; and an acknowledgement that
+/// met it was forgotten half-way.
+#[test]
+fn a_damaged_list_of_messages_is_set_aside_and_the_queue_goes_on() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), manual()).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    (0..3000).for_each(|n| {
+        append(&store, &orders, n.to_string());
+    });
+    drop(orders);
+    store.close().unwrap();
+    // A full chunk's record stays where the first checkpoint put it; the next one moves on.
+    let store = Store::open(dir.path(), manual()).unwrap();
+    append(&store, &queue(&store, "orders"), "3000");
+    store.close().unwrap();
+    // The first record of kind 6 has the places 0 to 2,047.
+    let (name, offset) = used_segments(dir.path())
+        .into_iter()
+        .find_map(|name| {
+            let content = fs::read(dir.path().join(&name)).unwrap();
+            // Kind 6; queue 1, from place 0 on, 2,048 places.
+            let chunk = |frame: &[u8]| {
+                frame[8..12] == [6, 0, 0, 0]
+                    && frame[12..32] == *b"\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x08\0\0"
+            };
+            Some((name, content.windows(32).position(chunk)?))
+        })
+        .unwrap();
+    damage(&dir.path().join(name), offset + 100);
+
+    let store = Store::open(dir.path(), manual()).unwrap();
+    let orders = queue(&store, "orders");
+    let expected: Vec<String> = (2048..3001).map(|n| n.to_string()).collect();
+    assert_eq!(bodies(&orders), expected);
+    assert_eq!(store.set_aside(), 2048);
+    let cut = SequenceRange::new(Sequence::new(2000), Sequence::new(2100)).unwrap();
+    assert_eq!(orders.acknowledge(&[cut]).unwrap().messages, 53);
+    append(&store, &orders, "3001");
+    assert_eq!(orders.len(), 3002 - 53, "those set aside keep their places");
+    drop(orders);
+    store.close().unwrap();
+    let store = Store::open(dir.path(), manual()).unwrap();
+    assert_eq!(bodies(&queue(&store, "orders")).len(), 3001 - 2101 + 1);
 }

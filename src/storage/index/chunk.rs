@@ -68,6 +68,8 @@ pub(crate) struct Chunk {
     page: Option<(PageRef, u32)>,
     /// What the last checkpoint says, while that is still so.
     state: Option<ChunkState>,
+    /// The record with the places could not be read: its messages wait for somebody to look at it.
+    aside: bool,
 }
 
 #[derive(Debug)]
@@ -91,6 +93,7 @@ impl Chunk {
             content: Content::Resident(Vec::new()),
             page: None,
             state: None,
+            aside: false,
         }
     }
 
@@ -108,6 +111,7 @@ impl Chunk {
             },
             page: Some((state.page, state.places)),
             state: Some(state),
+            aside: false,
         }
     }
 
@@ -161,21 +165,29 @@ impl Chunk {
         (within(range.first.0) as u32, within(range.last.0.saturating_add(1)) as u32)
     }
 
+    /// Where a range takes some of the live messages and not others, and the places are needed to tell which.
+    pub(super) fn cut_by(&self, range: SequenceRange) -> Option<NotResident> {
+        let taken = self.live_within(range);
+        self.not_resident().filter(|_| !self.aside && taken > 0 && taken < self.live)
+    }
+
+    /// How many live messages a range takes.
+    fn live_within(&self, range: SequenceRange) -> u32 {
+        let (first, end) = self.overlap(range);
+        end.saturating_sub(first) - (self.gone.count(end) - self.gone.count(first.min(end)))
+    }
+
     /// Marks places as gone; see [`QueueIndex::acknowledge`](super::QueueIndex::acknowledge).
     pub(super) fn acknowledge(
         &mut self,
         range: SequenceRange,
         segment_size: u64,
         released: &mut Released,
-    ) -> Result<u32, NotResident> {
+    ) -> u32 {
         let (first, end) = self.overlap(range);
+        let whole = self.live > 0 && self.live_within(range) == self.live;
         let Content::Resident(entries) = &mut self.content else {
-            let live = end.saturating_sub(first) - (self.gone.count(end) - self.gone.count(first));
-            return match self.not_resident() {
-                Some(missing) if live > 0 && live < self.live => Err(missing),
-                _ if live > 0 => Ok(self.release_all(segment_size, released)),
-                _ => Ok(0),
-            };
+            return if whole { self.release_all(segment_size, released) } else { 0 };
         };
         let mut went = 0;
         let mut place = first;
@@ -192,7 +204,7 @@ impl Chunk {
             self.live -= went;
             self.state = None;
         }
-        Ok(went)
+        went
     }
 
     /// Lets go of every live message.
@@ -267,7 +279,7 @@ impl Chunk {
         left: &mut usize,
         found: &mut impl FnMut(Found),
     ) -> bool {
-        if self.live == 0 {
+        if self.live == 0 || self.aside {
             return true;
         }
         let mut place = from.0.saturating_sub(self.base.0).min(u64::from(self.places)) as u32;
@@ -294,6 +306,9 @@ impl Chunk {
 
     /// See [`QueueIndex::missing`](super::QueueIndex::missing).
     pub(super) fn missing(&self, from: Sequence, messages: usize, bytes: u64) -> Missing {
+        if self.aside {
+            return Missing::Nothing;
+        }
         let mut place = from.0.saturating_sub(self.base.0).min(u64::from(self.places)) as u32;
         let mut list = Vec::new();
         let mut left = bytes;
@@ -325,6 +340,16 @@ impl Chunk {
             }
             _ => None,
         }
+    }
+
+    /// Sets all the chunk's messages aside, if it still needs that record; gives their number.
+    pub(super) fn set_chunk_aside(&mut self, page: PageRef) -> u32 {
+        let needed = self.not_resident().is_some_and(|missing| missing.page == page);
+        if !needed || self.aside {
+            return 0;
+        }
+        self.aside = true;
+        self.live
     }
 
     /// Takes the places as its record has them, with what has happened to them since.

@@ -165,19 +165,24 @@ impl QueueIndex {
         true
     }
 
-    /// Marks places as gone; those that are gone already, or were never taken, are passed over. Where a chunk is needed
-    /// to tell what goes, it is asked for; what was done up to there stays done.
-    pub(crate) fn acknowledge(
-        &mut self,
-        range: SequenceRange,
-        released: &mut Released,
-    ) -> Result<(), NotResident> {
+    /// A chunk that has to be [installed](Self::install_chunk) before `range` can be acknowledged, if there is one.
+    pub(crate) fn cut_by(&self, range: SequenceRange) -> Option<NotResident> {
+        let from = self.chunk_at(range.first).unwrap_or(range.first);
+        if from > range.last {
+            return None;
+        }
+        self.chunks.range(from..=range.last).find_map(|(_, chunk)| chunk.cut_by(range))
+    }
+
+    /// Marks places as gone; those that are gone already, or were never taken, are passed over. No chunk may be
+    /// [cut](Self::cut_by) by the range, unless it was set aside: that keeps what it has.
+    pub(crate) fn acknowledge(&mut self, range: SequenceRange, released: &mut Released) {
         let mut from = self.chunk_at(range.first).unwrap_or(range.first);
         while from <= range.last
             && let Some((&base, chunk)) = self.chunks.range_mut(from..=range.last).next()
         {
             let bytes = chunk.bytes();
-            let went = u64::from(chunk.acknowledge(range, self.segment_size, released)?);
+            let went = u64::from(chunk.acknowledge(range, self.segment_size, released));
             self.bytes -= bytes - chunk.bytes();
             self.live -= went;
             released.messages += went;
@@ -187,7 +192,6 @@ impl QueueIndex {
             }
             from = base.next();
         }
-        Ok(())
     }
 
     /// Lets go of everything, for a queue that is deleted.
@@ -246,6 +250,12 @@ impl QueueIndex {
         if let Some(chunk) = self.chunks.get_mut(&record.base) {
             chunk.install(record.entries);
         }
+    }
+
+    /// Sets all messages of a chunk aside whose record cannot be read, if it is still needed; gives their number.
+    pub(crate) fn set_chunk_aside(&mut self, missing: NotResident) -> u32 {
+        let chunk = self.chunks.get_mut(&missing.base);
+        chunk.map_or(0, |chunk| chunk.set_chunk_aside(missing.page))
     }
 
     /// Gives a message to its place, if it is still live and still at `lsn`; false: it is not.

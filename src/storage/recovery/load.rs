@@ -117,7 +117,7 @@ fn page<T>(
 }
 
 /// What it means that a record of the checkpoint cannot be read.
-fn damaged(dir: &Path, error: &StoreError) -> OpenError {
+pub(super) fn damaged(dir: &Path, error: &StoreError) -> OpenError {
     let (file, offset, what) = match error {
         StoreError::Unreadable { lsn, file, offset, reason } => {
             let what = format!("{reason}; the checkpoint has a record there, at {lsn}");

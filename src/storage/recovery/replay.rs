@@ -93,11 +93,12 @@ impl<'a> Replay<'a> {
         let mut state = queue.state.lock();
         let mut released = Released::default();
         for range in acknowledged.ranges() {
-            while let Err(missing) = state.index.acknowledge(range, &mut released) {
+            while let Some(missing) = state.index.cut_by(range) {
                 let chunk =
                     reader::read_chunk(self.segments, missing.page).map_err(ApplyError::Store)?;
                 state.index.install_chunk(chunk);
             }
+            state.index.acknowledge(range, &mut released);
         }
         state.changed |= released.messages > 0;
         self.give_back(&released);

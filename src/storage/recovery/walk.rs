@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::directory::Directory;
+use super::load::damaged as damaged_checkpoint;
 use crate::storage::disk::read_exact_at;
 use crate::storage::error::{Damage, OpenError, StoreError};
 use crate::storage::log::group::{CheckedGroup, GroupFault, GroupHeader};
@@ -291,7 +292,7 @@ impl Walk<'_> {
 
     fn not_applied(&self, segment: &Segment, error: ApplyError) -> OpenError {
         match error {
-            ApplyError::Store(error) => error.into(),
+            ApplyError::Store(error) => damaged_checkpoint(self.directory.dir(), &error),
             ApplyError::Malformed(lsn, malformed) => OpenError::Damaged(Damage {
                 file: segment.path.clone(),
                 offset: lsn.since(segment.id().start(self.superblock.segment_size)),
