@@ -98,7 +98,10 @@ impl Running {
 
     fn connection_frame(&mut self, frame: &Frame, output: &mut Output) -> Result<Outcome, Fault> {
         match frame.kind {
-            FrameKind::Heartbeat => return Ok(Outcome::Done),
+            FrameKind::Heartbeat if frame.payload.is_empty() => return Ok(Outcome::Done),
+            FrameKind::Heartbeat => {
+                return Err(Fault::connection(ReplyCode::FrameError, "heartbeat with a payload"));
+            }
             FrameKind::Method => {}
             FrameKind::Header | FrameKind::Body => {
                 return Err(Fault::connection(
