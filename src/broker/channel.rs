@@ -325,6 +325,12 @@ impl Channel {
         }
     }
 
+    /// How many consumers the channel has.
+    #[must_use]
+    pub fn consumers(&self) -> usize {
+        self.consumers.len()
+    }
+
     /// Takes note of [`Event::ConsumerCancelled`](super::Event::ConsumerCancelled). Whether the consumer was still known;
     /// if not, its client has cancelled it meanwhile and need not be told.
     pub fn forget_consumer(&mut self, consumer_tag: &[u8]) -> bool {
@@ -335,7 +341,7 @@ impl Channel {
     /// `basic.get`.
     ///
     /// # Errors
-    /// 404 no such queue, 405 another connection's queue.
+    /// 404 no such queue, 405 another connection's queue, 541 its messages cannot be read.
     pub fn get(&mut self, queue: &[u8], no_ack: bool) -> Result<Get, Refusal> {
         let queue = self.queue(queue)?;
         let got = queue.get(&self.session.outbox, self.number, no_ack)?;

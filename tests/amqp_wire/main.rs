@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // clippy.toml allows them in `#[test]`s, not in their helpers
 
+mod bounds;
 #[path = "../common/mod.rs"]
 mod common;
 mod properties;

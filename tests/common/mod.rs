@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // every test binary uses its own part of this
 
+pub(crate) mod process;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
