@@ -5,6 +5,7 @@
 mod bounds;
 #[path = "../common/mod.rs"]
 mod common;
+mod failing;
 mod properties;
 
 use std::io::{Read, Write};
