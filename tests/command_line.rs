@@ -221,6 +221,46 @@ fn a_killed_server_leaves_something_to_replay_and_nothing_damaged() {
 }
 
 #[test]
+fn a_log_that_fails_ends_the_process_with_the_reason_and_what_was_confirmed_is_there() {
+    const BATCH: u64 = 50;
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let server = Process::serve_to_fail(directory.path());
+    let mut client = server.open_channel();
+    client.declare_queue(1, "q", true);
+    client.call(1, &Method::ConfirmSelect { nowait: false });
+    let persistent = Properties { delivery_mode: Some(2), ..Properties::default() }.to_bytes();
+    let persistent = RawProperties::parse(&persistent).unwrap();
+    let (mut published, mut confirmed) = (0, 0);
+    'publishing: loop {
+        for _ in 0..BATCH {
+            client.publish_with(1, "", "q", false, persistent, &[7; 1000]);
+        }
+        published += BATCH;
+        while confirmed < published {
+            let Some(received) = client.method_or_end() else { break 'publishing };
+            match received.method() {
+                Method::BasicAck { delivery_tag, .. } => confirmed = delivery_tag,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(published, BATCH, "confirmed without having been written");
+        server.fail_writes();
+    }
+    assert_eq!(confirmed, BATCH);
+    let (status, errors) = server.end();
+    assert_eq!(status.code(), Some(1), "{errors}");
+    assert!(errors.contains("haypile: the log has failed"), "{errors}");
+    let server = Process::serve(directory.path());
+    let mut client = server.open_channel();
+    let declared = client.call(1, &queue_declare("q", true));
+    let Method::QueueDeclareOk { message_count, .. } = declared.method() else {
+        panic!("{declared:?}");
+    };
+    assert!(u64::from(message_count) >= confirmed, "{message_count} of {confirmed}");
+}
+
+#[test]
 fn a_directory_in_use_is_refused_by_all_commands() {
     let directory = tempfile::tempdir().unwrap();
     prepare(directory.path());

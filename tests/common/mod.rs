@@ -204,6 +204,11 @@ impl Client {
         }
     }
 
+    /// The next method, or nothing when the server has closed the socket.
+    pub(crate) fn method_or_end(&mut self) -> Option<Received> {
+        self.frame().map(Received)
+    }
+
     /// The next content: its properties and its body.
     pub(crate) fn content(&mut self) -> (Vec<u8>, Vec<u8>) {
         let header = self.frame().unwrap();

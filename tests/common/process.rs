@@ -57,7 +57,33 @@ impl Process {
 
     pub(crate) fn serve_with(directory: &Path, arguments: &[&str]) -> Process {
         let mut command = haypile(&["serve", "--data-dir", directory.to_str().unwrap()]);
-        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(arguments);
+        Process::start(command)
+    }
+
+    /// A server for [`Process::fail_writes`].
+    pub(crate) fn serve_to_fail(directory: &Path) -> Process {
+        let mut command = Command::new("sh");
+        // Without this, a write beyond the limit would be the end by a signal instead of an error.
+        command
+            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
+            .arg(env!("CARGO_BIN_EXE_haypile"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(directory)
+            .env_remove("HAYPILE_LOG")
+            .stdin(Stdio::null());
+        Process::start(command)
+    }
+
+    /// From now on every write to a file fails (`EFBIG`).
+    pub(crate) fn fail_writes(&self) {
+        let mut limit = Command::new("prlimit");
+        limit.args(["--fsize=1", "--pid", &self.id().to_string()]);
+        assert!(limit.status().unwrap().success());
+    }
+
+    fn start(mut command: Command) -> Process {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let output = child.stdout.take().unwrap();
         let errors = child.stderr.take();
