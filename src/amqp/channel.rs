@@ -48,6 +48,11 @@ impl Channel {
         self.inner = None;
     }
 
+    /// How many consumers it has.
+    pub(super) fn consumers(&self) -> usize {
+        self.inner.as_ref().map_or(0, broker::Channel::consumers)
+    }
+
     /// Tells the broker what has been accepted and acknowledged since the last time.
     pub(super) fn settle(&mut self) -> Result<(), Fault> {
         match &mut self.inner {
@@ -369,7 +374,7 @@ impl Channel {
                         self.answer_get(Some((delivery, left)), output)?;
                     }
                     Get::Empty => self.answer_get(None, output)?,
-                    Get::Pending => {}
+                    Get::Pending => return Ok(Outcome::WaitForMessage),
                 }
                 Ok(Outcome::Done)
             }

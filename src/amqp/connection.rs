@@ -76,10 +76,16 @@ impl Connection {
 
     /// Whether the socket should be read.
     pub(super) fn wants_input(&self) -> bool {
-        self.wait.is_none()
-            && self.frames.is_empty()
-            && self.output.len() < READ_BELOW
-            && !self.is_finished()
+        self.takes_frames() && self.frames.is_empty() && !self.is_finished()
+    }
+
+    /// Whether the next frame may be looked at: nothing has to be answered first, and there is room for answers.
+    fn takes_frames(&self) -> bool {
+        let answering = match &self.state {
+            State::Running(running) => running.awaits_message(),
+            _ => false,
+        };
+        self.wait.is_none() && !answering && self.output.len() < READ_BELOW
     }
 
     /// Whether `connection.open` is still to come.
@@ -135,7 +141,7 @@ impl Connection {
 
     /// Looks at the frames that have arrived, until something has to be waited for.
     fn receive(&mut self, input: &mut BytesMut) {
-        while self.wait.is_none() && self.output.len() < READ_BELOW {
+        while self.takes_frames() {
             if let Some(frame) = self.frames.next() {
                 self.frame(frame);
                 continue;
@@ -185,7 +191,7 @@ impl Connection {
             }
             State::Running(running) => {
                 match running.frame(frame, &self.gateway, &mut self.output) {
-                    Ok(Outcome::Done) => {}
+                    Ok(Outcome::Done | Outcome::WaitForMessage) => {}
                     Ok(Outcome::Wait(lsn, reply)) => self.wait_for(lsn, reply),
                     Ok(Outcome::Close) => {
                         self.output.method(0, &Method::ConnectionCloseOk {});
@@ -304,7 +310,12 @@ impl Connection {
 
     /// Ready when [`Connection::work`] has something to do that is not in the input.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let mut ready = Poll::Pending;
+        // Frames may have waited for room, and writing has made some.
+        let mut ready = if self.takes_frames() && !self.frames.is_empty() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        };
         if let Some(wait) = &mut self.wait
             && let Poll::Ready(result) = wait.durable.as_mut().poll(context)
         {

@@ -17,6 +17,8 @@ pub struct Limits {
     /// How long the peer may take to answer `connection.close`, or to read what is left for it, before the socket is
     /// closed all the same. Default 3 s.
     pub close: Duration,
+    /// Consumers of a connection, on all of its channels. Default 10,000.
+    pub consumers: usize,
     /// The largest body in bytes. Bodies that have not arrived completely may together take twice as much. Default 128 MiB.
     pub message_size: u64,
 }
@@ -29,6 +31,7 @@ impl Default for Limits {
             heartbeat: 60,
             handshake: Duration::from_secs(10),
             close: Duration::from_secs(3),
+            consumers: 10_000,
             message_size: 128 << 20,
         }
     }

@@ -28,6 +28,8 @@ pub(super) enum Outcome {
     Done,
     /// Wait until the log is durable up to there, send these bytes, then go on.
     Wait(Lsn, BytesMut),
+    /// Wait for the message that `basic.get` asked for: it is being read from disk.
+    WaitForMessage,
     /// The peer has sent `connection.close`.
     Close,
 }
@@ -40,8 +42,11 @@ pub(super) struct Running {
     channels: HashMap<u16, Channel>,
     /// Channels that have something to settle or to confirm: those whose `noted` is set.
     noted: Vec<u16>,
-    /// Bytes of bodies that have not arrived completely, on all channels.
+    /// Bytes of messages that have not arrived completely, on all channels.
     unfinished: usize,
+    /// The channel whose `basic.get` waits for its message. No frame is looked at meanwhile: whoever asks for many
+    /// messages gets one after the other, as fast as they are taken.
+    awaiting: Option<u16>,
     /// Reused by every round.
     events: Vec<Event>,
 }
@@ -55,8 +60,14 @@ impl Running {
             channels: HashMap::new(),
             noted: Vec::new(),
             unfinished: 0,
+            awaiting: None,
             events: Vec::new(),
         }
+    }
+
+    /// Whether a message is being read from disk that has been asked for.
+    pub(super) fn awaits_message(&self) -> bool {
+        self.awaiting.is_some()
     }
 
     /// The largest frame in bytes.
@@ -92,13 +103,20 @@ impl Running {
                 self.close_channel(number, &fault, output);
                 Ok(Outcome::Done)
             }
+            Ok(Outcome::WaitForMessage) => {
+                self.awaiting = Some(number);
+                Ok(Outcome::Done)
+            }
             outcome => outcome,
         }
     }
 
     fn connection_frame(&mut self, frame: &Frame, output: &mut Output) -> Result<Outcome, Fault> {
         match frame.kind {
-            FrameKind::Heartbeat => return Ok(Outcome::Done),
+            FrameKind::Heartbeat if frame.payload.is_empty() => return Ok(Outcome::Done),
+            FrameKind::Heartbeat => {
+                return Err(Fault::connection(ReplyCode::FrameError, "heartbeat with a payload"));
+            }
             FrameKind::Method => {}
             FrameKind::Header | FrameKind::Body => {
                 return Err(Fault::connection(
@@ -152,9 +170,9 @@ impl Running {
             self.noted.push(number);
         }
         if frame.kind != FrameKind::Method || !channel.assembly.is_idle() {
-            self.unfinished -= channel.assembly.received();
+            self.unfinished -= channel.assembly.held();
             let published = channel.assembly.push(frame, gateway.limits.message_size);
-            self.unfinished += channel.assembly.received();
+            self.unfinished += channel.assembly.held();
             if self.unfinished as u64 > 2 * gateway.limits.message_size {
                 return Err(Fault::connection(
                     ReplyCode::ResourceError,
@@ -174,15 +192,47 @@ impl Running {
             }
             Method::BasicPublish { .. } => {
                 channel.assembly.announce(frame.payload);
+                self.unfinished += channel.assembly.held();
                 Ok(Outcome::Done)
             }
             Method::ChannelClose { .. } => {
-                self.channels.remove(&number);
+                self.remove_channel(number);
                 output.method(number, &Method::ChannelCloseOk {});
                 Ok(Outcome::Done)
             }
+            Method::BasicConsume { .. } => self
+                .consume(number, &method, gateway, output)
+                .map_err(|fault| fault.during(method.id())),
             _ => channel.method(&method, output).map_err(|fault| fault.during(method.id())),
         }
+    }
+
+    /// `basic.consume`, if the connection has not too many consumers.
+    fn consume(
+        &mut self,
+        number: u16,
+        method: &Method<'_>,
+        gateway: &Gateway,
+        output: &mut Output,
+    ) -> Result<Outcome, Fault> {
+        let limit = gateway.limits.consumers;
+        let consumers: usize = self.channels.values().map(Channel::consumers).sum();
+        if consumers >= limit {
+            return Err(Fault::connection(
+                ReplyCode::NotAllowed,
+                format_args!("reached maximum ({limit}) of consumers per connection"),
+            ));
+        }
+        match self.channels.get_mut(&number) {
+            Some(channel) => channel.method(method, output),
+            None => Ok(Outcome::Done),
+        }
+    }
+
+    fn remove_channel(&mut self, number: u16) {
+        self.channels.remove(&number);
+        // The next channel of that number is noted anew.
+        self.noted.retain(|other| *other != number);
     }
 
     /// The first frame on a channel number.
@@ -221,9 +271,7 @@ impl Running {
             return;
         }
         match Method::decode(&frame.payload) {
-            Ok(Method::ChannelCloseOk {}) => {
-                self.channels.remove(&frame.channel);
-            }
+            Ok(Method::ChannelCloseOk {}) => self.remove_channel(frame.channel),
             // Both sides have had enough at the same time; the answer to ours still comes.
             Ok(Method::ChannelClose { .. }) => {
                 output.method(frame.channel, &Method::ChannelCloseOk {});
@@ -236,7 +284,7 @@ impl Running {
         tracing::warn!(peer = %self.peer, channel = number, "channel closed: {}", fault.text);
         output.method(number, &fault.channel_close());
         if let Some(channel) = self.channels.get_mut(&number) {
-            self.unfinished -= channel.assembly.received();
+            self.unfinished -= channel.assembly.held();
             channel.shut();
         }
     }
@@ -245,6 +293,7 @@ impl Running {
     pub(super) fn settle(&mut self) -> Result<(), Fault> {
         for number in &self.noted {
             if let Some(channel) = self.channels.get_mut(number) {
+                channel.assembly.detach();
                 channel.settle()?;
             }
         }
@@ -273,6 +322,9 @@ impl Running {
 
     fn event(&mut self, event: Event, output: &mut Output) -> Result<(), Fault> {
         let number = event.channel().0;
+        if matches!(event, Event::Got { .. } | Event::GetRefused { .. }) {
+            self.awaiting.take_if(|awaiting| *awaiting == number);
+        }
         let Entry::Occupied(mut entry) = self.channels.entry(number) else { return Ok(()) };
         let channel = entry.get_mut();
         if !channel.noted {
@@ -282,6 +334,7 @@ impl Running {
         match event {
             Event::Delivery { delivery, .. } => channel.deliver(delivery, output),
             Event::Got { message, .. } => channel.answer_get(message, output),
+            Event::GetRefused { refusal, .. } => Err(Fault::from(refusal)),
             Event::ConsumerCancelled { consumer_tag, .. } => {
                 channel.cancelled(&consumer_tag, self.terms.consumer_cancel_notify, output);
                 Ok(())

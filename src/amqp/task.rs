@@ -22,6 +22,8 @@ use super::connection::Connection;
 /// What is read at once: as much as arrives, between these sizes.
 const SMALLEST_READ: usize = 8 * 1024;
 const LARGEST_READ: usize = 256 * 1024;
+/// Bytes read and written before the connections that share the thread get their turn.
+const TURN: usize = 256 * 1024;
 /// Slices given to one vectored write.
 const SLICES: usize = 64;
 /// How long a socket stays half open for the peer to read what was sent last.
@@ -42,7 +44,7 @@ enum Abort {
     NotReading(Duration),
     #[error("handshake not finished within {0:?}")]
     Handshake(Duration),
-    #[error("connection.close not answered within {0:?}")]
+    #[error("the peer did not finish closing within {0:?}")]
     Close(Duration),
 }
 
@@ -64,6 +66,7 @@ pub(crate) async fn serve(
         closing: None,
         received: now,
         sent: now,
+        moved: 0,
         stop,
         told: false,
     };
@@ -93,12 +96,15 @@ struct Task {
     /// How much room to read into.
     read_size: usize,
     accepted: Instant,
-    /// Since when an answer to `connection.close` is awaited.
+    /// Since when nothing is left but to close: the answer to `connection.close` is awaited, or the peer has yet to
+    /// read what was sent last.
     closing: Option<Instant>,
     /// When something was last received, or could not be because we did not read.
     received: Instant,
     /// When something was last sent.
     sent: Instant,
+    /// Bytes read and written since others had their turn.
+    moved: usize,
     stop: watch::Receiver<bool>,
     /// Whether `stop` has been seen.
     told: bool,
@@ -113,8 +119,13 @@ impl Task {
             if self.connection.is_finished() && self.connection.output.is_empty() {
                 return Ok(());
             }
-            if self.connection.is_closing() && self.closing.is_none() {
+            let ending = self.connection.is_closing() || self.connection.is_finished();
+            if ending && self.closing.is_none() {
                 self.closing = Some(Instant::now());
+            }
+            if self.moved >= TURN {
+                self.moved = 0;
+                tokio::task::yield_now().await;
             }
             let next = self.next_wake();
             if next < timer.deadline() {
@@ -158,6 +169,7 @@ impl Task {
             Ok(0) => Err(Abort::Eof),
             Ok(count) => {
                 self.received = Instant::now();
+                self.moved += count;
                 if count >= self.read_size {
                     self.read_size = (self.read_size * 2).min(LARGEST_READ);
                 } else if count < self.read_size / 4 {
@@ -184,6 +196,7 @@ impl Task {
             match self.stream.try_write_vectored(&slices[..filled]) {
                 Ok(count) => {
                     self.connection.output.advance(count);
+                    self.moved += count;
                     self.sent = Instant::now();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,

@@ -4,7 +4,7 @@
 //! should have expired, and did not, is a broken promise too. Arguments that only tune another broker's memory
 //! or replication are kept, because a second declaration has to repeat them.
 
-use super::equivalence::{check_arguments, check_field};
+use super::equivalence::{check_arguments, check_field, type_name};
 use super::queue::{Queue, QueueSpec};
 use super::refusal::{Reason, Refusal};
 use crate::message::{FieldTable, Value};
@@ -70,8 +70,13 @@ fn queue_type<'a>(label: &str, arguments: &'a FieldTable) -> Result<&'a [u8], Re
     match arguments.get(QUEUE_TYPE.as_bytes()) {
         None => Ok(b"classic"),
         Some(Value::LongStr(kind)) => Ok(&kind[..]),
-        Some(_) => Err(invalid(label, QUEUE_TYPE, "it must be a string")),
+        Some(value) => Err(invalid(label, QUEUE_TYPE, &unacceptable(value))),
     }
+}
+
+/// RabbitMQ's words for a value of another type than a string.
+fn unacceptable(value: &Value) -> String {
+    format!("{{unacceptable_type,{}}}", type_name(value.tag()))
 }
 
 /// Checks the arguments of a new queue.
@@ -87,7 +92,7 @@ pub(super) fn check_queue(label: &str, queue: &QueueSpec) -> Result<(), Refusal>
             ));
         }
         other => {
-            let why = format!("unknown queue type '{}'", String::from_utf8_lossy(other));
+            let why = format!("\"unsupported queue type '{}'\"", String::from_utf8_lossy(other));
             return Err(invalid(label, QUEUE_TYPE, &why));
         }
     }
@@ -125,10 +130,11 @@ fn check_choice(
         None => Ok(()),
         Some(Value::LongStr(text)) if choices.contains(&&text[..]) => Ok(()),
         Some(Value::LongStr(text)) => {
-            let why = format!("unknown value '{}'", String::from_utf8_lossy(text));
+            let what = name.trim_start_matches("x-").replace('-', " ");
+            let why = format!("\"unsupported {what} '{}'\"", String::from_utf8_lossy(text));
             Err(invalid(label, name, &why))
         }
-        Some(_) => Err(invalid(label, name, "it must be a string")),
+        Some(value) => Err(invalid(label, name, &unacceptable(value))),
     }
 }
 
@@ -149,13 +155,13 @@ pub(super) fn check_queue_equivalence(queue: &Queue, other: &QueueSpec) -> Resul
     check_arguments(&label, &COMPARED, &other.arguments, &current.arguments)
 }
 
-/// The priority of a consumer: `x-priority`, a number, 0 where nothing is said.
-pub(super) fn consumer_priority(label: &str, arguments: &FieldTable) -> Result<i32, Refusal> {
+/// The priority of a consumer: `x-priority`, an integer, 0 where nothing is said.
+pub(super) fn consumer_priority(label: &str, arguments: &FieldTable) -> Result<i64, Refusal> {
     match arguments.get(PRIORITY) {
         None => Ok(0),
-        Some(value) => value
-            .as_integer()
-            .and_then(|number| i32::try_from(number).ok())
-            .ok_or_else(|| invalid(label, "x-priority", "it must be an integer of 32 bits")),
+        Some(value) => value.as_integer().ok_or_else(|| {
+            let why = format!("\"expected integer, got {}\"", type_name(value.tag()));
+            invalid(label, "x-priority", &why)
+        }),
     }
 }

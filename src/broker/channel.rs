@@ -8,6 +8,7 @@ use super::confirms::{Confirm, Confirms};
 use super::consumer::{ChannelCredit, Consumer, Spec};
 use super::delivery::{ChannelNumber, Delivery, DeliveryTag, Get};
 use super::names::random_name;
+use super::promises::{DIRECT_REPLY_TO, no_direct_reply_to};
 use super::queue::{DeleteIf, Queue, QueueSpec};
 use super::refusal::{Reason, Refusal};
 use super::request::{
@@ -150,6 +151,10 @@ impl Channel {
     /// 540 argument not supported.
     pub fn declare_queue(&mut self, request: &DeclareQueue) -> Result<QueueDeclared, Refusal> {
         let queue = if request.passive {
+            // A question about an unnamed queue before there is one; every other method says so differently.
+            if request.name.is_empty() && self.last_queue.is_none() {
+                return Err(self.session.virtual_host.no_queue(&[]));
+            }
             self.queue(&request.name)?
         } else {
             let server_named = request.name.is_empty();
@@ -208,14 +213,16 @@ impl Channel {
     /// [`Envelope`](crate::message::Envelope).
     ///
     /// # Errors
-    /// 403 internal exchange, 404 no such exchange, 406 too large for the store.
+    /// 403 internal exchange, 404 no such exchange, 406 too large for the store, another user's `user-id`, a malformed
+    /// property; 540 a property that asks for something this version does not do.
     pub fn publish(&mut self, message: &Arc<Message>) -> Result<Published, Refusal> {
         // A confirm vouches for what the channel did before as well: whoever acknowledges a message, publishes its result
         // and sees that confirmed, will not see the message again.
         if self.confirms.is_some() && self.settlement.is_pending() {
             self.flush()?;
         }
-        let routed = self.session.virtual_host.publish(message, &mut self.matches)?;
+        let Shared { virtual_host, user, .. } = &*self.session;
+        let routed = virtual_host.publish(message, user, &mut self.matches)?;
         if let Some(confirms) = &mut self.confirms {
             confirms.published(routed.durable_at);
         }
@@ -262,8 +269,12 @@ impl Channel {
     /// taken after `consume-ok` has been sent.
     ///
     /// # Errors
-    /// 403 exclusive use, 404 no such queue, 405 another connection's queue, 406 bad argument, 530 tag in use.
+    /// 403 exclusive use, 404 no such queue, 405 another connection's queue, 406 bad argument, 530 tag in use,
+    /// 540 direct reply-to.
     pub fn consume(&mut self, request: &Consume) -> Result<ShortStr, Refusal> {
+        if request.queue.as_bytes() == DIRECT_REPLY_TO {
+            return Err(no_direct_reply_to());
+        }
         let queue = self.queue(&request.queue)?;
         let tag = if request.consumer_tag.is_empty() {
             random_name("amq.ctag-")?
@@ -314,6 +325,12 @@ impl Channel {
         }
     }
 
+    /// How many consumers the channel has.
+    #[must_use]
+    pub fn consumers(&self) -> usize {
+        self.consumers.len()
+    }
+
     /// Takes note of [`Event::ConsumerCancelled`](super::Event::ConsumerCancelled). Whether the consumer was still known;
     /// if not, its client has cancelled it meanwhile and need not be told.
     pub fn forget_consumer(&mut self, consumer_tag: &[u8]) -> bool {
@@ -324,7 +341,7 @@ impl Channel {
     /// `basic.get`.
     ///
     /// # Errors
-    /// 404 no such queue, 405 another connection's queue.
+    /// 404 no such queue, 405 another connection's queue, 541 its messages cannot be read.
     pub fn get(&mut self, queue: &[u8], no_ack: bool) -> Result<Get, Refusal> {
         let queue = self.queue(queue)?;
         let got = queue.get(&self.session.outbox, self.number, no_ack)?;

@@ -32,7 +32,7 @@ pub(super) struct Spec {
     pub(super) no_ack: bool,
     pub(super) exclusive: bool,
     /// `x-priority`: the highest is served first.
-    pub(super) priority: i32,
+    pub(super) priority: i64,
     /// How many messages it may hold; 0 for any number.
     pub(super) prefetch: u32,
     pub(super) credit: Arc<ChannelCredit>,
@@ -77,7 +77,7 @@ impl Consumer {
         self.spec.exclusive
     }
 
-    pub(super) fn priority(&self) -> i32 {
+    pub(super) fn priority(&self) -> i64 {
         self.spec.priority
     }
 

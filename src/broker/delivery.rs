@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::consumer::Consumer;
 use super::queue::Queue;
+use super::refusal::Refusal;
 use crate::message::ShortStr;
 use crate::storage::{Message, Sequence};
 
@@ -110,6 +111,13 @@ pub enum Event {
         /// `basic.get-empty`.
         message: Option<(Delivery, u32)>,
     },
+    /// The answer to such a `basic.get` when the message cannot be read (541).
+    GetRefused {
+        /// The channel that asked.
+        channel: ChannelNumber,
+        /// Why not.
+        refusal: Refusal,
+    },
     /// `basic.cancel`: the queue has gone. For peers with the capability `consumer_cancel_notify`; for others
     /// nothing is sent. The channel must be told with [`Channel::forget_consumer`](super::Channel::forget_consumer).
     ConsumerCancelled {
@@ -127,6 +135,7 @@ impl Event {
         match self {
             Self::Delivery { channel, .. }
             | Self::Got { channel, .. }
+            | Self::GetRefused { channel, .. }
             | Self::ConsumerCancelled { channel, .. } => *channel,
         }
     }
@@ -136,7 +145,7 @@ impl Event {
         match self {
             Self::Delivery { delivery, .. } => Some(delivery),
             Self::Got { message, .. } => message.as_ref().map(|(delivery, _)| delivery),
-            Self::ConsumerCancelled { .. } => None,
+            Self::GetRefused { .. } | Self::ConsumerCancelled { .. } => None,
         }
     }
 
@@ -145,7 +154,7 @@ impl Event {
         match self {
             Self::Delivery { delivery, .. } => Some(delivery),
             Self::Got { message, .. } => message.map(|(delivery, _)| delivery),
-            Self::ConsumerCancelled { .. } => None,
+            Self::GetRefused { .. } | Self::ConsumerCancelled { .. } => None,
         }
     }
 }

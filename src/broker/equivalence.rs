@@ -54,31 +54,48 @@ fn inequivalent(label: &str, field: &str, received: &str, current: &str) -> Refu
 }
 
 fn shown(value: Option<&Value>) -> String {
-    let Some(value) = value else { return "none".to_owned() };
-    let (kind, text) = match value {
-        Value::LongStr(text) => ("longstr", String::from_utf8_lossy(text).into_owned()),
-        Value::Bool(truth) => ("bool", truth.to_string()),
-        Value::I8(_) => ("byte", shown_number(value)),
-        Value::U8(_) => ("unsignedbyte", shown_number(value)),
-        Value::I16(_) | Value::ShortInt(_) => ("short", shown_number(value)),
-        Value::U16(_) => ("unsignedshort", shown_number(value)),
-        Value::I32(_) => ("signedint", shown_number(value)),
-        Value::U32(_) => ("unsignedint", shown_number(value)),
-        Value::I64(_) | Value::LongLong(_) => ("long", shown_number(value)),
-        Value::Timestamp(seconds) => ("timestamp", seconds.to_string()),
-        Value::F32(number) => ("float", number.to_string()),
-        Value::F64(number) => ("double", number.to_string()),
-        Value::Decimal { scale, value } => ("decimal", format!("{value}e-{scale}")),
-        Value::Array(_) => ("array", "…".to_owned()),
-        Value::Table(_) => ("table", "…".to_owned()),
-        Value::Bytes(_) => ("binary", "…".to_owned()),
-        Value::Void => ("void", "undefined".to_owned()),
-    };
-    format!("the value '{text}' of type '{kind}'")
+    value.map_or_else(
+        || "none".to_owned(),
+        |value| format!("the value '{}' of type '{}'", shown_value(value), type_name(value.tag())),
+    )
 }
 
-fn shown_number(value: &Value) -> String {
-    value.as_integer().map(|number| number.to_string()).unwrap_or_default()
+/// What RabbitMQ calls the type of a field with that tag; these names are in texts that clients know.
+pub(super) fn type_name(tag: u8) -> &'static str {
+    match tag {
+        b'S' => "longstr",
+        b't' => "bool",
+        b'b' => "byte",
+        b'B' => "unsignedbyte",
+        b's' | b'U' => "short",
+        b'u' => "unsignedshort",
+        b'I' => "signedint",
+        b'i' => "unsignedint",
+        b'l' | b'L' => "long",
+        b'T' => "timestamp",
+        b'f' => "float",
+        b'd' => "double",
+        b'D' => "decimal",
+        b'A' => "array",
+        b'F' => "table",
+        b'x' => "binary",
+        _ => "void",
+    }
+}
+
+/// A value as a person reads it; what is long or nested is left out.
+pub(super) fn shown_value(value: &Value) -> String {
+    match value {
+        Value::LongStr(text) => String::from_utf8_lossy(text).into_owned(),
+        Value::Bool(truth) => truth.to_string(),
+        Value::Timestamp(seconds) => seconds.to_string(),
+        Value::F32(number) => number.to_string(),
+        Value::F64(number) => number.to_string(),
+        Value::Decimal { scale, value } => format!("{value}e-{scale}"),
+        Value::Array(_) | Value::Table(_) | Value::Bytes(_) => "…".to_owned(),
+        Value::Void => "undefined".to_owned(),
+        number => number.as_integer().map(|number| number.to_string()).unwrap_or_default(),
+    }
 }
 
 #[cfg(test)]

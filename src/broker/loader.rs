@@ -54,8 +54,11 @@ impl Loader {
         while let Some((queue, from)) = self.next() {
             match queue.load(from) {
                 Ok(()) => queue.loaded(),
-                // The queue stays as it is: asking again would fail again. A failed store ends the process.
-                Err(error) => error!(queue = %queue.name(), %error, "cannot read messages back"),
+                // A failed store ends the process; an unreadable place in the log does not.
+                Err(error) => {
+                    error!(queue = %queue.name(), %error, "cannot read messages back");
+                    queue.load_failed(error);
+                }
             }
         }
     }

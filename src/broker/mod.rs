@@ -56,6 +56,7 @@ mod handle;
 mod loader;
 mod names;
 mod outbox;
+mod promises;
 mod queue;
 mod record;
 mod refusal;

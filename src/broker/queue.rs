@@ -52,6 +52,8 @@ struct State {
     /// `basic.get` requests that wait for a message to be read from disk.
     gets: VecDeque<WaitingGet>,
     loading: bool,
+    /// Why its messages could not be read back. Asking again would fail again: nothing more is loaded.
+    unreadable: Option<Refusal>,
     deleted: bool,
 }
 
@@ -239,6 +241,9 @@ impl Queue {
             },
             Supply::Empty => Get::Empty,
             Supply::OnDisk(_) => {
+                if let Some(refusal) = &state.unreadable {
+                    return Err(refusal.clone());
+                }
                 state.gets.push_back(WaitingGet { outbox: Arc::clone(outbox), channel, no_ack });
                 Get::Pending
             }
@@ -381,6 +386,21 @@ impl Queue {
         let mut state = self.state.lock();
         state.loading = false;
         self.run(state);
+    }
+
+    /// What was to be read cannot be read: those who have asked for it are told.
+    pub(super) fn load_failed(&self, error: StoreError) {
+        let mut state = self.state.lock();
+        let refusal = Refusal::from(error);
+        let mut wakers = Wakers::default();
+        for get in std::mem::take(&mut state.gets) {
+            let event = Event::GetRefused { channel: get.channel, refusal: refusal.clone() };
+            // A connection that has gone need not be told.
+            wakers.add(get.outbox.push(event).unwrap_or(None));
+        }
+        state.unreadable = Some(refusal);
+        drop(state);
+        wakers.wake();
     }
 
     /// [`Backlog::supply`], which also has messages read that are on disk.

@@ -20,7 +20,7 @@ pub(super) struct Rotation {
 
 #[derive(Debug)]
 struct Class {
-    priority: i32,
+    priority: i64,
     turn: VecDeque<Arc<Consumer>>,
 }
 

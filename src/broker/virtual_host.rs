@@ -9,6 +9,7 @@ use super::arguments::{check_exchange, check_queue, check_queue_equivalence};
 use super::exchange::{Exchange, ExchangeSpec, PREDECLARED};
 use super::loader::Loader;
 use super::outbox::Wakers;
+use super::promises::check_properties;
 use super::queue::{DeleteIf, Queue, QueueSpec};
 use super::record::{BindingKey, ExchangeKey, ExchangeRecord, QueueRecord};
 use super::refusal::{Reason, Refusal};
@@ -61,6 +62,11 @@ impl VirtualHost {
 
     fn missing(label: &str) -> Refusal {
         Refusal::new(Reason::NotFound, format_args!("no {label}"))
+    }
+
+    /// 404: there is no such queue.
+    pub(super) fn no_queue(&self, name: &[u8]) -> Refusal {
+        Self::missing(&self.queue_label(name))
     }
 
     // ---- What the store holds, at start ----
@@ -123,9 +129,10 @@ impl VirtualHost {
             return exchange.map(|found| found.declared_at).ok_or_else(|| Self::missing(&label));
         }
         let kind = ExchangeKind::named(&request.kind).ok_or_else(|| {
+            let unknown = if request.kind.is_empty() { "invalid" } else { "unknown" };
             Refusal::new(
                 Reason::CommandInvalid,
-                format_args!("unknown exchange type '{}'", request.kind),
+                format_args!("{unknown} exchange type '{}'", request.kind),
             )
         })?;
         check_exchange(&label, &request.arguments)?;
@@ -257,7 +264,7 @@ impl VirtualHost {
     /// The queue of that name, for a connection that may be another than an exclusive queue's owner (405).
     pub(super) fn queue(&self, name: &[u8], session: SessionId) -> Result<Arc<Queue>, Refusal> {
         let topology = self.topology.read();
-        let queue = topology.queue(name).ok_or_else(|| Self::missing(&self.queue_label(name)))?;
+        let queue = topology.queue(name).ok_or_else(|| self.no_queue(name))?;
         queue.check_access(session)?;
         Ok(Arc::clone(queue))
     }
@@ -367,10 +374,11 @@ impl VirtualHost {
 
     // ---- Messages ----
 
-    /// Routes a message, stores it in its queues, and serves their consumers.
+    /// Routes a message, stores it in its queues, and serves their consumers. `user` is who publishes it.
     pub(super) fn publish(
         &self,
         message: &Arc<Message>,
+        user: &ShortStr,
         matches: &mut Matches,
     ) -> Result<Routed, Refusal> {
         let envelope = Envelope::parse(&message.header)
@@ -379,6 +387,7 @@ impl VirtualHost {
         // Locked until the message is stored, so that no queue is deleted between routing and storing.
         let topology = self.topology.read();
         if envelope.exchange.is_empty() {
+            check_properties(&envelope.properties, user)?;
             if let Some(queue) = topology.queue(envelope.routing_key) {
                 matches.add_queue(queue);
             }
@@ -396,6 +405,7 @@ impl VirtualHost {
                     ),
                 ));
             }
+            check_properties(&envelope.properties, user)?;
             topology.route(exchange, envelope.routing_key, &envelope.properties, matches);
         }
         let persistence = match envelope.properties.delivery_mode() {

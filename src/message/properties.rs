@@ -150,16 +150,22 @@ impl<'a> RawProperties<'a> {
     /// `headers`: the application's own fields, and what headers exchanges look at.
     #[must_use]
     pub fn headers(&self) -> Option<RawTable<'a>> {
-        self.find(2)?.table().ok()
+        self.find(2)?.long_str().ok().map(RawTable::from_checked)
     }
 
     /// `delivery-mode`, taken as RabbitMQ takes it: 2 is persistent, everything else is not.
     #[must_use]
     pub fn delivery_mode(&self) -> DeliveryMode {
-        match self.find(3).map(|mut reader| reader.u8()) {
-            Some(Ok(2)) => DeliveryMode::Persistent,
+        match self.delivery_mode_octet() {
+            Some(2) => DeliveryMode::Persistent,
             _ => DeliveryMode::Transient,
         }
+    }
+
+    /// `delivery-mode` as it was received, which may be a number without a meaning.
+    #[must_use]
+    pub fn delivery_mode_octet(&self) -> Option<u8> {
+        self.find(3)?.u8().ok()
     }
 
     /// `priority`.
@@ -230,7 +236,7 @@ impl<'a> RawProperties<'a> {
             content_type: owned(self.content_type()),
             content_encoding: owned(self.content_encoding()),
             headers: self.headers().map(|headers| headers.to_table()),
-            delivery_mode: self.find(3).and_then(|mut reader| reader.u8().ok()),
+            delivery_mode: self.delivery_mode_octet(),
             priority: self.priority(),
             correlation_id: owned(self.correlation_id()),
             reply_to: owned(self.reply_to()),

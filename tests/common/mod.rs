@@ -1,5 +1,9 @@
 //! A server in this process, and a client that speaks in single frames, right or wrong ones.
 
+#![allow(dead_code)] // every test binary uses its own part of this
+
+pub(crate) mod process;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
@@ -93,6 +97,17 @@ impl TestServer {
         drop(self.stop.take());
     }
 
+    /// Whether the server has ended by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(thread::JoinHandle::is_finished)
+    }
+
+    /// Waits until the server ends by itself, and returns how it did.
+    pub(crate) fn wait_for_end(&mut self) -> Result<(), RunError> {
+        eventually("the server ends", || self.has_ended());
+        self.thread.take().unwrap().join().unwrap()
+    }
+
     /// Stops the server and returns how it ended.
     pub(crate) fn stop(&mut self) -> Result<(), RunError> {
         self.tell_to_stop();
@@ -116,7 +131,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    fn new(address: SocketAddr) -> Client {
+    pub(crate) fn new(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -187,6 +202,11 @@ impl Client {
                 kind => panic!("a method was expected, {kind:?} came"),
             }
         }
+    }
+
+    /// The next method, or nothing when the server has closed the socket.
+    pub(crate) fn method_or_end(&mut self) -> Option<Received> {
+        self.frame().map(Received)
     }
 
     /// The next content: its properties and its body.

@@ -5,6 +5,7 @@
 //! left out, unless it is `all-with-x` or `any-with-x`.
 
 use super::destinations::{Matches, Target};
+use crate::broker::equivalence::{shown_value, type_name};
 use crate::broker::refusal::{Reason, Refusal};
 use crate::message::{FieldTable, RawTable, RawValue, ShortStr, Value};
 
@@ -33,8 +34,9 @@ fn mode(arguments: &FieldTable) -> Result<(bool, bool), Refusal> {
         return Err(Refusal::new(
             Reason::PreconditionFailed,
             format_args!(
-                "Invalid x-match field type '{}'; expected longstr",
-                char::from(value.tag())
+                "Invalid x-match field type {} (value {}); expected longstr",
+                type_name(value.tag()),
+                shown_value(value)
             ),
         ));
     };
@@ -46,7 +48,7 @@ fn mode(arguments: &FieldTable) -> Result<(bool, bool), Refusal> {
         other => Err(Refusal::new(
             Reason::PreconditionFailed,
             format_args!(
-                "Invalid x-match field value '{}'; expected all, any, all-with-x, or any-with-x",
+                "Invalid x-match field value <<\"{}\">>; expected all, any, all-with-x, or any-with-x",
                 String::from_utf8_lossy(other)
             ),
         )),

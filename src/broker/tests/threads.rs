@@ -111,7 +111,9 @@ fn declaring_consuming_and_deleting_at_the_same_time_ends_well() {
                                 Event::ConsumerCancelled { consumer_tag, .. } => {
                                     client.channel.forget_consumer(&consumer_tag);
                                 }
-                                Event::Got { .. } => panic!("nobody asked"),
+                                Event::Got { .. } | Event::GetRefused { .. } => {
+                                    panic!("nobody asked")
+                                }
                             }
                         }
                         client.channel.ack(DeliveryTag(0), true).unwrap();
