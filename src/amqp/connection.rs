@@ -271,9 +271,6 @@ impl Connection {
 
     /// Closes the connection with `connection.close`.
     fn fail(&mut self, fault: &Fault) {
-        if fault.code == ReplyCode::InternalError.code() {
-            self.gateway.probe();
-        }
         self.output.method(0, &fault.connection_close());
         self.leave(State::Closing);
         self.reason = Some(fault.text.clone());
@@ -344,7 +341,6 @@ impl Connection {
         if let Err(error) = durable {
             self.output = Output::default();
             self.finish(error.to_string());
-            self.gateway.fail(error);
         }
     }
 }

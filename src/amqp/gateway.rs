@@ -1,7 +1,6 @@
 //! What all connections share.
 
-use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use super::limits::{Limits, User};
 use crate::broker::Broker;
@@ -14,40 +13,28 @@ pub struct Gateway {
     pub(super) store: Store,
     pub(super) users: Vec<User>,
     pub(super) limits: Limits,
-    failure: Mutex<Option<StoreError>>,
-    failing: Notify,
+    failure: watch::Receiver<Option<StoreError>>,
 }
 
 impl Gateway {
     /// Lets `users` connect to `broker`, which keeps its messages in `store`.
     #[must_use]
     pub fn new(broker: Broker, store: Store, users: Vec<User>, limits: Limits) -> Gateway {
-        Gateway { broker, store, users, limits, failure: Mutex::new(None), failing: Notify::new() }
+        let (failing, failure) = watch::channel(None);
+        store.on_failure(move |error| {
+            failing.send_replace(Some(error));
+        });
+        Gateway { broker, store, users, limits, failure }
     }
 
-    /// Notes that the log has failed. Nothing may be confirmed after that; whoever waits for
-    /// [`Gateway::failed`] ends the process.
-    pub(super) fn fail(&self, error: StoreError) {
-        self.failure.lock().get_or_insert(error);
-        self.failing.notify_waiters();
-    }
-
-    /// Finds out, after something went wrong, whether the log has failed: it refuses everything then. Otherwise it
-    /// takes the record of a change of nothing, which costs some bytes.
-    pub(super) fn probe(&self) {
-        if let Err(error) = self.store.apply(Vec::new()) {
-            self.fail(error);
-        }
-    }
-
-    /// Waits until the log has failed; usually for ever.
+    /// Waits until the log has failed, be it that nobody waits for it; usually for ever. Nothing may be confirmed after
+    /// that, and the process has to end.
     pub async fn failed(&self) -> StoreError {
-        loop {
-            let notified = self.failing.notified();
-            if let Some(error) = self.failure.lock().take() {
-                return error;
-            }
-            notified.await;
+        let mut failure = self.failure.clone();
+        match failure.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(error)) => error.clone(),
+            // The store was closed, and with it gone nothing can fail any more.
+            _ => std::future::pending().await,
         }
     }
 }

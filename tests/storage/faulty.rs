@@ -159,29 +159,26 @@ fn who_asked_for_it_is_told_of_a_failure_once() {
 #[test]
 fn everybody_who_waits_hears_of_a_failure() {
     let dir = tempdir().unwrap();
-    let (faults, options) = faulty(small());
+    // Nothing is written before somebody waits for it.
+    let patient = Options { lazy_sync: std::time::Duration::from_secs(3600), ..small() };
+    let (faults, options) = faulty(patient);
     let store = Store::open(dir.path(), options).unwrap();
     let (orders, created) = store.create_queue(b"orders").unwrap();
     store.wait_durable(created).unwrap();
+    let appended: Vec<_> = (0..4).map(|n| append(&store, &orders, n.to_string())).collect();
     faults.fail_writes.store(1, Ordering::SeqCst);
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
-        for n in 0..4 {
-            let (store, orders, sender) = (&store, &orders, sender.clone());
+        for lsn in appended {
+            let (store, sender) = (&store, sender.clone());
             scope.spawn(move || {
-                if let Ok(appended) =
-                    store.append(&message(n.to_string()), Persistence::Durable, &[orders])
-                {
-                    let lsn = appended.durable_at.unwrap();
-                    store.on_durable(lsn, move |outcome| sender.send(outcome.is_err()).unwrap());
-                    assert!(store.wait_durable(lsn).is_err());
-                }
+                store.on_durable(lsn, move |outcome| sender.send(outcome.is_err()).unwrap());
+                assert!(store.wait_durable(lsn).is_err());
             });
         }
     });
     drop(sender);
-    let heard: Vec<bool> = receiver.into_iter().collect();
-    assert!(!heard.is_empty() && heard.into_iter().all(|failed| failed));
+    assert_eq!(receiver.into_iter().collect::<Vec<bool>>(), [true; 4]);
 }
 
 #[test]
