@@ -26,7 +26,19 @@ pub(crate) struct Faults {
 struct FaultyDisk(Arc<Faults>);
 
 #[derive(Debug)]
-struct FaultyFile(Arc<dyn DiskFile>, Arc<Faults>);
+struct FaultyFile {
+    file: Arc<dyn DiskFile>,
+    faults: Arc<Faults>,
+    /// The store's threads sync it whenever they see fit: its syncs are let alone.
+    is_superblock: bool,
+}
+
+impl FaultyFile {
+    fn new(file: Arc<dyn DiskFile>, faults: &Arc<Faults>, path: &Path) -> Arc<FaultyFile> {
+        let is_superblock = path.ends_with("superblock") || path.ends_with("superblock.new");
+        Arc::new(FaultyFile { file, faults: faults.clone(), is_superblock })
+    }
+}
 
 fn fail() -> io::Error {
     io::Error::from_raw_os_error(5)
@@ -40,14 +52,14 @@ impl Disk for FaultyDisk {
         RealDisk.list(dir)
     }
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(FaultyFile(RealDisk.open(path, access)?, self.0.clone())))
+        Ok(FaultyFile::new(RealDisk.open(path, access)?, &self.0, path))
     }
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let left = |count: u64| count.checked_sub(1);
         if self.0.over_quota.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_ok() {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
-        Ok(Arc::new(FaultyFile(RealDisk.create(path)?, self.0.clone())))
+        Ok(FaultyFile::new(RealDisk.create(path)?, &self.0, path))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         RealDisk.rename(from, to)
@@ -65,26 +77,26 @@ impl Disk for FaultyDisk {
 
 impl DiskFile for FaultyFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buffer, offset)
+        self.file.read_at(buffer, offset)
     }
     fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize> {
-        if self.1.fail_writes.load(Ordering::SeqCst) > 0 {
+        if self.faults.fail_writes.load(Ordering::SeqCst) > 0 {
             return Err(fail());
         }
-        self.0.write_at(buffer, offset)
+        self.file.write_at(buffer, offset)
     }
     fn sync_data(&self) -> io::Result<()> {
         // Only this one sync fails; a log that tried again would be told that all is well.
-        if self.1.fail_syncs.swap(0, Ordering::SeqCst) > 0 {
+        if !self.is_superblock && self.faults.fail_syncs.swap(0, Ordering::SeqCst) > 0 {
             return Err(fail());
         }
-        self.0.sync_data()
+        self.file.sync_data()
     }
     fn sync_all(&self) -> io::Result<()> {
-        self.0.sync_all()
+        self.file.sync_all()
     }
     fn size(&self) -> io::Result<u64> {
-        self.0.size()
+        self.file.size()
     }
 }
 
@@ -128,8 +140,9 @@ fn a_failed_write_ends_the_log_as_well() {
     confirm(&store, &orders, "confirmed");
     faults.fail_writes.store(1, Ordering::SeqCst);
     let lsn = append(&store, &orders, "never confirmed");
+    // Whichever write it was: of this group, of a segment to come, of the superblock.
     let error = store.wait_durable(lsn).unwrap_err();
-    assert!(error.to_string().contains("cannot write"), "{error}");
+    assert!(matches!(error, StoreError::Failed(_)), "{error}");
     drop((store, orders));
     let store = Store::open(dir.path(), small()).unwrap();
     assert_eq!(bodies(&queue(&store, "orders")), ["confirmed"]);
