@@ -123,6 +123,7 @@ impl Store {
         options.check()?;
         let dir = dir.as_ref();
         let opened = recovery::open(dir, &options)?;
+        let recovered = opened.recovered;
         let segment_size = opened.superblock.state().segment_size;
         let pool = Arc::new(SegmentPool::new(
             PoolConfig {
@@ -133,7 +134,7 @@ impl Store {
             },
             opened.free,
         ));
-        let segments = Arc::new(opened.segments);
+        let segments = Arc::new(recovered.segments);
         let log = Log::new(
             LogConfig {
                 store: opened.superblock.state().store,
@@ -146,8 +147,8 @@ impl Store {
             },
             segments.clone(),
             pool.clone(),
-            opened.end,
-            opened.next_segment,
+            recovered.end,
+            recovered.next_segment,
         );
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
@@ -156,24 +157,24 @@ impl Store {
             log: Arc::new(log),
             segments,
             pool,
-            catalog: Mutex::new(opened.catalog),
+            catalog: Mutex::new(recovered.catalog),
             cache: Cache::new(options.cache),
             checkpointer: Mutex::new(Checkpointer::new(
                 opened.superblock,
-                opened.checkpoint,
-                opened.replayed_from,
+                recovered.checkpoint,
+                recovered.replayed_from,
             )),
             upkeep: Upkeep::default(),
             next_volatile: AtomicU64::new(FIRST_VOLATILE),
             set_aside: AtomicU64::new(0),
-            report: opened.report,
+            report: recovered.report,
             _lock: opened.lock,
         });
         let threads = Threads::start(&shared);
         let store = Store { shared, threads: Arc::new(threads) };
         // This makes the cut durable: from now on the log goes on in a fresh segment, and says where the old one ended.
-        let opened = store.shared.log.append(RecordKind::Opened, 0, 0, |_| {})?;
-        store.wait_durable(opened.end)?;
+        let opening = store.shared.log.append(RecordKind::Opened, 0, 0, |_| {})?;
+        store.wait_durable(opening.end)?;
         Ok(store)
     }
 

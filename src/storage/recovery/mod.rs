@@ -72,14 +72,9 @@ pub(crate) struct Recovered {
 pub(crate) struct OpenedStore {
     pub(crate) lock: Box<dyn DirectoryLock>,
     pub(crate) superblock: SuperblockFile,
-    pub(crate) segments: SegmentSet,
-    pub(crate) catalog: Catalog,
-    pub(crate) checkpoint: Parts,
-    pub(crate) replayed_from: Lsn,
-    pub(crate) end: Lsn,
-    pub(crate) next_segment: SegmentId,
+    pub(crate) recovered: Recovered,
+    /// The files of [`Recovered::unused`], to be recycled.
     pub(crate) free: Vec<FreeFile>,
-    pub(crate) report: RecoveryReport,
 }
 
 /// Opens the store in `dir` for writing, and creates it where there is none.
@@ -102,18 +97,7 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<OpenedStore, OpenErr
     // From here on the store is accepted, and may be changed.
     let free = directory.reuse(&recovered.unused, superblock.state().segment_size)?;
     directory.remove_unfinished()?;
-    Ok(OpenedStore {
-        lock,
-        superblock,
-        segments: recovered.segments,
-        catalog: recovered.catalog,
-        checkpoint: recovered.checkpoint,
-        replayed_from: recovered.replayed_from,
-        end: recovered.end,
-        next_segment: recovered.next_segment,
-        free,
-        report: recovered.report,
-    })
+    Ok(OpenedStore { lock, superblock, recovered, free })
 }
 
 /// Reads the store in `dir` without changing anything. The lock is to be held for as long as the result is used.
