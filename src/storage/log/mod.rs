@@ -139,18 +139,7 @@ impl Log {
     ) -> Log {
         let size = segments.segment_size();
         let mut next_segment = next_segment;
-        let mut plan = || {
-            let header = SegmentHeader {
-                store: config.store,
-                id: next_segment,
-                slots: 1,
-                salt: config.entropy.number(),
-            };
-            next_segment = next_segment.plus(1);
-            let segment = Arc::new(Segment::planned(header, &config.dir));
-            pool.want(segment.clone());
-            segment
-        };
+        let mut plan = || plan(&config, &pool, &mut next_segment, 1);
         let first = plan();
         let planned = (0..config.segments_ahead).map(|_| plan()).collect();
         let start = first.id().start(size).plus(PAGE);
@@ -259,18 +248,9 @@ impl Log {
         true
     }
 
-    /// Decides on a segment and has its file made ready.
+    /// Decides on the next segment, of so many slots.
     fn plan(&self, core: &mut Core, slots: u32) -> Arc<Segment> {
-        let header = SegmentHeader {
-            store: self.config.store,
-            id: core.next_segment,
-            slots,
-            salt: self.config.entropy.number(),
-        };
-        core.next_segment = core.next_segment.plus(u64::from(slots));
-        let segment = Arc::new(Segment::planned(header, &self.config.dir));
-        self.pool.want(segment.clone());
-        segment
+        plan(&self.config, &self.pool, &mut core.next_segment, slots)
     }
 
     /// Goes on to the next segment.
@@ -426,6 +406,25 @@ impl Log {
         self.core.lock().stopping = true;
         self.work.notify_all();
     }
+}
+
+/// Decides on a segment with the next number, and has its file made ready.
+fn plan(
+    config: &LogConfig,
+    pool: &SegmentPool,
+    next_segment: &mut SegmentId,
+    slots: u32,
+) -> Arc<Segment> {
+    let header = SegmentHeader {
+        store: config.store,
+        id: *next_segment,
+        slots,
+        salt: config.entropy.number(),
+    };
+    *next_segment = next_segment.plus(u64::from(slots));
+    let segment = Arc::new(Segment::planned(header, &config.dir));
+    pool.want(segment.clone());
+    segment
 }
 
 impl Core {

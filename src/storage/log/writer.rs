@@ -75,24 +75,15 @@ impl Log {
     /// Writes groups in order, each with a sync of its own, and says so. The first error is the end of the log.
     fn write_groups(&self, groups: Vec<Group>) -> Result<(), StoreError> {
         for group in groups {
-            match self.write_group(group) {
-                Ok(buffer) => {
-                    let mut core = self.core.lock();
-                    core.in_flight = core.in_flight.saturating_sub(buffer.len() as u64);
-                    if buffer.capacity() <= KEEP_BUFFER {
-                        core.spare_buffer = buffer;
-                    }
-                }
-                Err(reason) => {
-                    self.fail(&reason);
-                    return Err(StoreError::Failed(reason));
-                }
+            if let Err(reason) = self.write_group(group) {
+                self.fail(&reason);
+                return Err(StoreError::Failed(reason));
             }
         }
         Ok(())
     }
 
-    fn write_group(&self, mut group: Group) -> Result<Vec<u8>, Arc<str>> {
+    fn write_group(&self, mut group: Group) -> Result<(), Arc<str>> {
         let segment = group.segment.clone();
         if self.config.background == Background::Caller {
             while segment.file().is_none() {
@@ -109,6 +100,8 @@ impl Log {
         self.groups.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(group.buffer.len() as u64, Ordering::Relaxed);
         let end = group.end_of_log();
+        // Before anybody is told, so that who waited for room finds it.
+        self.written(group.buffer);
         self.durable.store(end.0, Ordering::Release);
         self.waiters.settle(Ok(end));
         if self.newest.swap(segment.id().0, Ordering::AcqRel) != segment.id().0
@@ -116,7 +109,16 @@ impl Log {
         {
             callback.0();
         }
-        Ok(group.buffer)
+        Ok(())
+    }
+
+    /// A group is on disk: it counts as unsynced no more, and its buffer can be used again.
+    fn written(&self, buffer: Vec<u8>) {
+        let mut core = self.core.lock();
+        core.in_flight = core.in_flight.saturating_sub(buffer.len() as u64);
+        if buffer.capacity() <= KEEP_BUFFER {
+            core.spare_buffer = buffer;
+        }
     }
 
     /// The newest segment with something durable in it, since this log was opened.
