@@ -51,9 +51,8 @@ struct State {
     unacknowledged: u64,
     /// `basic.get` requests that wait for a message to be read from disk.
     gets: VecDeque<WaitingGet>,
+    /// The loader has been asked to read messages back, and has not succeeded yet.
     loading: bool,
-    /// Why its messages could not be read back. Asking again would fail again: nothing more is loaded.
-    unreadable: Option<Refusal>,
     deleted: bool,
 }
 
@@ -241,9 +240,6 @@ impl Queue {
             },
             Supply::Empty => Get::Empty,
             Supply::OnDisk(_) => {
-                if let Some(refusal) = &state.unreadable {
-                    return Err(refusal.clone());
-                }
                 state.gets.push_back(WaitingGet { outbox: Arc::clone(outbox), channel, no_ack });
                 Get::Pending
             }
@@ -388,9 +384,13 @@ impl Queue {
         self.run(state);
     }
 
-    /// What was to be read cannot be read: those who have asked for it are told.
-    pub(super) fn load_failed(&self, error: StoreError) {
+    /// What was to be read could not be read: those who have asked for it are told. Whether it is worth another try, a while
+    /// later; meanwhile whoever asks waits for that.
+    pub(super) fn load_failed(&self, error: StoreError) -> bool {
         let mut state = self.state.lock();
+        // A store that has failed or was closed stays so.
+        let again = !state.deleted && !matches!(error, StoreError::Failed(_) | StoreError::Closed);
+        state.loading = again;
         let refusal = Refusal::from(error);
         let mut wakers = Wakers::default();
         for get in std::mem::take(&mut state.gets) {
@@ -398,19 +398,24 @@ impl Queue {
             // A connection that has gone need not be told.
             wakers.add(get.outbox.push(event).unwrap_or(None));
         }
-        state.unreadable = Some(refusal);
         drop(state);
         wakers.wake();
+        again
     }
 
     /// [`Backlog::supply`], which also has messages read that are on disk.
     fn supply(self: &Arc<Self>, state: &mut State) -> Supply {
         let supply = state.backlog.supply(&self.store);
-        if let Supply::OnDisk(from) = supply
-            && !state.loading
-        {
-            state.loading = true;
-            self.loader.submit(Arc::clone(self), from);
+        if !state.loading {
+            let wanted = match supply {
+                Supply::OnDisk(from) => Some(from),
+                Supply::Ready => state.backlog.read_ahead(&self.store),
+                Supply::Empty => None,
+            };
+            if let Some(from) = wanted {
+                state.loading = true;
+                self.loader.submit(Arc::clone(self), from);
+            }
         }
         supply
     }
