@@ -187,6 +187,12 @@ impl Backlog {
         ranges
     }
 
+    /// Whether no message has been fetched or returned. Where nobody holds one either, a new backlog is as good: it finds
+    /// all that are live.
+    pub(super) fn is_empty(&self) -> bool {
+        self.fetched.is_empty() && self.returned.is_empty()
+    }
+
     /// Gives up all memory: the queue is being deleted.
     pub(super) fn clear(&mut self) {
         *self = Self { frontier: self.frontier, ..Self::default() };
