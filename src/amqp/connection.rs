@@ -24,6 +24,10 @@ use crate::storage::{Durable, Lsn, StoreError};
 /// read the answers is made to wait.
 const READ_BELOW: usize = 1024 * 1024;
 
+/// The classes of methods that declare, bind and delete (AMQP 0-9-1, 1.6 and 1.7).
+const EXCHANGE: u16 = 40;
+const QUEUE: u16 = 50;
+
 /// A connection, as the protocol sees it.
 pub(super) struct Connection {
     gateway: Arc<Gateway>,
@@ -52,8 +56,10 @@ enum State {
 /// No frame is looked at until the log is durable up to a point.
 struct Wait {
     durable: Pin<Box<Durable>>,
-    /// The frame that is then sent; empty when there is only congestion to wait for.
-    reply: BytesMut,
+    /// What is then sent; empty when there is only congestion to wait for.
+    answers: Output,
+    /// What then ends the connection.
+    fault: Option<Fault>,
 }
 
 impl Connection {
@@ -135,7 +141,7 @@ impl Connection {
         if self.wait.is_none()
             && let Some(lsn) = self.gateway.store.congested()
         {
-            self.wait_for(lsn, BytesMut::new());
+            self.wait_for(lsn, Output::default(), None);
         }
     }
 
@@ -192,7 +198,7 @@ impl Connection {
             State::Running(running) => {
                 match running.frame(frame, &self.gateway, &mut self.output) {
                     Ok(Outcome::Done | Outcome::WaitForMessage) => {}
-                    Ok(Outcome::Wait(lsn, reply)) => self.wait_for(lsn, reply),
+                    Ok(Outcome::Wait(lsn, reply)) => self.gather(lsn, &reply),
                     Ok(Outcome::Close) => {
                         self.output.method(0, &Method::ConnectionCloseOk {});
                         self.leave(State::Finished);
@@ -265,8 +271,34 @@ impl Connection {
         }
     }
 
-    fn wait_for(&mut self, lsn: Lsn, reply: BytesMut) {
-        self.wait = Some(Wait { durable: Box::pin(self.gateway.store.durable(lsn)), reply });
+    /// Has `reply` sent when the log is durable up to `lsn`. A client that sends one declaration after the other without
+    /// waiting for answers gets them all for one sync: what follows in the frames at hand is done now, and
+    /// answered in its turn. Other methods than those on exchanges and queues wait: what they bring about (deliveries,
+    /// confirms) would be sent before the answers.
+    fn gather(&mut self, mut lsn: Lsn, reply: &[u8]) {
+        let mut answers = Output::default();
+        answers.encoded(reply);
+        let mut fault = None;
+        while fault.is_none()
+            && matches!(self.frames.next_class(), Some(EXCHANGE | QUEUE))
+            && let State::Running(running) = &mut self.state
+            && let Some(frame) = self.frames.next()
+        {
+            match running.frame(frame, &self.gateway, &mut answers) {
+                Ok(Outcome::Wait(later, reply)) => {
+                    lsn = lsn.max(later);
+                    answers.encoded(&reply);
+                }
+                Ok(Outcome::Done | Outcome::WaitForMessage | Outcome::Close) => {}
+                Err(found) => fault = Some(found),
+            }
+        }
+        self.wait_for(lsn, answers, fault);
+    }
+
+    fn wait_for(&mut self, lsn: Lsn, answers: Output, fault: Option<Fault>) {
+        let durable = Box::pin(self.gateway.store.durable(lsn));
+        self.wait = Some(Wait { durable, answers, fault });
     }
 
     /// Closes the connection with `connection.close`.
@@ -316,9 +348,13 @@ impl Connection {
         if let Some(wait) = &mut self.wait
             && let Poll::Ready(result) = wait.durable.as_mut().poll(context)
         {
-            self.output.encoded(&wait.reply);
-            self.wait = None;
-            self.check(result);
+            if let Some(Wait { answers, fault, .. }) = self.wait.take() {
+                self.output.append(answers);
+                match fault.filter(|_| result.is_ok()) {
+                    Some(fault) => self.fail(&fault),
+                    None => self.check(result),
+                }
+            }
             ready = Poll::Ready(());
         }
         if let Some(confirm) = &mut self.confirm

@@ -50,6 +50,17 @@ impl Output {
         self.tail.extend_from_slice(frames);
     }
 
+    /// Appends everything that waits in another output.
+    pub(super) fn append(&mut self, mut other: Output) {
+        if other.pieces.is_empty() {
+            return self.encoded(&other.tail);
+        }
+        self.seal();
+        other.seal();
+        self.queued += other.queued;
+        self.pieces.append(&mut other.pieces);
+    }
+
     pub(super) fn heartbeat(&mut self) {
         codec::put_heartbeat(&mut self.tail);
     }

@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::storage::{self, Fetch, Fetched, Sequence, SequenceRange};
 
-/// Messages fetched at a time, at most.
-const BATCH: usize = 64;
+/// Messages fetched at a time, at most. As long as half of one read from the disk takes to be handed out, the next read can
+/// take without anybody noticing.
+const BATCH: usize = 512;
 /// Bytes fetched at a time, roughly: judged by the queue's average.
 const BATCH_BYTES: u64 = 256 << 10;
 
@@ -21,8 +22,20 @@ pub(super) struct Backlog {
     returned: BTreeSet<Sequence>,
     /// Nothing from here on has ever been fetched.
     frontier: Sequence,
+    /// When only this many fetched messages are left, more are fetched ahead: half of a batch.
+    low: usize,
+    /// What was behind the frontier when it was last looked at.
+    behind: Behind,
     /// Room for `fetch` to put messages into.
     batch: Vec<Fetched>,
+}
+
+/// What is known of the messages behind the frontier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Behind {
+    Nothing,
+    InMemory,
+    OnDisk,
 }
 
 /// Whether there is a message to hand out.
@@ -42,6 +55,8 @@ impl Default for Backlog {
             fetched: VecDeque::new(),
             returned: BTreeSet::new(),
             frontier: Sequence::FIRST,
+            low: 0,
+            behind: Behind::Nothing,
             batch: Vec::new(),
         }
     }
@@ -108,7 +123,14 @@ impl Backlog {
     }
 
     fn fetch_new(&mut self, queue: &storage::Queue) -> Supply {
-        let outcome = queue.fetch(self.frontier, batch_size(queue), &mut self.batch);
+        let limit = batch_size(queue);
+        let outcome = queue.fetch(self.frontier, limit, &mut self.batch);
+        self.low = limit / 2;
+        self.behind = match outcome {
+            Fetch::NeedsLoad => Behind::OnDisk,
+            Fetch::Complete if self.batch.len() < limit => Behind::Nothing,
+            Fetch::Complete => Behind::InMemory,
+        };
         if let Some(last) = self.batch.last() {
             self.frontier = last.sequence.next();
             self.fetched.extend(self.batch.drain(..));
@@ -118,6 +140,18 @@ impl Backlog {
             Fetch::Complete => Supply::Empty,
             Fetch::NeedsLoad => Supply::OnDisk(self.frontier),
         }
+    }
+
+    /// Fetches more when half of what was fetched has been handed out: a place from which messages have to be read
+    /// from the disk meanwhile, if there is one. At most one batch and a half are ever fetched ahead.
+    ///
+    /// A queue that is emptied as fast as it is filled has nothing behind the frontier, and pays nothing here.
+    pub(super) fn read_ahead(&mut self, queue: &storage::Queue) -> Option<Sequence> {
+        if self.behind == Behind::Nothing || self.fetched.len() > self.low {
+            return None;
+        }
+        self.fetch_new(queue);
+        (self.behind == Behind::OnDisk).then_some(self.frontier)
     }
 
     /// The next message in order, after [`Backlog::supply`] said that it is ready.
@@ -151,6 +185,12 @@ impl Backlog {
             self.frontier = end;
         }
         ranges
+    }
+
+    /// Whether no message has been fetched or returned. Where nobody holds one either, a new backlog is as good: it finds
+    /// all that are live.
+    pub(super) fn is_empty(&self) -> bool {
+        self.fetched.is_empty() && self.returned.is_empty()
     }
 
     /// Gives up all memory: the queue is being deleted.

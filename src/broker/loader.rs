@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tracing::error;
@@ -13,6 +14,9 @@ use crate::storage::Sequence;
 
 /// Enough to keep a disk busy; a queue has at most one read under way.
 const THREADS: usize = 2;
+
+/// How long what could not be read is left alone before it is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Where queues leave what they need read.
 #[derive(Debug, Default)]
@@ -24,6 +28,8 @@ pub(super) struct Loader {
 #[derive(Debug, Default)]
 struct Jobs {
     waiting: VecDeque<(Arc<Queue>, Sequence)>,
+    /// Failed before, and not to be tried before that time; the earliest first.
+    later: VecDeque<(Instant, Arc<Queue>, Sequence)>,
     closed: bool,
 }
 
@@ -43,22 +49,43 @@ impl Loader {
             if jobs.closed {
                 return None;
             }
+            let due = jobs.later.front().map(|(due, ..)| *due);
+            if due.is_some_and(|due| due <= Instant::now())
+                && let Some((_, queue, from)) = jobs.later.pop_front()
+            {
+                return Some((queue, from));
+            }
             if let Some(job) = jobs.waiting.pop_front() {
                 return Some(job);
             }
-            self.changed.wait(&mut jobs);
+            match due {
+                Some(due) => {
+                    self.changed.wait_until(&mut jobs, due);
+                }
+                None => self.changed.wait(&mut jobs),
+            }
+        }
+    }
+
+    /// Has what could not be read tried again, `after` some time: always the same, or the order is wrong.
+    pub(super) fn submit_later(&self, queue: Arc<Queue>, from: Sequence, after: Duration) {
+        let mut jobs = self.jobs.lock();
+        if !jobs.closed {
+            jobs.later.push_back((Instant::now() + after, queue, from));
+            self.changed.notify_one();
         }
     }
 
     fn work(&self) {
         while let Some((queue, from)) = self.next() {
-            match queue.load(from) {
-                Ok(()) => queue.loaded(),
-                // A failed store ends the process; an unreadable place in the log does not.
-                Err(error) => {
-                    error!(queue = %queue.name(), %error, "cannot read messages back");
-                    queue.load_failed(error);
-                }
+            let Err(error) = queue.load(from) else {
+                queue.loaded();
+                continue;
+            };
+            // A failed store ends the process; an unreadable place in the log does not.
+            error!(queue = %queue.name(), %error, "cannot read messages back");
+            if queue.load_failed(error) {
+                self.submit_later(queue, from, RETRY_AFTER);
             }
         }
     }
@@ -94,6 +121,7 @@ impl Drop for LoaderThreads {
             let mut jobs = self.loader.jobs.lock();
             jobs.closed = true;
             jobs.waiting.clear();
+            jobs.later.clear();
         }
         self.loader.changed.notify_all();
         for thread in self.threads.drain(..) {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::backlog::{Backlog, Supply};
 use super::consumer::Consumer;
@@ -40,9 +40,12 @@ pub(super) struct Queue {
     /// When its declaration is durable; `None` where there is nothing to wait for.
     declared_at: Option<Lsn>,
     loader: Arc<Loader>,
-    state: Mutex<State>,
+    /// `None` while nobody consumes and nothing is held: all live messages are ready then, and there is nothing to know of
+    /// them. Most of a great many queues are like that most of the time.
+    state: Mutex<Option<Box<State>>>,
 }
 
+/// What a queue in use has to know.
 #[derive(Debug, Default)]
 struct State {
     backlog: Backlog,
@@ -51,10 +54,24 @@ struct State {
     unacknowledged: u64,
     /// `basic.get` requests that wait for a message to be read from disk.
     gets: VecDeque<WaitingGet>,
+    /// There was a `basic.get`: another will probably come, and is to find the place where the last one was.
+    polled: bool,
+    /// The loader has been asked to read messages back, and has not succeeded yet.
     loading: bool,
-    /// Why its messages could not be read back. Asking again would fail again: nothing more is loaded.
-    unreadable: Option<Refusal>,
     deleted: bool,
+}
+
+impl State {
+    /// Whether there is nothing in it that is worth keeping.
+    fn is_idle(&self) -> bool {
+        !self.deleted
+            && !self.loading
+            && !self.polled
+            && self.unacknowledged == 0
+            && self.gets.is_empty()
+            && self.consumers.all().is_empty()
+            && self.backlog.is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -149,8 +166,10 @@ impl Queue {
 
     /// Messages ready for delivery, and consumers.
     pub(super) fn counts(&self) -> (u32, u32) {
-        let state = self.state.lock();
-        (self.ready(&state), saturate(state.consumers.all().len() as u64))
+        match &*self.state.lock() {
+            Some(state) => (self.ready(state), saturate(state.consumers.all().len() as u64)),
+            None => (saturate(self.store.len()), 0),
+        }
     }
 
     fn ready(&self, state: &State) -> u32 {
@@ -160,7 +179,8 @@ impl Queue {
     /// Adds a consumer and serves it. Refused when the queue has an exclusive consumer, or has consumers
     /// and this one wants to be exclusive (403), or has been deleted meanwhile (404).
     pub(super) fn add_consumer(self: &Arc<Self>, consumer: Arc<Consumer>) -> Result<(), Refusal> {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = guard.get_or_insert_default();
         if state.deleted {
             return Err(self.not_found());
         }
@@ -175,7 +195,7 @@ impl Queue {
             ));
         }
         state.consumers.add(consumer);
-        self.run(state);
+        self.run(guard);
         Ok(())
     }
 
@@ -186,23 +206,24 @@ impl Queue {
     /// Removes a consumer, and takes back what has not left its outbox. Whether the queue, declared
     /// auto-delete, has lost its last consumer by that.
     pub(super) fn remove_consumer(self: &Arc<Self>, consumer: &Arc<Consumer>) -> bool {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let Some(state) = &mut *guard else { return false };
         if !state.consumers.remove(consumer) {
             return false;
         }
         // Nothing more is put into the outbox for it: that happens under this lock.
         let retracted = consumer.outbox().retract_consumer(consumer);
-        self.take_back(&mut state, retracted);
+        self.take_back(state, retracted);
         let abandoned = self.spec.auto_delete && state.consumers.all().is_empty();
-        self.run(state);
+        self.run(guard);
         abandoned
     }
 
     /// Takes back deliveries that were never sent: they do not count as handed out.
     pub(super) fn give_back(self: &Arc<Self>, deliveries: Vec<Delivery>) {
-        let mut state = self.state.lock();
-        self.take_back(&mut state, deliveries);
-        self.run(state);
+        let mut guard = self.state.lock();
+        self.take_back(guard.get_or_insert_default(), deliveries);
+        self.run(guard);
     }
 
     fn take_back(&self, state: &mut State, deliveries: Vec<Delivery>) {
@@ -224,26 +245,25 @@ impl Queue {
         channel: ChannelNumber,
         no_ack: bool,
     ) -> Result<Get, Refusal> {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = guard.get_or_insert_default();
         if state.deleted {
             return Err(self.not_found());
         }
+        state.polled = true;
         // Whoever asked first is served first.
         let supply = if state.gets.is_empty() {
-            self.supply(&mut state)
+            self.supply(state)
         } else {
             Supply::OnDisk(Sequence::FIRST)
         };
         Ok(match supply {
-            Supply::Ready => match self.hand_out(&mut state, no_ack) {
+            Supply::Ready => match self.hand_out(state, no_ack) {
                 Some((delivery, left)) => Get::Message(delivery, left),
                 None => Get::Empty,
             },
             Supply::Empty => Get::Empty,
             Supply::OnDisk(_) => {
-                if let Some(refusal) = &state.unreadable {
-                    return Err(refusal.clone());
-                }
                 state.gets.push_back(WaitingGet { outbox: Arc::clone(outbox), channel, no_ack });
                 Get::Pending
             }
@@ -252,8 +272,9 @@ impl Queue {
 
     /// Forgets the `basic.get` requests of a channel that is going.
     pub(super) fn forget_gets(&self, outbox: &Arc<Outbox>, channel: ChannelNumber) {
-        let mut state = self.state.lock();
-        state.gets.retain(|get| get.channel != channel || !Arc::ptr_eq(&get.outbox, outbox));
+        if let Some(state) = &mut *self.state.lock() {
+            state.gets.retain(|get| get.channel != channel || !Arc::ptr_eq(&get.outbox, outbox));
+        }
     }
 
     fn hand_out(self: &Arc<Self>, state: &mut State, no_ack: bool) -> Option<(Delivery, u32)> {
@@ -265,8 +286,8 @@ impl Queue {
 
     /// Counts hand-outs, so that `redelivered` survives a restart.
     pub(super) fn mark_delivered(&self, delivered: &[(Sequence, u32)]) -> Result<(), StoreError> {
-        let state = self.state.lock();
-        if state.deleted || delivered.is_empty() {
+        let guard = self.state.lock();
+        if delivered.is_empty() || guard.as_ref().is_some_and(|state| state.deleted) {
             return Ok(());
         }
         self.store.mark_delivered(delivered)
@@ -280,32 +301,35 @@ impl Queue {
         count: u64,
         consumers: &[Arc<Consumer>],
     ) -> Result<(), StoreError> {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = guard.get_or_insert_default();
         if state.deleted {
             return Ok(());
         }
         state.unacknowledged = state.unacknowledged.saturating_sub(count);
         let outcome = self.store.acknowledge(ranges);
         consumers.iter().for_each(|consumer| state.consumers.unpark(consumer));
-        self.run(state);
+        self.run(guard);
         outcome.map(drop)
     }
 
     /// Puts messages back into their places. The credit for them has been released already.
     pub(super) fn requeue(self: &Arc<Self>, sequences: &[Sequence], consumers: &[Arc<Consumer>]) {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = guard.get_or_insert_default();
         if state.deleted {
             return;
         }
         state.unacknowledged = state.unacknowledged.saturating_sub(sequences.len() as u64);
         state.backlog.put_back(sequences.iter().copied());
         consumers.iter().for_each(|consumer| state.consumers.unpark(consumer));
-        self.run(state);
+        self.run(guard);
     }
 
     /// Removes all messages that are ready.
     pub(super) fn purge(&self) -> Result<(u32, Option<Lsn>), Refusal> {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = guard.get_or_insert_default();
         if state.deleted {
             return Err(self.not_found());
         }
@@ -326,11 +350,12 @@ impl Queue {
         conditions: DeleteIf,
         log: impl FnOnce() -> Result<T, Refusal>,
     ) -> Result<(u32, T, Wakers), Refusal> {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = guard.get_or_insert_default();
         if state.deleted {
             return Err(self.not_found());
         }
-        let ready = self.ready(&state);
+        let ready = self.ready(state);
         if conditions.unused && !state.consumers.all().is_empty() {
             return Err(self.refuse_deletion("in use"));
         }
@@ -371,9 +396,10 @@ impl Queue {
 
     /// A consumer that was refused for lack of room or of its channel's credit may be served again.
     pub(super) fn resume(self: &Arc<Self>, consumer: &Arc<Consumer>) {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let Some(state) = &mut *guard else { return };
         state.consumers.unpark(consumer);
-        self.run(state);
+        self.run(guard);
     }
 
     /// Reads messages back from the log. Blocks: for the loader's threads.
@@ -383,14 +409,20 @@ impl Queue {
 
     /// What was to be read has been read.
     pub(super) fn loaded(self: &Arc<Self>) {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let Some(state) = &mut *guard else { return };
         state.loading = false;
-        self.run(state);
+        self.run(guard);
     }
 
-    /// What was to be read cannot be read: those who have asked for it are told.
-    pub(super) fn load_failed(&self, error: StoreError) {
-        let mut state = self.state.lock();
+    /// What was to be read could not be read: those who have asked for it are told. Whether it is worth another try, a while
+    /// later; meanwhile whoever asks waits for that.
+    pub(super) fn load_failed(&self, error: StoreError) -> bool {
+        let mut guard = self.state.lock();
+        let Some(state) = &mut *guard else { return false };
+        // A store that has failed or was closed stays so.
+        let again = !state.deleted && !matches!(error, StoreError::Failed(_) | StoreError::Closed);
+        state.loading = again;
         let refusal = Refusal::from(error);
         let mut wakers = Wakers::default();
         for get in std::mem::take(&mut state.gets) {
@@ -398,32 +430,41 @@ impl Queue {
             // A connection that has gone need not be told.
             wakers.add(get.outbox.push(event).unwrap_or(None));
         }
-        state.unreadable = Some(refusal);
-        drop(state);
+        drop(guard);
         wakers.wake();
+        again
     }
 
     /// [`Backlog::supply`], which also has messages read that are on disk.
     fn supply(self: &Arc<Self>, state: &mut State) -> Supply {
         let supply = state.backlog.supply(&self.store);
-        if let Supply::OnDisk(from) = supply
-            && !state.loading
-        {
-            state.loading = true;
-            self.loader.submit(Arc::clone(self), from);
+        if !state.loading {
+            let wanted = match supply {
+                Supply::OnDisk(from) => Some(from),
+                Supply::Ready => state.backlog.read_ahead(&self.store),
+                Supply::Empty => None,
+            };
+            if let Some(from) = wanted {
+                state.loading = true;
+                self.loader.submit(Arc::clone(self), from);
+            }
         }
         supply
     }
 
     /// Dispatches, then wakes the connections that got something once the queue is unlocked.
-    fn run(self: &Arc<Self>, mut state: parking_lot::MutexGuard<'_, State>) {
+    fn run(self: &Arc<Self>, mut guard: MutexGuard<'_, Option<Box<State>>>) {
+        let Some(state) = &mut *guard else { return };
         if state.deleted {
             return;
         }
         let mut wakers = Wakers::default();
-        self.serve_gets(&mut state, &mut wakers);
-        self.serve_consumers(&mut state, &mut wakers);
-        drop(state);
+        self.serve_gets(state, &mut wakers);
+        self.serve_consumers(state, &mut wakers);
+        if state.is_idle() {
+            *guard = None;
+        }
+        drop(guard);
         wakers.wake();
     }
 

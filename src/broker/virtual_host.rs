@@ -87,9 +87,16 @@ impl VirtualHost {
 
     /// Puts back a queue that was found in the store.
     pub(super) fn restore_queue(&mut self, record: QueueRecord, store: storage::Queue) {
-        let QueueRecord { virtual_host, name, auto_delete, arguments } = record;
-        let spec =
-            QueueSpec { name, virtual_host, durable: true, auto_delete, owner: None, arguments };
+        let QueueRecord { virtual_host: _, name, auto_delete, arguments } = record;
+        let spec = QueueSpec {
+            name,
+            // Its own name, of which there is one for all queues.
+            virtual_host: self.name.clone(),
+            durable: true,
+            auto_delete,
+            owner: None,
+            arguments,
+        };
         let queue = Queue::new(spec, store, None, Arc::clone(&self.loader));
         let topology = self.topology.get_mut();
         if topology.queue(queue.name()).is_some() {

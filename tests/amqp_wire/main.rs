@@ -6,6 +6,7 @@ mod bounds;
 #[path = "../common/mod.rs"]
 mod common;
 mod failing;
+mod pipelining;
 mod properties;
 
 use std::io::{Read, Write};

@@ -142,6 +142,15 @@ impl Frames {
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
+
+    /// The class of the next frame's method, without taking the frame; `None` when it carries something else.
+    #[must_use]
+    pub fn next_class(&self) -> Option<u16> {
+        let (header, rest) = self.bytes.split_first_chunk::<HEADER>()?;
+        let (_, length) = addressing(header);
+        let class = rest.get(..length as usize)?.first_chunk::<2>()?;
+        (header[0] == FrameKind::Method as u8).then_some(u16::from_be_bytes(*class))
+    }
 }
 
 impl Iterator for Frames {

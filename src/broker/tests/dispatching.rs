@@ -241,3 +241,32 @@ fn get_says_how_many_messages_are_left() {
     let (again, left) = client.get("q").unwrap();
     assert_eq!((again.body.as_str(), again.redelivered, left), ("0", true, 1));
 }
+
+#[test]
+fn a_queue_that_was_left_empty_costs_little_and_goes_on_where_it_was() {
+    let idle = size_of::<crate::broker::queue::Queue>();
+    assert!(idle <= 192, "{idle} bytes for a queue that is not used");
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.channel.declare_queue(&durable("q")).unwrap();
+    client.send_numbers("q", 0..3);
+    client.channel.consume(&consumer("q", "c")).unwrap();
+    for received in client.await_deliveries(3) {
+        client.ack(received.tag);
+    }
+    client.channel.cancel(b"c").unwrap();
+    client.send_numbers("q", 3..6);
+    assert_eq!(client.ready("q"), 3);
+    client.channel.consume(&consumer("q", "c")).unwrap();
+    let received = client.await_deliveries(3);
+    assert_eq!(bodies(&received), numbers(3..6));
+    assert!(received.iter().all(|received| !received.redelivered));
+    // One is acknowledged after the consumer has gone, the others go back.
+    client.channel.cancel(b"c").unwrap();
+    client.ack(received[1].tag);
+    client.channel.recover(true).unwrap();
+    client.channel.consume(&consumer("q", "c")).unwrap();
+    let received = client.await_deliveries(2);
+    assert_eq!(bodies(&received), ["3", "5"]);
+    assert!(received.iter().all(|received| received.redelivered));
+}

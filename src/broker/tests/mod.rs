@@ -3,6 +3,7 @@
 mod acknowledging;
 mod confirming;
 mod dispatching;
+mod reading_back;
 mod restarting;
 mod threads;
 mod topology;
