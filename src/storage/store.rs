@@ -20,7 +20,7 @@ use super::message::Message;
 use super::options::{Background, Options};
 use super::queue::{Queue, QueueCore};
 use super::record::{self, MessageRecord, RecordKind, Reference, StoredChange, TopologyRecord};
-use super::recovery::{self, RecoveryReport};
+use super::recovery::{self, OpenedStore, RecoveryReport};
 use super::segment::{PoolConfig, SegmentPool, SegmentSet};
 use super::units::{Lsn, QueueId};
 
@@ -123,6 +123,15 @@ impl Store {
         options.check()?;
         let dir = dir.as_ref();
         let opened = recovery::open(dir, &options)?;
+        Store::start(dir, &options, opened)
+    }
+
+    /// Makes a store of what recovery has read.
+    pub(super) fn start(
+        dir: &Path,
+        options: &Options,
+        opened: OpenedStore,
+    ) -> Result<Store, OpenError> {
         let recovered = opened.recovered;
         let segment_size = opened.superblock.state().segment_size;
         let pool = Arc::new(SegmentPool::new(

@@ -11,6 +11,7 @@ mod cursor;
 mod delivered;
 mod frame;
 mod message;
+mod search;
 pub(crate) mod structured;
 mod topology;
 
@@ -20,8 +21,9 @@ pub(crate) use checkpoint::{
 };
 pub(crate) use chunk::{ChunkEntry, ChunkRecord};
 pub(crate) use delivered::DeliveredRecord;
-pub(crate) use frame::{FRAME, Record, RecordFault, RecordKind, open, seal};
+pub(crate) use frame::{FRAME, Record, RecordFault, RecordKind, open, plausible, seal};
 pub(crate) use message::{MessageRecord, Reference, encoded_size as message_size};
+pub(crate) use search::Search;
 pub(crate) use topology::{StoredChange, TopologyRecord};
 
 use thiserror::Error;

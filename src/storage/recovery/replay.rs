@@ -18,18 +18,30 @@ use crate::storage::record::{
     TopologyRecord,
 };
 use crate::storage::segment::SegmentSet;
-use crate::storage::units::{Lsn, SegmentId, Sequence};
+use crate::storage::units::{Lsn, QueueId, SegmentId, Sequence};
 
 /// Applies records.
 #[derive(Debug)]
 pub(super) struct Replay<'a> {
     segments: &'a SegmentSet,
     catalog: Catalog,
+    /// Go on where a list of messages cannot be read: it is set aside.
+    lenient: bool,
 }
 
 impl<'a> Replay<'a> {
     pub(super) fn new(segments: &'a SegmentSet, catalog: Catalog) -> Replay<'a> {
-        Replay { segments, catalog }
+        Replay { segments, catalog, lenient: false }
+    }
+
+    /// The same for a damaged store, of which as much is to be had as there is.
+    pub(super) fn lenient(segments: &'a SegmentSet, catalog: Catalog) -> Replay<'a> {
+        Replay { lenient: true, ..Replay::new(segments, catalog) }
+    }
+
+    /// The place that the next message of a queue gets.
+    pub(super) fn next_of(&self, queue: QueueId) -> Option<Sequence> {
+        self.catalog.queue(queue).map(|queue| queue.state.lock().index.next())
     }
 
     pub(super) fn finish(self) -> Catalog {
@@ -43,7 +55,7 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    fn apply_record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), ApplyError> {
+    pub(super) fn apply_record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), ApplyError> {
         let malformed = |malformed| ApplyError::Malformed(lsn, malformed);
         match record.kind {
             RecordKind::Message => {
@@ -94,9 +106,11 @@ impl<'a> Replay<'a> {
         let mut released = Released::default();
         for range in acknowledged.ranges() {
             while let Some(missing) = state.index.cut_by(range) {
-                let chunk =
-                    reader::read_chunk(self.segments, missing.page).map_err(ApplyError::Store)?;
-                state.index.install_chunk(chunk);
+                match reader::read_chunk(self.segments, missing.page) {
+                    Ok(chunk) => state.index.install_chunk(chunk),
+                    Err(_) if self.lenient => drop(state.index.set_chunk_aside(missing)),
+                    Err(error) => return Err(ApplyError::Store(error)),
+                }
             }
             state.index.acknowledge(range, &mut released);
         }
