@@ -50,6 +50,12 @@ fn print_hole(hole: &LogHole, all: bool, lost: &str) {
         );
     }
     println!("  {} whole records were found in it", text::count(hole.records));
+    if hole.strays > 0 {
+        let strays = text::count(hole.strays);
+        println!(
+            "  {lost}: {strays} messages behind it, of queues that are deleted, or lost in it"
+        );
+    }
     for places in text::shortened(&hole.places, all) {
         let queue = text::queue(places.queue, &places.attributes);
         match (places.places.first, places.places.last) {
@@ -121,6 +127,7 @@ fn hole(hole: &LogHole) -> Value {
         "to_lsn": hole.to.get(),
         "what": hole.what,
         "whole_records": hole.records,
+        "messages_of_unknown_queues": hole.strays,
         "extents": hole.extents.iter().map(|extent| json!({
             "file": extent.file,
             "offset": extent.offset,

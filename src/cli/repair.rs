@@ -39,7 +39,7 @@ impl Repair {
             }
             Err(error) => {
                 complain(&error);
-                if let RepairError::Store(_) = error {
+                if let RepairError::Unfinished(_) = error {
                     return FAILED;
                 }
                 COULD_NOT_RUN

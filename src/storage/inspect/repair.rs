@@ -63,7 +63,7 @@ pub enum RepairError {
     NoCheckpoint(Box<Damage>),
     /// It was not finished. The copies are there; the store is as damaged as it was, or less.
     #[error("the repair was not finished, run it again: {0}")]
-    Store(#[from] StoreError),
+    Unfinished(Box<OpenError>),
 }
 
 /// Says what a repair of the store in `dir` would do, and does it if it is to `apply` it. `progress` is told the share of
@@ -94,16 +94,21 @@ pub fn repair(
         let unreadable: Vec<PathBuf> =
             examined.unreadable.iter().map(|damage| damage.file.clone()).collect();
         let kept = keep_copies(&**disk, dir, &examined, &repair)?;
-        rewrite(disk, dir, examined, &repair.found)?;
-        // Nothing needs them any more, and there are copies.
-        for file in &unreadable {
-            disk.remove(file).map_err(|e| OpenError::io("remove", file, e))?;
-        }
-        disk.sync_dir(dir).map_err(|e| OpenError::io("sync", dir, e))?;
+        rewrite(disk, dir, examined, &repair.found)
+            .and_then(|()| remove(&**disk, dir, &unreadable))
+            .map_err(|error| RepairError::Unfinished(error.into()))?;
         let after = verified(&**disk, dir, progress)?;
         repair.applied = Some(Applied { kept, after });
     }
     Ok(repair)
+}
+
+/// Removes segments that cannot be read: nothing needs them any more, and there are copies.
+fn remove(disk: &dyn Disk, dir: &Path, files: &[PathBuf]) -> Result<(), OpenError> {
+    for file in files {
+        disk.remove(file).map_err(|e| OpenError::io("remove", file, e))?;
+    }
+    disk.sync_dir(dir).map_err(|e| OpenError::io("sync", dir, e))
 }
 
 /// Copies everything that is damaged.
@@ -155,6 +160,9 @@ fn report(repair: &Repair) -> String {
             lines.push(format!("  {} at byte {offset}, {bytes} bytes", file.display()));
         }
         lines.push(format!("  {} whole records were found in it, and used", hole.records));
+        if hole.strays > 0 {
+            lines.push(format!("  {} messages of unknown queues behind it", hole.strays));
+        }
         for LostPlaces { queue, attributes, places } in &hole.places {
             let (name, SequenceRange { first, last }) = (readable(attributes), places);
             lines.push(format!("  lost: places {first} to {last} of queue {queue} ({name})"));
@@ -184,7 +192,7 @@ fn rewrite(
     dir: &Path,
     examined: Examined,
     found: &Verification,
-) -> Result<(), RepairError> {
+) -> Result<(), OpenError> {
     let recovered = examined.recovered.expect("a store without a checkpoint was refused before");
     let opened = OpenedStore {
         lock: examined.lock,
@@ -193,6 +201,7 @@ fn rewrite(
         // Files are left to the next open: until the checkpoint is durable, none may be recycled.
         free: Vec::new(),
     };
+    recovery::remove_unfinished(&**disk, dir)?;
     let options =
         Options { disk: disk.clone(), background: Background::Caller, ..Options::default() };
     let store = Store::start(dir, &options, opened)?;

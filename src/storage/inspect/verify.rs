@@ -105,6 +105,9 @@ pub struct LogHole {
     /// as well, so these are the most that can be lost of the queues; acknowledgements may be lost besides, and the
     /// messages come back.
     pub places: Vec<LostPlaces>,
+    /// Messages behind it, up to the next hole, whose queue is not known: it was deleted, or what created it is lost in the
+    /// hole, and these messages with it.
+    pub strays: u64,
 }
 
 /// A run of places in a queue.
@@ -293,6 +296,7 @@ fn described(hole: &Hole, recovered: &Recovered) -> LogHole {
         what: hole.what.clone(),
         records: hole.found,
         places: places.collect(),
+        strays: hole.strays,
     }
 }
 

@@ -303,6 +303,11 @@ pub(crate) fn examine(disk: &dyn Disk, dir: &Path, access: Access) -> Result<Exa
     Ok(examined)
 }
 
+/// Removes what interrupted preparations of segments have left behind, as an open does: their names are used again.
+pub(crate) fn remove_unfinished(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    Directory::read(disk, dir, Access::ReadWrite)?.remove_unfinished()
+}
+
 impl Examined {
     /// Reads what can be read: from the last checkpoint, or else from the newest one that is whole.
     fn salvage(&mut self, directory: &Directory<'_>) -> Result<(), OpenError> {

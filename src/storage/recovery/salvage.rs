@@ -48,6 +48,8 @@ pub(crate) struct Hole {
     /// Places of queues that no record was found for: the messages that were lost. Transient messages leave such gaps,
     /// too.
     pub(crate) unaccounted: Vec<(QueueId, SequenceRange)>,
+    /// Messages behind it whose queue is not known: it was deleted, or what created it is lost in the hole.
+    pub(crate) strays: u64,
 }
 
 /// A group whose header is valid.
@@ -251,6 +253,7 @@ impl Salvage<'_, '_> {
             extents: Vec::new(),
             found: 0,
             unaccounted: Vec::new(),
+            strays: 0,
         });
         let index = self.holes.len() - 1;
         self.waiting = Some((index, HashSet::new()));
@@ -347,6 +350,7 @@ impl Salvage<'_, '_> {
                     extents: extents.into_iter().collect(),
                     found: 0,
                     unaccounted: Vec::new(),
+                    strays: 0,
                 });
             }
             Err(ApplyError::Store(error)) => return Err(OpenError::Store(error)),
@@ -359,7 +363,10 @@ impl Salvage<'_, '_> {
         let Some((hole, seen)) = &mut self.waiting else { return };
         let Ok(message) = MessageRecord::decode(record.payload) else { return };
         for reference in message.references() {
-            let Some(next) = self.replay.next_of(reference.queue) else { continue };
+            let Some(next) = self.replay.next_of(reference.queue) else {
+                self.holes[*hole].strays += 1;
+                continue;
+            };
             let Some(last) = reference.sequence.previous() else { continue };
             if seen.insert(reference.queue)
                 && let Some(skipped) = SequenceRange::new(next, last)
