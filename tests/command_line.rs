@@ -268,7 +268,7 @@ fn a_directory_in_use_is_refused_by_all_commands() {
     prepare(directory.path());
     let _server = Process::serve(directory.path());
     complains(directory.path(), &[directory.path().to_str().unwrap(), "in use", "fuser"]);
-    for name in ["inspect", "verify"] {
+    for name in ["inspect", "verify", "repair"] {
         let output = command(name, directory.path(), &[]);
         assert_eq!(output.status.code(), Some(2));
         assert!(text(&output.stderr).contains("in use"), "{}", text(&output.stderr));
@@ -311,8 +311,8 @@ fn a_data_directory_that_is_something_else_is_refused() {
 fn a_newer_format_is_refused_with_both_versions() {
     let directory = left_behind();
     change_superblock(directory.path(), true, |copy| copy[8] = 9);
-    refused(directory.path(), &["superblock", "version 9", "version 1"]);
-    for name in ["inspect", "verify"] {
+    refused(directory.path(), &["superblock", "version 9", "version 2"]);
+    for name in ["inspect", "verify", "repair"] {
         let output = command(name, directory.path(), &[]);
         assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
         assert!(text(&output.stderr).contains("version 9"));
@@ -351,7 +351,15 @@ fn a_whole_store_verifies_and_shows_its_queues() {
     let output = command("inspect", directory.path(), &[]);
     assert_eq!(output.status.code(), Some(0));
     let printed = text(&output.stdout);
-    for word in ["2 durable queues", "'orders'", "'empty'", "checkpoint at"] {
+    for word in [
+        "2 durable queues with 3 messages",
+        "'orders'",
+        "'empty'",
+        "checkpoint at",
+        "to replay at a start",
+        "% live",
+        "reclaim",
+    ] {
         assert!(printed.contains(word), "{word:?} is not in: {printed}");
     }
     let found = json(&command("inspect", directory.path(), &["--json"]));
@@ -397,9 +405,64 @@ fn verify_lists_each_damaged_message_by_queue_and_place() {
 }
 
 #[test]
+fn repair_says_what_would_be_lost_and_does_it_when_told_to() {
+    let directory = left_behind();
+    let nothing = command("repair", directory.path(), &["--apply"]);
+    assert_eq!(nothing.status.code(), Some(0), "{}", text(&nothing.stderr));
+    assert!(text(&nothing.stdout).contains("nothing to repair"), "{}", text(&nothing.stdout));
+
+    assert_eq!(damage_bodies(directory.path(), 1).0, 1);
+    let before = files(directory.path());
+    let planned = command("repair", directory.path(), &[]);
+    assert_eq!(planned.status.code(), Some(1), "{}", text(&planned.stderr));
+    let printed = text(&planned.stdout);
+    for word in
+        ["would be taken out", "place 0 of queue 'orders'", "--apply", "damaged messages: 1;"]
+    {
+        assert!(printed.contains(word), "{word:?} is not in: {printed}");
+    }
+    let planned = json(&command("repair", directory.path(), &["--json"]));
+    assert_eq!((&planned["messages_lost"], &planned["applied"]), (&Value::from(1), &Value::Null));
+    assert!(files(directory.path()) == before, "a repair that was not told to changed files");
+    assert!(!directory.path().join("repair-1").exists());
+
+    let done = command("repair", directory.path(), &["--apply", "--json"]);
+    assert_eq!(done.status.code(), Some(1), "{}", text(&done.stderr));
+    let done = json(&done);
+    assert_eq!(done["found"], planned["found"]);
+    assert_eq!(done["applied"]["whole"], true, "{done}");
+    let report = fs::read(directory.path().join("repair-1/report.txt")).unwrap();
+    assert!(text(&report).contains("lost: place 0"), "{}", text(&report));
+    assert_eq!(command("verify", directory.path(), &[]).status.code(), Some(0));
+    assert_eq!(command("repair", directory.path(), &[]).status.code(), Some(0));
+
+    let server = Process::serve(directory.path());
+    let mut client = server.open_channel();
+    let declared = client.call(1, &queue_declare("orders", true));
+    let Method::QueueDeclareOk { message_count, .. } = declared.method() else {
+        panic!("{declared:?}");
+    };
+    assert_eq!(message_count, 2);
+}
+
+#[test]
+fn a_store_without_a_superblock_that_can_be_read_is_not_repaired() {
+    let directory = left_behind();
+    change_superblock(directory.path(), false, |copy| copy[40] ^= 1);
+    let before = files(directory.path());
+    for arguments in [&[][..], &["--apply"]] {
+        let output = command("repair", directory.path(), arguments);
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
+        let errors = text(&output.stderr);
+        assert!(errors.contains("nothing was changed") && errors.contains("backup"), "{errors}");
+    }
+    assert!(files(directory.path()) == before);
+}
+
+#[test]
 fn looking_at_what_is_no_store_is_2() {
     let directory = tempfile::tempdir().unwrap();
-    for name in ["inspect", "verify"] {
+    for name in ["inspect", "verify", "repair"] {
         for path in [directory.path().to_owned(), directory.path().join("missing")] {
             let output = command(name, &path, &[]);
             assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
@@ -413,10 +476,11 @@ fn looking_at_what_is_no_store_is_2() {
 #[test]
 fn every_command_explains_itself() {
     for (arguments, words) in [
-        (&["--help"][..], &["serve", "inspect", "verify"][..]),
+        (&["--help"][..], &["serve", "inspect", "verify", "repair"][..]),
         (&["serve", "--help"], &["--data-dir", "--listen", "SIGTERM"]),
         (&["inspect", "--help"], &["<DIR>", "--json"]),
-        (&["verify", "--help"], &["<DIR>", "--json", "Exit code"]),
+        (&["verify", "--help"], &["<DIR>", "--json", "--all", "Exit code"]),
+        (&["repair", "--help"], &["<DIR>", "--json", "--apply", "Exit code", "repair-N"]),
     ] {
         let output = run(haypile(arguments));
         assert_eq!(output.status.code(), Some(0));

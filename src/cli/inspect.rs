@@ -17,7 +17,7 @@ impl Inspect {
     pub(super) fn run(&self) -> u8 {
         match inspect(&RealDisk, &self.store.dir) {
             Ok(inspection) if self.store.json => println!("{}", as_json(&inspection)),
-            Ok(inspection) => print(&inspection),
+            Ok(inspection) => print(&inspection, self.store.all),
             Err(error) => {
                 complain(&error);
                 return COULD_NOT_RUN;
@@ -27,7 +27,7 @@ impl Inspect {
     }
 }
 
-fn print(inspection: &Inspection) {
+fn print(inspection: &Inspection, all: bool) {
     let recovery = &inspection.recovery;
     println!("store {}, format {}", hex(&inspection.store), inspection.format);
     match inspection.checkpoint.get() {
@@ -35,34 +35,50 @@ fn print(inspection: &Inspection) {
         lsn => println!("checkpoint at {lsn:#x}"),
     }
     println!(
-        "to replay: {} in {} records, from {} to {}{}",
+        "to replay at a start: {} in {} records, from {} to {}{}",
         text::bytes(recovery.bytes),
         text::count(recovery.records),
         inspection.replayed_from,
         recovery.end,
         if recovery.torn { "; the tail behind it is torn and will be cut off" } else { "" }
     );
-    let live: u64 = inspection.segments.iter().map(|segment| segment.live_bytes).sum();
-    let size: u64 = inspection.segments.iter().map(|segment| segment.size).sum();
+    let sizes = Sizes::of(inspection);
     println!(
-        "\n{} segments, {} with {} live; {} more files ready for use",
-        inspection.segments.len(),
-        text::bytes(size),
-        text::bytes(live),
-        inspection.unused.len()
+        "\n{} segments, {}: {} live, {} that compaction or a checkpoint can reclaim, {} of log to be replayed",
+        text::count(inspection.segments.len() as u64),
+        text::bytes(sizes.files),
+        text::bytes(sizes.live),
+        text::bytes(sizes.reclaimable),
+        text::bytes(recovery.bytes)
     );
-    for segment in &inspection.segments {
+    println!(
+        "{} more files are ready for use; {} segments are free with the next checkpoint",
+        text::count(inspection.unused.len() as u64),
+        text::count(inspection.segments.iter().filter(|segment| segment.dead).count() as u64)
+    );
+    for segment in text::shortened(&inspection.segments, all) {
+        let share = segment.live_bytes as f64 / segment.size.max(1) as f64;
         println!(
-            "  {:>8}  {:>10}  {:>10} live ({:>3.0} %)  {}",
+            "  {:>8}  {:>10}  {} {:>3.0} % live, {:>10}  {}{}",
             segment.id.get(),
             text::bytes(segment.size),
+            text::bar(share),
+            share * 100.0,
             text::bytes(segment.live_bytes),
-            segment.live_bytes as f64 * 100.0 / segment.size.max(1) as f64,
-            segment.file.display()
+            segment.file.display(),
+            if segment.dead { "  (free with the next checkpoint)" } else { "" }
         );
     }
-    println!("\n{} durable queues", inspection.queues.len());
-    for queue in &inspection.queues {
+    let messages = inspection.queues.iter().map(|queue| queue.messages).sum();
+    println!(
+        "\n{} durable queues with {} messages",
+        text::count(inspection.queues.len() as u64),
+        text::count(messages)
+    );
+    let mut queues: Vec<_> = inspection.queues.iter().collect();
+    // The deepest first: those are looked for.
+    queues.sort_by_key(|queue| std::cmp::Reverse(queue.messages));
+    for queue in text::shortened(&queues, all) {
         println!(
             "  {:>12} messages  {:>10}  {}",
             text::count(queue.messages),
@@ -73,8 +89,28 @@ fn print(inspection: &Inspection) {
     println!("\n{} entries of exchanges and bindings", inspection.entries.len());
 }
 
+/// What the segments take, in bytes.
+struct Sizes {
+    files: u64,
+    live: u64,
+    reclaimable: u64,
+}
+
+impl Sizes {
+    fn of(inspection: &Inspection) -> Sizes {
+        let files = inspection.segments.iter().map(|segment| segment.size).sum();
+        let live = inspection.segments.iter().map(|segment| segment.live_bytes).sum();
+        // In the newest segment there is room that the log has yet to use.
+        let left = inspection.segments.split_last().map_or(&[][..], |(_, left)| left);
+        let reclaimable =
+            left.iter().map(|segment| segment.size.saturating_sub(segment.live_bytes)).sum();
+        Sizes { files, live, reclaimable }
+    }
+}
+
 fn as_json(inspection: &Inspection) -> Value {
     let recovery = &inspection.recovery;
+    let sizes = Sizes::of(inspection);
     json!({
         "format": inspection.format,
         "store": hex(&inspection.store),
@@ -94,7 +130,11 @@ fn as_json(inspection: &Inspection) -> Value {
             "bytes": segment.size,
             "live_references": segment.live_references,
             "live_bytes": segment.live_bytes,
+            "dead": segment.dead,
         })).collect::<Vec<_>>(),
+        "bytes": sizes.files,
+        "live_bytes": sizes.live,
+        "reclaimable_bytes": sizes.reclaimable,
         "unused_files": inspection.unused,
         "queues": inspection.queues.iter().map(|queue| json!({
             "id": queue.id.get(),

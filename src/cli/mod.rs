@@ -1,14 +1,17 @@
-//! The command line: `haypile serve`, `inspect`, `verify`.
+//! The command line: `haypile serve`, `inspect`, `verify`, `repair`.
 //!
 //! What lives here: arguments, what is printed, exit codes. Results go to standard output, everything else to standard
 //! error. It may use all of the library; nothing in the library may know of it.
 #![expect(clippy::print_stdout, reason = "what a command prints on standard output is its result")]
 
+mod damage;
 mod inspect;
+mod repair;
 mod serve;
 mod text;
 mod verify;
 
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -16,7 +19,7 @@ use clap::{Parser, Subcommand};
 
 /// It did what it was asked for.
 const DONE: u8 = 0;
-/// It failed; of `verify`: it found damage.
+/// It failed; of `verify` and `repair`: there is damage.
 const FAILED: u8 = 1;
 /// It could not begin.
 const COULD_NOT_RUN: u8 = 2;
@@ -34,6 +37,7 @@ enum Command {
     Serve(serve::Serve),
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
+    Repair(repair::Repair),
 }
 
 /// The directory of a store.
@@ -45,6 +49,34 @@ struct StoreDirectory {
     /// Print one JSON object instead of text.
     #[arg(long)]
     json: bool,
+    /// Print long lists in full; with --json they are anyway.
+    #[arg(long)]
+    all: bool,
+}
+
+/// Shows a person how far a command is.
+#[derive(Debug)]
+struct Progress {
+    what: &'static str,
+    shown: bool,
+}
+
+impl Progress {
+    fn new(what: &'static str) -> Progress {
+        Progress { what, shown: io::stderr().is_terminal() }
+    }
+
+    fn show(&self, share: f64) {
+        if self.shown {
+            eprint!("\r{} {:>3.0} %", self.what, share * 100.0);
+        }
+    }
+
+    fn end(&self) {
+        if self.shown {
+            eprintln!();
+        }
+    }
 }
 
 /// Runs the command that the process was started with.
@@ -53,6 +85,7 @@ pub fn run() -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Verify(verify) => verify.run(),
+        Command::Repair(repair) => repair.run(),
     };
     ExitCode::from(code)
 }

@@ -37,6 +37,33 @@ pub(super) fn queue(id: QueueId, attributes: &[u8]) -> String {
     }
 }
 
+/// How much of a long list is printed.
+const SHORT: usize = 20;
+
+/// The front of a list, or the whole list if there is little more or `all` is wanted. Says on standard output what is left
+/// out, when the iteration is over.
+pub(super) fn shortened<T>(list: &[T], all: bool) -> impl Iterator<Item = &T> {
+    let shown = if all || list.len() <= SHORT + 1 { list.len() } else { SHORT };
+    let left_out = list.len() - shown;
+    let mut note = Some(left_out).filter(|left_out| *left_out > 0);
+    let mut items = list[..shown].iter();
+    std::iter::from_fn(move || {
+        let item = items.next();
+        if item.is_none()
+            && let Some(left_out) = note.take()
+        {
+            println!("  … and {} more (--all shows them)", count(left_out as u64));
+        }
+        item
+    })
+}
+
+/// A bar of ten signs for a share of something, 0 to 1.
+pub(super) fn bar(share: f64) -> String {
+    let full = (share.clamp(0.0, 1.0) * 10.0).ceil() as usize;
+    format!("{}{}", "█".repeat(full), "░".repeat(10 - full))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,5 +78,17 @@ mod tests {
         assert_eq!(count(7), "7");
         assert_eq!(count(1000), "1,000");
         assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(
+            (&*bar(0.0), &*bar(0.01), &*bar(1.0)),
+            ("░░░░░░░░░░", "█░░░░░░░░░", "██████████")
+        );
+    }
+
+    #[test]
+    fn long_lists_are_shortened_unless_all_is_wanted() {
+        let list: Vec<u32> = (0..100).collect();
+        assert_eq!(shortened(&list, false).count(), 20);
+        assert_eq!(shortened(&list, true).count(), 100);
+        assert_eq!(shortened(&list[..21], false).count(), 21);
     }
 }

@@ -47,7 +47,7 @@
 //! | `index` | which messages of a queue are live, and where they are |
 //! | `queue`, `store` | what a program uses |
 //! | `checkpoint`, `superblock`, `recovery` | from one life of the store to the next |
-//! | [`inspect`] | looking at a store that is not open |
+//! | [`inspect`] | looking at a store that is not open, and repairing it |
 
 mod cache;
 mod catalog;

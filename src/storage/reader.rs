@@ -83,6 +83,18 @@ pub(crate) fn read_messages(
     }
 }
 
+/// Reads one message.
+pub(crate) fn read_message(
+    segments: &SegmentSet,
+    lsn: Lsn,
+    length: u32,
+) -> Result<super::Message, StoreError> {
+    let (segment, offset) = locate(segments, lsn)?;
+    let mut buffer = vec![0; length as usize];
+    read(segments, &segment, &mut buffer, offset, lsn)?;
+    message(segments, &segment, &buffer, lsn, length)
+}
+
 fn message(
     segments: &SegmentSet,
     segment: &Segment,

@@ -26,7 +26,7 @@ use super::queue::{Queue, QueueCore};
 use super::record::{
     self, ChunkEntry, MessageRecord, RecordKind, Reference, StoredChange, TopologyRecord,
 };
-use super::recovery::{self, RecoveryReport};
+use super::recovery::{self, OpenedStore, RecoveryReport};
 use super::segment::{PoolConfig, SegmentPool, SegmentSet};
 use super::units::{Lsn, QueueId};
 
@@ -141,6 +141,15 @@ impl Store {
         options.check()?;
         let dir = dir.as_ref();
         let opened = recovery::open(dir, &options)?;
+        Store::start(dir, &options, opened)
+    }
+
+    /// Makes a store of what recovery has read.
+    pub(super) fn start(
+        dir: &Path,
+        options: &Options,
+        opened: OpenedStore,
+    ) -> Result<Store, OpenError> {
         let recovered = opened.recovered;
         let segment_size = opened.superblock.state().segment_size;
         let pool = Arc::new(SegmentPool::new(

@@ -105,6 +105,8 @@ pub(crate) struct SuperblockFile {
     state: Superblock,
     /// Which of the copies holds the newest state.
     newest_copy: u64,
+    /// Where in the file there was a copy that cannot be believed, in bytes; the next update writes it anew.
+    damaged: Option<u64>,
 }
 
 impl SuperblockFile {
@@ -134,7 +136,7 @@ impl SuperblockFile {
             .map_err(|e| OpenError::io("write", &temporary, e))?;
         disk.rename(&temporary, &path).map_err(|e| OpenError::io("rename", &temporary, e))?;
         disk.sync_dir(dir).map_err(|e| OpenError::io("sync", dir, e))?;
-        Ok(SuperblockFile { file, state, newest_copy: 0 })
+        Ok(SuperblockFile { file, state, newest_copy: 0, damaged: None })
     }
 
     /// Opens and reads the superblock; `None` where there is none.
@@ -169,6 +171,7 @@ impl SuperblockFile {
         }
         let mut best: Option<(u64, Superblock)> = None;
         let mut version = None;
+        let mut damaged_copy = None;
         for index in 0..2 {
             let mut copy = [0; COPY];
             read_exact_at(&*file, &mut copy, index * PAGE)
@@ -177,7 +180,8 @@ impl SuperblockFile {
                 Ok(state) if best.is_none_or(|(_, other)| other.generation < state.generation) => {
                     best = Some((index, state));
                 }
-                Ok(_) | Err(CopyFault::Checksum) => {}
+                Ok(_) => {}
+                Err(CopyFault::Checksum) => damaged_copy = Some(index * PAGE),
                 Err(CopyFault::Version(found)) => version = Some(found),
             }
         }
@@ -189,7 +193,12 @@ impl SuperblockFile {
         if !state.segment_size.is_multiple_of(PAGE) || state.segment_size == 0 {
             return Err(damaged(40, "the segment size makes no sense"));
         }
-        Ok(Some(SuperblockFile { file, state, newest_copy }))
+        Ok(Some(SuperblockFile { file, state, newest_copy, damaged: damaged_copy }))
+    }
+
+    /// Where in the file there was a damaged copy when it was opened, in bytes.
+    pub(crate) fn damaged_copy(&self) -> Option<u64> {
+        self.damaged
     }
 
     pub(crate) fn state(&self) -> &Superblock {

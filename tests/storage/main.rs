@@ -11,5 +11,6 @@ mod durability;
 mod faulty;
 mod model;
 mod queues;
+mod repair;
 mod simulated;
 mod support;

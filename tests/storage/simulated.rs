@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use haypile::storage::disk::{Access, DirectoryLock, Disk, DiskFile};
+use haypile::storage::inspect::repair;
 use haypile::storage::{
     Entropy, Fetch, Fetched, Lsn, OpenError, Options, Persistence, Queue, Sequence, SequenceRange,
     Store,
@@ -207,7 +208,8 @@ impl Disk for SimulatedDisk {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let world = self.0.lock();
-        let inside = world.names.files.keys().filter(|path| path.parent() == Some(dir));
+        let all = world.names.files.keys().chain(&world.names.dirs);
+        let inside = all.filter(|path| path.parent() == Some(dir));
         Ok(inside.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect())
     }
 
@@ -433,6 +435,64 @@ fn whatever_a_power_cut_leaves_the_store_opens_with_all_that_was_confirmed() {
         }
     }
     assert!(cuts > SEEDS, "{cuts} power cuts");
+}
+
+/// Damages what a file has where these bytes are.
+fn damage(disk: &SimulatedDisk, wanted: &[u8]) {
+    let mut world = disk.0.lock();
+    let found = world.inodes.iter_mut().find_map(|inode| {
+        let offset = inode.bytes.windows(wanted.len()).position(|w| w == wanted)?;
+        Some((inode, offset))
+    });
+    let (inode, offset) = found.unwrap();
+    inode.bytes[offset] ^= 1;
+    inode.synced[offset] ^= 1;
+}
+
+#[test]
+fn a_repair_that_a_power_cut_ends_leaves_the_damage_or_the_repaired_store() {
+    let dir = Path::new("/data");
+    for cut in 0.. {
+        let disk = SimulatedDisk::new(cut);
+        let options = Options {
+            segment_size: 16 << 10,
+            disk: Arc::new(disk.clone()),
+            entropy: Arc::new(Random::new(cut)),
+            checkpoint_distance: u64::MAX,
+            ..manual()
+        };
+        let store = Store::open(dir, options.clone()).unwrap();
+        let (orders, _) = store.create_queue(b"orders").unwrap();
+        for n in 10..30 {
+            confirm(&store, &orders, format!("message {n}"));
+            if n == 19 {
+                store.checkpoint().unwrap();
+            }
+        }
+        drop((store, orders));
+        damage(&disk, b"message 13");
+        damage(&disk, b"message 24");
+        let expected: Vec<String> =
+            (10..30).filter(|n| ![13, 24].contains(n)).map(|n| format!("message {n}")).collect();
+
+        disk.0.lock().left = cut;
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let outcome = repair(&shared, dir, true, |_| {});
+        let finished = outcome.is_ok();
+        assert!(finished || disk.0.lock().off, "{outcome:?}");
+        disk.0.lock().left = u64::MAX;
+        disk.0.lock().restart();
+        match repair(&shared, dir, true, |_| {}) {
+            Ok(again) => assert!(!finished || again.applied.is_none(), "{cut}: {again:?}"),
+            Err(error) => panic!("{cut}: {error}"),
+        }
+        let store = Store::open(dir, options).unwrap_or_else(|error| panic!("{cut}: {error}"));
+        assert_eq!(bodies(&queue(&store, "orders")), expected, "{cut}");
+        if finished {
+            assert!(cut > 20, "{cut} operations");
+            return;
+        }
+    }
 }
 
 /// The same with the store's own threads and with three that use it, so that checkpoints, recycling and publishing

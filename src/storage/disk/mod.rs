@@ -26,7 +26,7 @@ pub trait Disk: Send + Sync + Debug {
     /// Makes the directory and those above it; one that exists is fine.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
 
-    /// The names of the files in a directory, in any order. Names that are not UTF-8 are left out: none of ours.
+    /// The names of the files and directories in a directory, in any order. Names that are not UTF-8 are left out: none of ours.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
 
     /// Opens a file that exists.

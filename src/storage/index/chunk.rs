@@ -633,6 +633,11 @@ impl Chunk {
         (0..).zip(entries).filter(|(place, _)| !self.gone.contains(*place))
     }
 
+    pub(super) fn live_places(&self) -> Vec<Sequence> {
+        let live = (0..self.places).filter(|place| !self.gone.contains(*place));
+        live.map(|place| Sequence(self.base.0 + u64::from(place))).collect()
+    }
+
     pub(super) fn stored_messages(&self) -> impl Iterator<Item = (Sequence, Lsn, u32)> {
         self.live_entries().filter(|(_, entry)| entry.is_in_log()).map(|(place, entry)| {
             (Sequence(self.base.0 + u64::from(place)), entry.lsn, entry.length)

@@ -361,6 +361,11 @@ impl QueueIndex {
         self.chunks.values().filter_map(Chunk::not_resident).collect()
     }
 
+    /// The places of the live messages of the chunk that begins at `base`, resident or not.
+    pub(crate) fn live_places(&self, base: Sequence) -> Vec<Sequence> {
+        self.chunks.get(&base).map(Chunk::live_places).unwrap_or_default()
+    }
+
     /// Every live message that has a record: place, LSN, record length. Chunks that are not resident are left out.
     pub(crate) fn stored_messages(&self) -> impl Iterator<Item = (Sequence, Lsn, u32)> {
         self.chunks.values().flat_map(Chunk::stored_messages)

@@ -119,6 +119,14 @@ pub(crate) fn open(bytes: &[u8], lsn: Lsn, seed: Seed) -> Result<Record<'_>, Rec
     Ok(Record { kind, payload })
 }
 
+/// Whether a record may begin here, as far as its frame tells without its checksum: gives the size of the whole record.
+pub(crate) fn plausible(bytes: &[u8]) -> Option<usize> {
+    let frame = bytes.get(..FRAME)?;
+    let length = u32::from_le_bytes([frame[4], frame[5], frame[6], frame[7]]) as usize;
+    let fits = frame[9..] == [0; 3] && length <= bytes.len() - FRAME;
+    (fits && RecordKind::from_byte(frame[8]).is_some()).then_some(FRAME + length)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

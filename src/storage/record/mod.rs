@@ -11,6 +11,7 @@ mod cursor;
 mod delivered;
 mod frame;
 mod message;
+mod search;
 pub(crate) mod structured;
 mod topology;
 
@@ -20,10 +21,11 @@ pub(crate) use checkpoint::{
 };
 pub(crate) use chunk::{ChunkEntry, ChunkRecord};
 pub(crate) use delivered::DeliveredRecord;
-pub(crate) use frame::{FRAME, Record, RecordFault, RecordKind, open, seal};
+pub(crate) use frame::{FRAME, Record, RecordFault, RecordKind, open, plausible, seal};
 pub(crate) use message::{
     MessageRecord, MovedRecord, Reference, encoded_size as message_size, message_of,
 };
+pub(crate) use search::Search;
 pub(crate) use topology::{StoredChange, TopologyRecord};
 
 use thiserror::Error;

@@ -8,8 +8,10 @@ use crate::storage::checksum::StoreId;
 use crate::storage::disk::{Access, Disk, DiskFile, read_exact_at};
 use crate::storage::error::{Damage, OpenError};
 use crate::storage::segment::{
-    FreeFile, HeaderFault, Segment, SegmentHeader, file_name, is_unfinished, parse_file_name,
+    FreeFile, HeaderFault, Segment, SegmentHeader, SegmentSet, file_name, is_unfinished,
+    parse_file_name,
 };
+use crate::storage::superblock::Superblock;
 use crate::storage::units::SegmentId;
 
 /// The files of a store, by name.
@@ -89,6 +91,32 @@ impl<'a> Directory<'a> {
                 affected: "the messages in this segment cannot be read".to_owned(),
             })
         })
+    }
+
+    /// Opens every segment there is; those whose headers cannot be believed are told apart.
+    pub(super) fn all_segments(
+        &self,
+        superblock: &Superblock,
+    ) -> Result<(SegmentSet, Vec<Damage>), OpenError> {
+        let (readable, mut unreadable) = (SegmentSet::new(superblock.segment_size), Vec::new());
+        for (id, file) in self.segments() {
+            let what = match self.open_segment(&superblock.store, id, false) {
+                Ok(Ok(segment)) => {
+                    readable.insert(Arc::new(segment));
+                    continue;
+                }
+                Ok(Err(fault)) => fault.describe(),
+                Err(OpenError::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::UnexpectedEof =>
+                {
+                    "the file ends within the segment's header".to_owned()
+                }
+                Err(error) => return Err(error),
+            };
+            let affected = "the messages in this segment cannot be read".to_owned();
+            unreadable.push(Damage { file, offset: 0, what, affected });
+        }
+        Ok((readable, unreadable))
     }
 
     /// What it means that there is no file for a segment.

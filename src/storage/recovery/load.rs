@@ -29,10 +29,12 @@ pub(super) struct Loaded {
     pub(super) replay_from: Lsn,
 }
 
-/// Reads the checkpoint that the superblock points to.
+/// Reads the checkpoint that the superblock points to. A segment that only messages are needed of is an error if it is not
+/// there, unless there is a list that this can be `noted` in.
 pub(super) fn checkpoint(
     directory: &DataDirectory<'_>,
     superblock: &Superblock,
+    mut noted: Option<&mut Vec<Damage>>,
 ) -> Result<Loaded, OpenError> {
     let size = superblock.segment_size;
     let segments = SegmentSet::new(size);
@@ -52,7 +54,11 @@ pub(super) fn checkpoint(
     for id in &root.segments {
         if segments.get(*id).is_none() {
             let sync = *id >= tail;
-            segments.insert(Arc::new(directory.needed_segment(&superblock.store, *id, sync)?));
+            match (directory.needed_segment(&superblock.store, *id, sync), &mut noted) {
+                (Ok(segment), _) => segments.insert(Arc::new(segment)),
+                (Err(OpenError::Damaged(damage)), Some(noted)) => noted.push(damage),
+                (Err(error), _) => return Err(error),
+            }
         }
     }
     // The checkpoint's own records may lie in segments that the log has only reached while writing it.

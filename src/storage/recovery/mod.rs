@@ -7,12 +7,14 @@
 //! 4. Go on in a fresh segment. Its first group says where the old one ended; when that is durable, so is the cut.
 //!
 //! Until step 4 nothing is written, so an open that is refused changes nothing, and a crash during recovery leaves the
-//! same state for the next one. What lives here: those steps. It may use everything below the store; it must never
-//! repair, guess or remove anything.
+//! same state for the next one. What lives here: those steps; and for a damaged store, [what can be read](salvage) of it
+//! all the same, for those who look at it or repair it. It may use everything below the store; it must never repair,
+//! guess or remove anything.
 
 mod directory;
 mod load;
 mod replay;
+mod salvage;
 mod walk;
 
 use std::io;
@@ -20,12 +22,15 @@ use std::path::Path;
 
 use self::directory::Directory;
 use self::replay::Replay;
+pub use self::salvage::Extent;
+pub(crate) use self::salvage::Hole;
+use self::walk::Walked;
 use super::catalog::Catalog;
 use super::checkpoint::Parts;
 use super::checksum::StoreId;
 use super::disk::{Access, DirectoryLock, Disk};
 use super::entropy::Entropy;
-use super::error::OpenError;
+use super::error::{Damage, OpenError};
 use super::options::Options;
 use super::segment::{FreeFile, SegmentSet};
 use super::superblock::{Superblock, SuperblockFile};
@@ -49,7 +54,8 @@ pub struct RecoveryReport {
     /// Where the log ended.
     pub end: Lsn,
     /// There was something behind the end that had not been synced when the process or the machine stopped. Nothing in
-    /// it had been confirmed.
+    /// it had been confirmed. False where not even the header of a group is left of it: what lies there may as well be from an
+    /// earlier use of the file.
     pub torn: bool,
 }
 
@@ -176,37 +182,176 @@ fn store_id(entropy: &dyn Entropy) -> StoreId {
 
 /// Reads checkpoint and log.
 fn recover(directory: &Directory<'_>, superblock: &Superblock) -> Result<Recovered, OpenError> {
-    let loaded = load::checkpoint(directory, superblock)?;
+    let loaded = load::checkpoint(directory, superblock, None)?;
     let mut replay = Replay::new(&loaded.segments, loaded.catalog);
     let walked =
         walk::walk(directory, superblock, &loaded.segments, loaded.replay_from, &mut |group| {
             replay.apply(group)
         })?;
     let catalog = replay.finish();
-    let messages = catalog.queues.iter().map(|queue| queue.state.lock().index.live()).sum();
-    let report = RecoveryReport {
-        created: false,
-        groups: walked.groups,
-        records: walked.records,
-        bytes: walked.bytes,
-        queues: catalog.queues.iter().count() as u64,
-        messages,
-        end: walked.end,
-        torn: walked.torn,
-    };
-    let unused = directory
-        .segments()
-        .map(|(id, _)| id)
-        .filter(|id| loaded.segments.get(*id).is_none())
-        .collect();
-    Ok(Recovered {
-        segments: loaded.segments,
+    Ok(Recovered::new(
+        directory,
+        Checkpoint {
+            segments: loaded.segments,
+            parts: loaded.parts,
+            replay_from: loaded.replay_from,
+        },
         catalog,
-        checkpoint: loaded.parts,
-        replayed_from: loaded.replay_from,
-        end: walked.end,
-        next_segment: walked.next_segment,
-        unused,
-        report,
-    })
+        &walked,
+    ))
+}
+
+/// What a checkpoint leaves to the store, but for its catalog.
+struct Checkpoint {
+    segments: SegmentSet,
+    parts: Parts,
+    replay_from: Lsn,
+}
+
+impl Recovered {
+    fn new(
+        directory: &Directory<'_>,
+        checkpoint: Checkpoint,
+        catalog: Catalog,
+        walked: &Walked,
+    ) -> Recovered {
+        let Checkpoint { segments, parts, replay_from } = checkpoint;
+        let messages = catalog.queues.iter().map(|queue| queue.state.lock().index.live()).sum();
+        let report = RecoveryReport {
+            created: false,
+            groups: walked.groups,
+            records: walked.records,
+            bytes: walked.bytes,
+            queues: catalog.queues.iter().count() as u64,
+            messages,
+            end: walked.end,
+            torn: walked.torn,
+        };
+        let unused = directory
+            .segments()
+            .map(|(id, _)| id)
+            .filter(|id| segments.get(*id).is_none())
+            .collect();
+        Recovered {
+            segments,
+            catalog,
+            checkpoint: parts,
+            replayed_from: replay_from,
+            end: walked.end,
+            next_segment: walked.next_segment,
+            unused,
+            report,
+        }
+    }
+}
+
+/// A store that was read as far as it can be.
+#[derive(Debug)]
+pub(crate) struct Examined {
+    pub(crate) lock: Box<dyn DirectoryLock>,
+    pub(crate) superblock: SuperblockFile,
+    /// Why an open would refuse the store.
+    pub(crate) refusal: Option<Damage>,
+    /// What can be had of it. `None`: no checkpoint can be read.
+    pub(crate) recovered: Option<Recovered>,
+    /// Parts of the log that were durable and cannot be read.
+    pub(crate) holes: Vec<Hole>,
+    /// Segments that messages are needed of, and that are not there.
+    pub(crate) lost_segments: Vec<Damage>,
+    /// Every segment whose header is valid, whether the log needs it or not.
+    pub(crate) readable: SegmentSet,
+    /// Segment files whose header is not.
+    pub(crate) unreadable: Vec<Damage>,
+    /// The root that was used.
+    pub(crate) root: Lsn,
+}
+
+/// Reads the store in `dir`, over whatever is damaged, without changing anything.
+///
+/// # Errors
+/// What an open says, where that is not damage, or where it is the superblock's.
+pub(crate) fn examine(disk: &dyn Disk, dir: &Path, access: Access) -> Result<Examined, OpenError> {
+    let lock = match take(disk, dir) {
+        Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Err(OpenError::NoStore(dir.to_owned()));
+        }
+        other => other?,
+    };
+    let superblock = SuperblockFile::open(disk, dir, access)?
+        .ok_or_else(|| OpenError::NoStore(dir.to_owned()))?;
+    let directory = Directory::read(disk, dir, access)?;
+    let (readable, unreadable) = directory.all_segments(superblock.state())?;
+    let mut examined = Examined {
+        lock,
+        refusal: None,
+        recovered: None,
+        holes: Vec::new(),
+        lost_segments: Vec::new(),
+        readable,
+        unreadable,
+        root: superblock.state().root,
+        superblock,
+    };
+    match recover(&directory, examined.superblock.state()) {
+        Ok(recovered) => examined.recovered = Some(recovered),
+        Err(OpenError::Damaged(damage)) => {
+            examined.refusal = Some(damage);
+            examined.salvage(&directory)?;
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(examined)
+}
+
+/// Removes what interrupted preparations of segments have left behind, as an open does: their names are used again.
+pub(crate) fn remove_unfinished(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    Directory::read(disk, dir, Access::ReadWrite)?.remove_unfinished()
+}
+
+impl Examined {
+    /// Reads what can be read: from the last checkpoint, or else from the newest one that is whole.
+    fn salvage(&mut self, directory: &Directory<'_>) -> Result<(), OpenError> {
+        let superblock = *self.superblock.state();
+        let mut roots = vec![superblock.root];
+        let mut searched = false;
+        while let Some(root) = roots.pop() {
+            let mut lost_segments = Vec::new();
+            let from = Superblock { root, ..superblock };
+            match load::checkpoint(directory, &from, Some(&mut lost_segments)) {
+                Ok(loaded) => {
+                    let mut replay = Replay::new(&loaded.segments, loaded.catalog);
+                    let (walked, holes) = salvage::walk(
+                        directory,
+                        &superblock,
+                        &loaded.segments,
+                        loaded.replay_from,
+                        &mut replay,
+                    )?;
+                    let catalog = replay.finish();
+                    let checkpoint = Checkpoint {
+                        segments: loaded.segments,
+                        parts: loaded.parts,
+                        replay_from: loaded.replay_from,
+                    };
+                    self.recovered = Some(Recovered::new(directory, checkpoint, catalog, &walked));
+                    self.holes = holes;
+                    self.lost_segments = lost_segments;
+                    self.root = root;
+                    return Ok(());
+                }
+                Err(OpenError::Damaged(_)) => {}
+                Err(error) => return Err(error),
+            }
+            if !searched {
+                searched = true;
+                roots = salvage::roots(directory, &superblock)?;
+                roots.retain(|other| *other < root);
+                // The beginning of the log, if it is still there, needs no checkpoint.
+                if directory.contains(SegmentId::FIRST) {
+                    roots.insert(0, Lsn::ZERO);
+                }
+            }
+        }
+        Ok(())
+    }
 }

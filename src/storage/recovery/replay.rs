@@ -17,7 +17,7 @@ use crate::storage::record::{
     StoredChange, TopologyRecord,
 };
 use crate::storage::segment::SegmentSet;
-use crate::storage::units::{Lsn, SegmentId, Sequence};
+use crate::storage::units::{Lsn, QueueId, SegmentId, Sequence};
 
 /// Applies records.
 #[derive(Debug)]
@@ -31,6 +31,11 @@ impl<'a> Replay<'a> {
         Replay { segments, catalog }
     }
 
+    /// The place that the next message of a queue gets.
+    pub(super) fn next_of(&self, queue: QueueId) -> Option<Sequence> {
+        self.catalog.queue(queue).map(|queue| queue.state.lock().index.next())
+    }
+
     pub(super) fn finish(self) -> Catalog {
         self.catalog
     }
@@ -42,7 +47,7 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    fn apply_record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), ApplyError> {
+    pub(super) fn apply_record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), ApplyError> {
         let malformed = |malformed| ApplyError::Malformed(lsn, malformed);
         match record.kind {
             RecordKind::Message => {

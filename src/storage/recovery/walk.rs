@@ -34,7 +34,7 @@ pub(super) struct Walked {
 }
 
 /// Why a whole group could not be applied.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum ApplyError {
     Malformed(Lsn, Malformed),
 }

@@ -1,0 +1,417 @@
+//! Reading all of a store, and telling everything that is damaged.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Extent;
+use super::keep;
+use super::sweep::{Counts, Sweep, end_of};
+use crate::storage::disk::{Access, Disk};
+use crate::storage::error::{Damage, OpenError, StoreError};
+use crate::storage::index::Released;
+use crate::storage::reader;
+use crate::storage::record::message_of;
+use crate::storage::recovery::{self, Examined, Hole, Recovered};
+use crate::storage::segment::{Segment, file_name};
+use crate::storage::superblock::SuperblockFile;
+use crate::storage::units::{Lsn, QueueId, SegmentId, Sequence, SequenceRange};
+
+/// Bytes of a copy of the superblock.
+const COPY: u64 = 512;
+
+/// What [`verify`] has read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verification {
+    /// Segments read from front to back.
+    pub segments: u64,
+    /// Sync groups in them.
+    pub groups: u64,
+    /// Records in these.
+    pub records: u64,
+    /// Live messages read through the index of their queues.
+    pub messages: u64,
+    /// Bytes of log read.
+    pub bytes: u64,
+    /// Why an open refuses the store, if it does.
+    pub refusal: Option<Damage>,
+    /// The last checkpoint cannot be read; this older one can, [`Lsn::ZERO`] being the beginning of the log.
+    pub older_checkpoint: Option<Lsn>,
+    /// No checkpoint can be read at all: which messages are live cannot be told.
+    pub no_checkpoint: bool,
+    /// Everything that could not be read, or did not pass its check.
+    pub damage: Vec<Finding>,
+    /// Parts of the log that are lost, or damaged, and that an open would have to replay.
+    pub holes: Vec<LogHole>,
+    /// Damaged places that a repair has dealt with, and that nothing needs any more. They go when their segment is
+    /// recycled.
+    pub dealt_with: Vec<Finding>,
+}
+
+impl Verification {
+    /// Whether nothing is damaged, but for what has been dealt with.
+    pub fn is_whole(&self) -> bool {
+        self.refusal.is_none() && self.damage.is_empty() && self.holes.is_empty()
+    }
+}
+
+/// A damaged place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finding {
+    /// The file.
+    pub file: PathBuf,
+    /// Where in the file, in bytes.
+    pub offset: u64,
+    /// How much of it is damaged at most, in bytes; 0: there is nothing to be had.
+    pub bytes: u64,
+    /// What is wrong there.
+    pub what: String,
+    /// The store needs what was there: for these messages, or to open at all.
+    pub needed: bool,
+    /// The live messages that cannot be read because of it.
+    pub messages: Vec<LostMessage>,
+    /// It is a list of messages: these may be whole themselves.
+    pub list: bool,
+}
+
+/// A message that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostMessage {
+    /// Its queue.
+    pub queue: QueueId,
+    /// The queue's attributes.
+    pub attributes: Bytes,
+    /// Its place in the queue.
+    pub sequence: Sequence,
+    /// Where its record is found all the same, and the record's length in bytes; only of messages of a damaged list.
+    pub record: Option<(Lsn, u32)>,
+}
+
+/// A part of the log that was on stable storage and cannot be replayed as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogHole {
+    /// Where it begins.
+    pub from: Lsn,
+    /// Where it ends.
+    pub to: Lsn,
+    /// Where that is on disk.
+    pub extents: Vec<Extent>,
+    /// What is wrong there.
+    pub what: String,
+    /// Whole records that are found in it nevertheless.
+    pub records: u64,
+    /// Places in queues whose messages are not found. A message that was not meant to survive a restart leaves such a gap
+    /// as well, so these are the most that can be lost of the queues; acknowledgements may be lost besides, and the
+    /// messages come back.
+    pub places: Vec<LostPlaces>,
+    /// Messages behind it, up to the next hole, whose queue is not known: it was deleted, or what created it is lost in the
+    /// hole, and these messages with it.
+    pub strays: u64,
+}
+
+/// A run of places in a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostPlaces {
+    /// The queue.
+    pub queue: QueueId,
+    /// Its attributes.
+    pub attributes: Bytes,
+    /// The places.
+    pub places: SequenceRange,
+}
+
+/// Findings, each place once.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    list: Vec<Finding>,
+    by_place: HashMap<(PathBuf, u64), usize>,
+}
+
+impl Findings {
+    /// Adds a finding, or what it says to the finding that there is of the same place.
+    pub(super) fn add(&mut self, finding: Finding) {
+        let place = (finding.file.clone(), finding.offset);
+        match self.by_place.get(&place) {
+            Some(index) => {
+                let known = &mut self.list[*index];
+                known.messages.extend(finding.messages);
+                known.needed |= finding.needed;
+                known.list |= finding.list;
+                known.bytes = known.bytes.max(finding.bytes);
+            }
+            None => {
+                self.by_place.insert(place, self.list.len());
+                self.list.push(finding);
+            }
+        }
+    }
+}
+
+/// Reads and checks every record of every segment in use, and every live message through its queue's index. `progress`
+/// is told the share of the segments that have been read, before each one. Changes nothing.
+///
+/// A store that an open refuses is read as far as it can be.
+///
+/// # Errors
+/// What keeps it from reading at all. Damage is not an error here: it is what this looks for.
+pub fn verify(
+    disk: &dyn Disk,
+    dir: &Path,
+    progress: impl FnMut(f64),
+) -> Result<Verification, OpenError> {
+    match recovery::examine(disk, dir, Access::Read) {
+        Ok(examined) => look(disk, dir, &examined, progress),
+        // Without a superblock it is not known what to look for.
+        Err(OpenError::Damaged(damage)) => Ok(Verification {
+            damage: vec![needed(&damage)],
+            refusal: Some(damage),
+            no_checkpoint: true,
+            ..Verification::default()
+        }),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads the rest of a store that has been examined.
+pub(super) fn look(
+    disk: &dyn Disk,
+    dir: &Path,
+    examined: &Examined,
+    mut progress: impl FnMut(f64),
+) -> Result<Verification, OpenError> {
+    let state = *examined.superblock.state();
+    let size = state.segment_size;
+    let mut findings = Findings::default();
+    let mut counts = Counts::default();
+
+    let opens = examined.refusal.is_none();
+    let in_use = examined.recovered.as_ref().filter(|_| opens).map(|r| &r.segments);
+    let segments = in_use.unwrap_or(&examined.readable).all();
+    let end = examined.recovered.as_ref().map(|recovered| recovered.end);
+    for (index, segment) in segments.iter().enumerate() {
+        progress(index as f64 / segments.len() as f64);
+        let end = end_of(segment, &segments[index + 1..], size, end);
+        Sweep::new(segment, size, end)?.run(&mut counts, &mut findings, |_, _| {});
+        add_wrong_size(segment, size, &mut findings)?;
+    }
+    if let Some(offset) = examined.superblock.damaged_copy() {
+        let what = "one of the superblock's two copies does not pass its checksum; the other is \
+                    whole"
+            .to_owned();
+        let file = SuperblockFile::path(dir);
+        findings.add(Finding { file, offset, bytes: COPY, what, ..Finding::default() });
+    }
+    for damage in &examined.unreadable {
+        findings.add(Finding { needed: false, bytes: size, ..needed(damage) });
+    }
+    for damage in examined.refusal.iter().chain(&examined.lost_segments) {
+        findings.add(needed(damage));
+    }
+
+    let mut verification = Verification {
+        refusal: examined.refusal.clone(),
+        older_checkpoint: Some(examined.root).filter(|root| *root != state.root),
+        no_checkpoint: examined.recovered.is_none(),
+        segments: counts.segments,
+        groups: counts.groups,
+        records: counts.records,
+        bytes: counts.bytes,
+        ..Verification::default()
+    };
+    if let Some(recovered) = &examined.recovered {
+        verification.messages = verify_messages(recovered, dir, &mut findings)?;
+        find_listed(&segments, recovered, end, &mut findings)?;
+        verification.holes = examined.holes.iter().map(|hole| described(hole, recovered)).collect();
+    }
+
+    let known = keep::known_places(disk, dir)?;
+    for mut finding in findings.list {
+        finding.needed |= verification.holes.iter().any(|hole| hole.covers(&finding));
+        let segment = segments.iter().find(|segment| segment.path == finding.file);
+        let place = segment.map(|s| keep::Place::new(s, finding.offset));
+        if !finding.needed && place.is_some_and(|place| known.contains(&place)) {
+            verification.dealt_with.push(finding);
+        } else {
+            verification.damage.push(finding);
+        }
+    }
+    progress(1.0);
+    Ok(verification)
+}
+
+impl LogHole {
+    fn covers(&self, finding: &Finding) -> bool {
+        self.extents.iter().any(|extent| {
+            extent.file == finding.file
+                && (extent.offset..=extent.offset + extent.bytes).contains(&finding.offset)
+        })
+    }
+}
+
+/// A finding of something that keeps the store from opening.
+fn needed(damage: &Damage) -> Finding {
+    Finding {
+        file: damage.file.clone(),
+        offset: damage.offset,
+        what: format!("{}: {}", damage.what, damage.affected),
+        needed: true,
+        ..Finding::default()
+    }
+}
+
+fn add_wrong_size(
+    segment: &Segment,
+    segment_size: u64,
+    findings: &mut Findings,
+) -> Result<(), OpenError> {
+    let io = |error| OpenError::io("examine", &segment.path, error);
+    let file = segment.file().expect("a segment that was found has a file");
+    let (size, whole) = (file.size().map_err(io)?, u64::from(segment.header.slots) * segment_size);
+    if size != whole {
+        findings.add(Finding {
+            file: segment.path.clone(),
+            offset: size.min(whole),
+            what: format!("the file has {size} bytes instead of {whole}"),
+            ..Finding::default()
+        });
+    }
+    Ok(())
+}
+
+fn described(hole: &Hole, recovered: &Recovered) -> LogHole {
+    let places = hole.unaccounted.iter().map(|(queue, places)| LostPlaces {
+        queue: *queue,
+        attributes: recovered
+            .catalog
+            .queue(*queue)
+            .map(|queue| queue.attributes().clone())
+            .unwrap_or_default(),
+        places: *places,
+    });
+    LogHole {
+        from: hole.from,
+        to: hole.to,
+        extents: hole.extents.clone(),
+        what: hole.what.clone(),
+        records: hole.found,
+        places: places.collect(),
+        strays: hole.strays,
+    }
+}
+
+/// Reads every live message the way it would be read to be delivered; gives their number.
+fn verify_messages(
+    recovered: &Recovered,
+    dir: &Path,
+    findings: &mut Findings,
+) -> Result<u64, OpenError> {
+    let size = recovered.segments.segment_size();
+    let mut read = 0;
+    for queue in recovered.catalog.queues.iter() {
+        let lost = |sequence| LostMessage {
+            queue: queue.id(),
+            attributes: queue.attributes().clone(),
+            sequence,
+            record: None,
+        };
+        let missing = queue.state.lock().index.not_resident();
+        for chunk in missing {
+            match reader::read_chunk(&recovered.segments, chunk.page) {
+                Ok(record) => {
+                    let mut released = Released::default();
+                    queue.state.lock().index.install_chunk(chunk, &record, &mut released);
+                }
+                Err(error) => {
+                    let places = queue.state.lock().index.live_places(chunk.base);
+                    let finding = unreadable(&error, dir, size)?;
+                    findings.add(Finding {
+                        bytes: u64::from(chunk.page.length),
+                        what: format!("{}; a list of messages is there", finding.what),
+                        messages: places.into_iter().map(lost).collect(),
+                        list: true,
+                        ..finding
+                    });
+                }
+            }
+        }
+        let messages: Vec<_> = queue.state.lock().index.stored_messages().collect();
+        let lengths: HashMap<Sequence, u32> =
+            messages.iter().map(|(sequence, _, length)| (*sequence, *length)).collect();
+        let mut failed = Vec::new();
+        reader::read_messages(&recovered.segments, &messages, |sequence, _, outcome| {
+            read += 1;
+            if let Err(error) = outcome {
+                failed.push((sequence, error));
+            }
+        });
+        for (sequence, error) in failed {
+            let finding = unreadable(&error, dir, size)?;
+            let bytes = lengths.get(&sequence).copied().unwrap_or_default();
+            let messages = vec![lost(sequence)];
+            findings.add(Finding { bytes: u64::from(bytes), messages, ..finding });
+        }
+    }
+    Ok(read)
+}
+
+/// The finding of a record that could not be read.
+fn unreadable(error: &StoreError, dir: &Path, segment_size: u64) -> Result<Finding, OpenError> {
+    let StoreError::Unreadable { lsn, file, offset, reason } = error else {
+        return Err(error.clone().into());
+    };
+    let mut finding = Finding {
+        file: file.clone(),
+        offset: *offset,
+        what: reason.to_string(),
+        needed: true,
+        ..Finding::default()
+    };
+    if file.as_os_str().is_empty() {
+        let segment = SegmentId::holding(*lsn, segment_size);
+        finding.file = dir.join(file_name(segment));
+        finding.offset = lsn.since(segment.start(segment_size));
+    }
+    Ok(finding)
+}
+
+/// Looks for the records of the messages whose lists are damaged.
+fn find_listed(
+    segments: &[Arc<Segment>],
+    recovered: &Recovered,
+    end: Option<Lsn>,
+    findings: &mut Findings,
+) -> Result<(), OpenError> {
+    let wanted: HashSet<(QueueId, Sequence)> = findings
+        .list
+        .iter()
+        .filter(|finding| finding.list)
+        .flat_map(|finding| finding.messages.iter().map(|lost| (lost.queue, lost.sequence)))
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let size = recovered.segments.segment_size();
+    let mut records = BTreeMap::new();
+    for (index, segment) in segments.iter().enumerate() {
+        let end = end_of(segment, &segments[index + 1..], size, end);
+        let sweep = Sweep::new(segment, size, end)?;
+        sweep.run(&mut Counts::default(), &mut Findings::default(), |lsn, record| {
+            // The segments come in the order of the log: the last place that a message was moved to counts.
+            let Ok(Some(message)) = message_of(record) else { return };
+            for reference in message.references() {
+                let place = (reference.queue, reference.sequence);
+                if wanted.contains(&place) {
+                    records.insert(place, (lsn, record.size() as u32));
+                }
+            }
+        });
+    }
+    for finding in findings.list.iter_mut().filter(|finding| finding.list) {
+        for lost in &mut finding.messages {
+            lost.record = records.get(&(lost.queue, lost.sequence)).copied();
+        }
+    }
+    Ok(())
+}

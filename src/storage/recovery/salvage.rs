@@ -1,0 +1,433 @@
+//! Following the log of a damaged store: over its holes, to whatever can be read behind them.
+//!
+//! [`walk`](super::walk) refuses a log with a hole in what was durable, and so does every open. Here the hole is noted and
+//! the walk goes on, so that it can be told what is lost, and what a repair would keep. Applied is
+//!
+//! - every whole group, in the order of the log, unless a later one says that it is void;
+//! - every whole record of a damaged group, and of a part of the log that no group header leads to, where something
+//!   valid says that it was durable.
+//!
+//! The tail behind the last of these was never confirmed, and is left out, as ever.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::directory::Directory;
+use super::replay::Replay;
+use super::walk::{ApplyError, Walked};
+use crate::storage::disk::read_exact_at;
+use crate::storage::error::OpenError;
+use crate::storage::log::group::{CheckedGroup, GROUP_HEADER, GroupHeader};
+use crate::storage::record::{self, FRAME, MessageRecord, Record, RecordKind, Reference, Search};
+use crate::storage::segment::{PAGE, Segment, SegmentSet};
+use crate::storage::superblock::Superblock;
+use crate::storage::units::{Lsn, QueueId, SegmentId, SequenceRange};
+
+/// A part of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// The file.
+    pub file: PathBuf,
+    /// Where the part begins, in bytes.
+    pub offset: u64,
+    /// How long it is, in bytes.
+    pub bytes: u64,
+}
+
+/// A part of the log that was on stable storage, and that cannot be read, or not as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hole {
+    pub(crate) from: Lsn,
+    pub(crate) to: Lsn,
+    pub(crate) what: String,
+    /// What there is of it on disk.
+    pub(crate) extents: Vec<Extent>,
+    /// Whole records that were found in it.
+    pub(crate) found: u64,
+    /// Places of queues that no record was found for: the messages that were lost. Transient messages leave such gaps,
+    /// too.
+    pub(crate) unaccounted: Vec<(QueueId, SequenceRange)>,
+    /// Messages behind it whose queue is not known: it was deleted, or what created it is lost in the hole.
+    pub(crate) strays: u64,
+}
+
+/// A group whose header is valid.
+#[derive(Debug)]
+struct Spot {
+    segment: Arc<Segment>,
+    header: GroupHeader,
+    whole: bool,
+}
+
+/// Follows the log from `from` on, and replays what can be read.
+pub(super) fn walk(
+    directory: &Directory<'_>,
+    superblock: &Superblock,
+    segments: &SegmentSet,
+    from: Lsn,
+    replay: &mut Replay<'_>,
+) -> Result<(Walked, Vec<Hole>), OpenError> {
+    let mut salvage = Salvage {
+        directory,
+        superblock,
+        segments,
+        replay,
+        image: None,
+        candidates: Vec::new(),
+        holes: Vec::new(),
+        waiting: None,
+        claims: Vec::new(),
+        totals: Walked {
+            end: from,
+            next_segment: SegmentId::FIRST,
+            groups: 0,
+            records: 0,
+            bytes: 0,
+            torn: false,
+        },
+    };
+    salvage.run(from)?;
+    Ok((salvage.totals, salvage.holes))
+}
+
+struct Salvage<'a, 'r> {
+    directory: &'a Directory<'a>,
+    superblock: &'a Superblock,
+    segments: &'a SegmentSet,
+    replay: &'a mut Replay<'r>,
+    /// The segment that was read last.
+    image: Option<(SegmentId, Vec<u8>)>,
+    /// The segments that can be read, in the order of the log.
+    candidates: Vec<Arc<Segment>>,
+    holes: Vec<Hole>,
+    /// The newest hole, and the queues that have had a message since.
+    waiting: Option<(usize, HashSet<QueueId>)>,
+    /// What damaged records seem to have been: the hole, the queue and the place.
+    claims: Vec<(usize, Reference)>,
+    totals: Walked,
+}
+
+impl Salvage<'_, '_> {
+    fn run(&mut self, from: Lsn) -> Result<(), OpenError> {
+        self.find_candidates(from)?;
+        let mut spots = Vec::new();
+        for segment in self.candidates.clone() {
+            spots.extend(self.spots(&segment, from)?);
+        }
+        let known = self.known_durable(&spots);
+
+        // From the back: a group that begins behind the end of the one before a later one was cut off, and is void.
+        let mut limit = Lsn(u64::MAX);
+        spots.retain(|spot| spot.header.lsn >= from);
+        let mut kept = Vec::new();
+        for spot in spots.into_iter().rev().filter(|spot| spot.whole || spot.header.lsn < known) {
+            if spot.header.lsn < limit {
+                limit = spot.header.previous;
+                kept.push(spot);
+            }
+        }
+
+        let mut position = from;
+        for spot in kept.into_iter().rev() {
+            if spot.header.previous > position {
+                self.hole(position, spot.header.previous, "no sync group can be read there")?;
+            }
+            self.segments.insert(spot.segment.clone());
+            if spot.whole {
+                self.group(&spot)?;
+            } else {
+                self.hole(spot.header.lsn, spot.header.end(), "the sync group is damaged")?;
+            }
+            position = spot.header.end();
+        }
+        if known > position {
+            let what = "no sync group can be read there, and the log was durable beyond";
+            self.hole(position, known, what)?;
+            position = known;
+        }
+        self.settle_claims();
+        self.totals.end = position;
+        let highest = self.candidates.iter().map(|s| s.id().plus(u64::from(s.header.slots))).max();
+        let named = self.directory.segments().map(|(id, _)| id.plus(1)).max();
+        let behind = SegmentId::holding(position, self.superblock.segment_size).plus(1);
+        self.totals.next_segment = highest.max(named).max(Some(behind)).unwrap_or(behind);
+        Ok(())
+    }
+
+    /// The segments that the log may go on in from `from`.
+    fn find_candidates(&mut self, from: Lsn) -> Result<(), OpenError> {
+        let size = self.superblock.segment_size;
+        let first = SegmentId::holding(from, size);
+        let earlier = self.segments.all().into_iter().rfind(|segment| segment.id() < first);
+        self.candidates.extend(earlier.filter(|segment| segment.contains(from, size)));
+        for (id, _) in self.directory.segments().filter(|(id, _)| *id >= first) {
+            let segment = match self.segments.get(id) {
+                Some(known) => known,
+                None => match self.directory.open_segment(&self.superblock.store, id, true) {
+                    Ok(Ok(segment)) => Arc::new(segment),
+                    // Too short for a header is as bad as a wrong one: the log has a hole there.
+                    Ok(Err(_)) => continue,
+                    Err(OpenError::Io { source, .. })
+                        if source.kind() == std::io::ErrorKind::UnexpectedEof =>
+                    {
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                },
+            };
+            self.candidates.push(segment);
+        }
+        Ok(())
+    }
+
+    /// The whole segment, with zeros for what its file does not have.
+    fn image(&mut self, segment: &Segment) -> Result<&[u8], OpenError> {
+        if self.image.as_ref().is_none_or(|(id, _)| *id != segment.id()) {
+            let io = |error| OpenError::io("read", &segment.path, error);
+            let file = segment.file().expect("a segment that was found has a file");
+            let size = file.size().map_err(io)?;
+            let whole = u64::from(segment.header.slots) * self.superblock.segment_size;
+            let mut image = vec![0; size.min(whole) as usize];
+            read_exact_at(&**file, &mut image, 0).map_err(io)?;
+            self.image = Some((segment.id(), image));
+        }
+        Ok(self.image.as_ref().map_or(&[], |(_, image)| image))
+    }
+
+    fn start(&self, segment: &Segment) -> Lsn {
+        segment.id().start(self.superblock.segment_size)
+    }
+
+    /// The groups of a segment from `from` on.
+    fn spots(&mut self, segment: &Arc<Segment>, from: Lsn) -> Result<Vec<Spot>, OpenError> {
+        let start = self.start(segment);
+        let image = self.image(segment)?;
+        let mut at = from.0.saturating_sub(start.0).max(PAGE);
+        let mut spots = Vec::new();
+        while let Some(rest) = image.get(at as usize..).filter(|rest| !rest.is_empty()) {
+            let lsn = start.plus(at);
+            let Ok(header) = GroupHeader::decode(rest, lsn, segment.seed) else {
+                at += PAGE;
+                continue;
+            };
+            let whole = CheckedGroup::check(rest, lsn, segment.seed).is_ok();
+            spots.push(Spot { segment: segment.clone(), header, whole });
+            at += header.span();
+        }
+        Ok(spots)
+    }
+
+    /// How far the log was durable, as anything valid says.
+    fn known_durable(&self, spots: &[Spot]) -> Lsn {
+        let size = self.superblock.segment_size;
+        let said = spots.iter().map(|spot| spot.header.durable).max().unwrap_or_default();
+        let root = self.superblock.root;
+        let root = if root == Lsn::ZERO { root } else { root.plus(1) };
+        let newest = self.superblock.newest.map_or(Lsn::ZERO, |id| id.start(size).plus(PAGE + 1));
+        said.max(root).max(newest)
+    }
+
+    fn group(&mut self, spot: &Spot) -> Result<(), OpenError> {
+        let (lsn, offset) = (spot.header.lsn, spot.header.lsn.since(self.start(&spot.segment)));
+        self.image(&spot.segment)?;
+        let Some((id, image)) = self.image.take() else { return Ok(()) };
+        if let Ok(group) = CheckedGroup::check(&image[offset as usize..], lsn, spot.segment.seed) {
+            self.totals.groups += 1;
+            self.totals.bytes += spot.header.span();
+            for (lsn, record) in &group.records {
+                self.record(*lsn, record)?;
+            }
+        }
+        self.image = Some((id, image));
+        Ok(())
+    }
+
+    /// Notes a hole, and applies the records in it that are whole.
+    fn hole(&mut self, from: Lsn, to: Lsn, what: &str) -> Result<(), OpenError> {
+        let size = self.superblock.segment_size;
+        self.holes.push(Hole {
+            from,
+            to,
+            what: what.to_owned(),
+            extents: Vec::new(),
+            found: 0,
+            unaccounted: Vec::new(),
+            strays: 0,
+        });
+        let index = self.holes.len() - 1;
+        self.waiting = Some((index, HashSet::new()));
+        for segment in self.candidates.clone() {
+            let start = self.start(&segment);
+            let end = segment.id().plus(u64::from(segment.header.slots)).start(size);
+            let (first, last) = (from.max(start), to.min(end));
+            if first >= last {
+                continue;
+            }
+            self.segments.insert(segment.clone());
+            self.holes[index].extents.push(Extent {
+                file: segment.path.clone(),
+                offset: first.since(start),
+                bytes: last.since(first),
+            });
+            self.records_within(&segment, index, first, last)?;
+        }
+        // Files in it that cannot be read as segments.
+        for (id, file) in self.directory.segments().collect::<Vec<_>>() {
+            let inside = id.start(size) < to && id.plus(1).start(size) > from;
+            if inside && !self.candidates.iter().any(|candidate| candidate.id() == id) {
+                let what = &mut self.holes[index].what;
+                *what = format!("{what}; the header of segment {id} is damaged");
+                self.holes[index].extents.push(Extent { file, offset: 0, bytes: size });
+            }
+        }
+        if self.holes[index].extents.is_empty() {
+            let missing = self.directory.missing(SegmentId::holding(to, size));
+            let hole = &mut self.holes[index];
+            hole.what = format!("{}; {}", hole.what, missing.what);
+            hole.extents.push(Extent { file: missing.file, offset: 0, bytes: 0 });
+        }
+        Ok(())
+    }
+
+    fn records_within(
+        &mut self,
+        segment: &Segment,
+        hole: usize,
+        first: Lsn,
+        last: Lsn,
+    ) -> Result<(), OpenError> {
+        let start = self.start(segment);
+        self.image(segment)?;
+        let Some((id, image)) = self.image.take() else { return Ok(()) };
+        let end = image.len().min(last.since(start) as usize);
+        let begin = (first.since(start).max(PAGE) as usize).min(end);
+        let part = &image[begin..end];
+        let lsn = start.plus(begin as u64);
+        let mut search = Search::new(part.len());
+        // Records follow the header without gaps; a damaged one is the usual reason to search.
+        let mut at = GROUP_HEADER.min(part.len());
+        loop {
+            let next = search.next(part, at, lsn, segment.seed);
+            if next != Some(at) {
+                self.claim(hole, &part[at..]);
+            }
+            let Some(next) = next else { break };
+            let here = lsn.plus(next as u64);
+            at = next + FRAME;
+            if let Ok(record) = record::open(&part[next..], here, segment.seed) {
+                self.record(here, &record)?;
+                self.holes[hole].found += 1;
+                at = next + record.size();
+            }
+        }
+        if search.has_given_up() {
+            let what = &mut self.holes[hole].what;
+            *what = format!("{what}; it was too much work to search all of it for whole records");
+        }
+        self.image = Some((id, image));
+        Ok(())
+    }
+
+    fn record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), OpenError> {
+        if record.kind == RecordKind::Message {
+            self.account(record);
+        }
+        match self.replay.apply_record(lsn, record) {
+            Ok(()) => self.totals.records += 1,
+            Err(ApplyError::Malformed(lsn, malformed)) => {
+                let end = lsn.plus(record.size() as u64);
+                let located = self.segments.locate(lsn);
+                let extents = located.map(|(segment, offset)| Extent {
+                    file: segment.path.clone(),
+                    offset,
+                    bytes: record.size() as u64,
+                });
+                self.holes.push(Hole {
+                    from: lsn,
+                    to: end,
+                    what: malformed.to_string(),
+                    extents: extents.into_iter().collect(),
+                    found: 0,
+                    unaccounted: Vec::new(),
+                    strays: 0,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the places that are skipped in the first message that a queue has behind a hole.
+    fn account(&mut self, record: &Record<'_>) {
+        let Some((hole, seen)) = &mut self.waiting else { return };
+        let Ok(message) = MessageRecord::decode(record.payload) else { return };
+        for reference in message.references() {
+            let Some(next) = self.replay.next_of(reference.queue) else {
+                self.holes[*hole].strays += 1;
+                continue;
+            };
+            let Some(last) = reference.sequence.previous() else { continue };
+            if seen.insert(reference.queue)
+                && let Some(skipped) = SequenceRange::new(next, last)
+            {
+                self.holes[*hole].unaccounted.push((reference.queue, skipped));
+            }
+        }
+    }
+}
+
+impl Salvage<'_, '_> {
+    /// Notes which message a damaged record seems to be. It is believed only where nothing else is in that place.
+    fn claim(&mut self, hole: usize, bytes: &[u8]) {
+        let message = record::plausible(bytes)
+            .filter(|_| bytes[8] == RecordKind::Message as u8)
+            .and_then(|size| MessageRecord::decode(&bytes[FRAME..size]).ok());
+        let Some(message) = message else { return };
+        for reference in message.references() {
+            if self.replay.next_of(reference.queue).is_some_and(|next| next <= reference.sequence) {
+                self.claims.push((hole, reference));
+            }
+        }
+    }
+
+    /// The claims to places that no later message has shown to be lost already: those at the end of a queue.
+    fn settle_claims(&mut self) {
+        for (hole, Reference { queue, sequence }) in std::mem::take(&mut self.claims) {
+            let free = self.replay.next_of(queue).is_some_and(|next| next <= sequence);
+            if free {
+                self.holes[hole].unaccounted.push((queue, SequenceRange::one(sequence)));
+            }
+        }
+    }
+}
+
+/// The roots of checkpoints that can be found by searching every segment, ascending.
+pub(super) fn roots(
+    directory: &Directory<'_>,
+    superblock: &Superblock,
+) -> Result<Vec<Lsn>, OpenError> {
+    let mut roots = Vec::new();
+    for (id, path) in directory.segments() {
+        let Ok(Ok(segment)) = directory.open_segment(&superblock.store, id, false) else {
+            continue;
+        };
+        let io = |error| OpenError::io("read", &path, error);
+        let file = segment.file().expect("a segment that was found has a file");
+        let mut image = vec![0; file.size().map_err(io)? as usize];
+        read_exact_at(&**file, &mut image, 0).map_err(io)?;
+        let start = id.start(superblock.segment_size);
+        let mut at = PAGE;
+        while let Some(rest) = image.get(at as usize..).filter(|rest| !rest.is_empty()) {
+            match CheckedGroup::check(rest, start.plus(at), segment.seed) {
+                Ok(group) => {
+                    let found = group.records.iter().filter(|(_, r)| r.kind == RecordKind::Root);
+                    roots.extend(found.map(|(lsn, _)| *lsn));
+                    at += group.header.span();
+                }
+                Err(_) => at += PAGE,
+            }
+        }
+    }
+    roots.sort_unstable();
+    Ok(roots)
+}
