@@ -1,7 +1,7 @@
 //! What there is in a store: its queues and its metadata.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
@@ -88,6 +88,10 @@ pub(crate) struct Catalog {
     pub(crate) entries: Slots<(Bytes, Bytes)>,
     entry_slots: HashMap<Bytes, usize>,
     next_queue: QueueId,
+    /// Queues that are not durable, for as long as anybody holds them.
+    volatile: HashMap<QueueId, Weak<QueueCore>>,
+    /// When `volatile` has this many, the queues that are gone are removed from it.
+    volatile_limit: usize,
 }
 
 impl Catalog {
@@ -98,6 +102,8 @@ impl Catalog {
             entries: Slots::new(ENTRIES_PER_PAGE),
             entry_slots: HashMap::new(),
             next_queue: QueueId(1),
+            volatile: HashMap::new(),
+            volatile_limit: 64,
         }
     }
 
@@ -118,6 +124,26 @@ impl Catalog {
 
     pub(crate) fn queue(&self, id: QueueId) -> Option<&Arc<QueueCore>> {
         self.queue_slots.get(&id).and_then(|slot| self.queues.slots[*slot].as_ref())
+    }
+
+    /// Remembers a queue that is not durable.
+    pub(crate) fn insert_volatile(&mut self, queue: &Arc<QueueCore>) {
+        if self.volatile.len() >= self.volatile_limit {
+            self.volatile.retain(|_, queue| queue.strong_count() > 0);
+            self.volatile_limit = (2 * self.volatile.len()).max(64);
+        }
+        self.volatile.insert(queue.id(), Arc::downgrade(queue));
+    }
+
+    /// A queue, durable or not.
+    pub(crate) fn any_queue(&self, id: QueueId) -> Option<Arc<QueueCore>> {
+        self.queue(id).cloned().or_else(|| self.volatile.get(&id).and_then(Weak::upgrade))
+    }
+
+    /// All queues, durable or not.
+    pub(crate) fn all_queues(&self) -> Vec<Arc<QueueCore>> {
+        let volatile = self.volatile.values().filter_map(Weak::upgrade);
+        self.queues.iter().cloned().chain(volatile).collect()
     }
 
     /// Adds a queue, unless there is one with its number.

@@ -9,11 +9,16 @@
 //! and recovery applies all of them from step 1 on. What lives here: that order of things. It may use everything below
 //! the store; it must never hold two queues' locks, or one while it waits for the disk.
 
+use std::collections::BTreeSet;
+
 use super::catalog::Catalog;
 use super::error::StoreError;
 use super::index::Released;
 use super::log::Log;
-use super::record::{ChunkRecord, MetadataPage, PageRef, QueuePage, QueueState, RecordKind, Root};
+use super::queue::QueueCore;
+use super::record::{
+    ChunkEntry, Directory, MetadataPage, PageRef, QueuePage, QueueState, RecordKind, Root,
+};
 use super::segment::{FreeFile, SegmentSet};
 use super::store::Shared;
 use super::superblock::SuperblockFile;
@@ -60,8 +65,9 @@ impl Checkpointer {
         let replay_from = log.end_of_groups();
         let (dead, needed) = sort_segments(&shared.segments, replay_from);
 
-        self.write_queue_pages(shared)?;
-        self.write_metadata_pages(shared)?;
+        let moving = std::mem::take(&mut *shared.moving_pages.lock());
+        self.write_queue_pages(shared, &moving)?;
+        self.write_metadata_pages(shared, &moving)?;
         let root = Root {
             replay_from,
             next_queue: shared.catalog.lock().next_queue(),
@@ -94,7 +100,11 @@ impl Checkpointer {
         })
     }
 
-    fn write_queue_pages(&mut self, shared: &Shared) -> Result<(), StoreError> {
+    fn write_queue_pages(
+        &mut self,
+        shared: &Shared,
+        moving: &BTreeSet<Lsn>,
+    ) -> Result<(), StoreError> {
         let (changed, pages) = {
             let mut catalog = shared.catalog.lock();
             (catalog.queues.take_changed(), catalog.queues.pages())
@@ -102,29 +112,15 @@ impl Checkpointer {
         self.parts.queue_pages.resize(pages.max(self.parts.queue_pages.len()), None);
         for page in 0..pages {
             let queues: Vec<_> = shared.catalog.lock().queues.page(page).cloned().collect();
-            let dirty =
-                changed.contains(&page) || queues.iter().any(|queue| queue.state.lock().changed);
+            let dirty = changed.contains(&page)
+                || is_moving(self.parts.queue_pages[page], moving)
+                || queues.iter().any(|queue| queue.state.lock().changed);
             if !dirty {
                 continue;
             }
             let mut content = QueuePage::default();
             for queue in &queues {
-                let mut released = Released::default();
-                let mut state = queue.state.lock();
-                state.changed = false;
-                let chunks = state.index.snapshot(&mut released, |base, entries| {
-                    let mut payload = Vec::new();
-                    ChunkRecord::encode(&mut payload, queue.id(), base, entries);
-                    append_page(&shared.log, RecordKind::Chunk, &payload)
-                })?;
-                content.queues.push(QueueState {
-                    id: queue.id(),
-                    attributes: queue.attributes().to_vec(),
-                    next: state.index.next(),
-                    chunks,
-                });
-                drop(state);
-                shared.give_back(&released);
+                content.queues.push(queue_state(shared, queue)?);
             }
             let mut payload = Vec::new();
             content.encode(&mut payload);
@@ -136,9 +132,17 @@ impl Checkpointer {
         Ok(())
     }
 
-    fn write_metadata_pages(&mut self, shared: &Shared) -> Result<(), StoreError> {
+    fn write_metadata_pages(
+        &mut self,
+        shared: &Shared,
+        moving: &BTreeSet<Lsn>,
+    ) -> Result<(), StoreError> {
+        let pages = self.parts.metadata_pages.iter();
+        let moving = (0..).zip(pages).filter(|(_, page)| is_moving(**page, moving));
+        let moving: BTreeSet<usize> = moving.map(|(number, _)| number).collect();
         let take = |catalog: &mut Catalog| -> Vec<(usize, MetadataPage)> {
-            let changed = catalog.entries.take_changed();
+            let mut changed = catalog.entries.take_changed();
+            changed.extend(&moving);
             let content = |page| MetadataPage {
                 entries: catalog
                     .entries
@@ -161,6 +165,76 @@ impl Checkpointer {
         }
         Ok(())
     }
+}
+
+fn is_moving(page: Option<PageRef>, moving: &BTreeSet<Lsn>) -> bool {
+    page.is_some_and(|page| moving.contains(&page.lsn))
+}
+
+/// Writes what has changed of a queue's chunks, and gives its state.
+fn queue_state(shared: &Shared, queue: &QueueCore) -> Result<QueueState, StoreError> {
+    settle(shared, queue)?;
+    let save = |base, places, entries: Vec<(u16, ChunkEntry)>| {
+        shared.save_chunk(queue.id(), base, places, &entries)
+    };
+    let mut released = Released::default();
+    let mut state = queue.state.lock();
+    state.changed = false;
+    state.index.tidy(&mut released);
+    // Before any chunk is looked at: what comes later than this is replayed, unless a chunk has it.
+    let next = state.index.next();
+    let chunks = if state.index.is_shallow() {
+        state.index.snapshot(&mut released, save)?
+    } else {
+        for number in state.index.changed_directories() {
+            let chunks = state.index.snapshot_directory(number, &mut released, save)?;
+            let page = if chunks.is_empty() {
+                None
+            } else {
+                let directory = Directory { queue: queue.id(), number, chunks };
+                let mut payload = Vec::new();
+                directory.encode(&mut payload);
+                Some(append_page(&shared.log, RecordKind::Directory, &payload)?)
+            };
+            state.index.directory_saved(number, page, &mut released);
+            drop(state); // Nobody has to wait for a whole deep queue.
+            state = queue.state.lock();
+        }
+        Vec::new()
+    };
+    let directories = state.index.directories();
+    drop(state);
+    shared.give_back(&released);
+    Ok(QueueState {
+        id: queue.id(),
+        attributes: queue.attributes().to_vec(),
+        next,
+        chunks,
+        directories,
+    })
+}
+
+/// Finds out what has gone of chunks that are not in memory, so that the shares of segments are exact.
+fn settle(shared: &Shared, queue: &QueueCore) -> Result<(), StoreError> {
+    let unsettled = queue.state.lock().index.unsettled();
+    for missing in unsettled {
+        let record = shared.read_chunk(missing.page)?;
+        let mut released = Released::default();
+        let mut state = queue.state.lock();
+        match record {
+            Ok(record) => {
+                if let Some((places, entries)) = state.index.settle(missing, &record, &mut released)
+                {
+                    let page = shared.save_chunk(queue.id(), missing.base, places, &entries)?;
+                    state.index.saved(missing.base, page, &mut released);
+                }
+            }
+            Err(error) => shared.set_chunk_aside(queue, &mut state, missing, &error),
+        }
+        drop(state);
+        shared.give_back(&released);
+    }
+    Ok(())
 }
 
 /// The segments behind which the log has gone and of which nothing is live, and all the others up to `replay_from`.

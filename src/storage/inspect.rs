@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::disk::{Disk, read_exact_at};
 use super::error::{OpenError, StoreError};
+use super::index::Released;
 use super::log::group::{GROUP_HEADER, GroupHeader};
 use super::reader;
 use super::record::{self, FRAME};
@@ -210,7 +211,10 @@ fn verify_messages(
         let missing = queue.state.lock().index.not_resident();
         for chunk in missing {
             match reader::read_chunk(&recovered.segments, chunk.page) {
-                Ok(record) => queue.state.lock().index.install_chunk(record),
+                Ok(record) => {
+                    let mut released = Released::default();
+                    queue.state.lock().index.install_chunk(chunk, &record, &mut released);
+                }
                 Err(error) => {
                     let (file, offset, what) = place(&error)?;
                     let what = format!(
@@ -222,7 +226,7 @@ fn verify_messages(
                 }
             }
         }
-        let messages: Vec<_> = queue.state.lock().index.durable_messages().collect();
+        let messages: Vec<_> = queue.state.lock().index.stored_messages().collect();
         let mut failed = Vec::new();
         reader::read_messages(&recovered.segments, &messages, |sequence, _, outcome| {
             verification.messages += 1;

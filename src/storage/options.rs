@@ -26,9 +26,15 @@ pub struct Options {
     /// How much unsynced data may pile up before [`Store::congested`](super::Store::congested) says so, in bytes.
     /// Default: 16 MiB.
     pub unsynced_limit: u64,
-    /// How many bytes of message bodies are kept in memory for queues that have yet to deliver them. Beyond it
-    /// durable messages are read back from the log. Default: 256 MiB.
+    /// How many bytes of messages are kept in memory for queues that have yet to deliver them. Beyond it messages are
+    /// read back from the log, and those that need not survive a restart go there too. Default: 64 MiB.
     pub cache: u64,
+    /// How many bytes the indexes of all queues may take before parts of them are left to the log. What does not
+    /// depend on messages that wait comes on top. Default: 16 MiB.
+    pub index: u64,
+    /// How many messages of a queue share a part of its index: what is read and written of an index at a time. From 16
+    /// to 32,768. Default: 2,048.
+    pub chunk_places: u16,
     /// Who does the background work.
     pub background: Background,
     /// The disk.
@@ -56,7 +62,9 @@ impl Default for Options {
             checkpoint_distance: 128 << 20,
             lazy_sync: Duration::from_millis(10),
             unsynced_limit: 16 << 20,
-            cache: 256 << 20,
+            cache: 64 << 20,
+            index: 16 << 20,
+            chunk_places: 2048,
             background: Background::Threads,
             disk: Arc::new(RealDisk),
             entropy: Arc::new(SystemEntropy),
@@ -72,6 +80,9 @@ impl Options {
         }
         if self.segment_size > 1 << 32 {
             return wrong("segment_size", "must not exceed 4 GiB");
+        }
+        if !(16..=32_768).contains(&self.chunk_places) {
+            return wrong("chunk_places", "must be from 16 to 32,768");
         }
         if self.segments_ahead == 0 {
             return wrong("segments_ahead", "must be 1 at least: the log needs a place to go");

@@ -1,17 +1,17 @@
 //! Queues, as a program that embeds the engine holds them.
 
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::error::StoreError;
-use super::index::{Missing, NotResident, QueueIndex, Released};
+use super::index::{Missing, NotResident, QueueIndex, Released, footprint};
 use super::message::Message;
 use super::reader;
-use super::record::{AcknowledgeRecord, ChunkRecord, DeliveredRecord, RecordKind};
+use super::record::{AcknowledgeRecord, DeliveredRecord, RecordKind};
 use super::store::Shared;
 use super::units::{Lsn, QueueId, Sequence, SequenceRange};
 
@@ -34,6 +34,8 @@ pub(crate) struct QueueCore {
     id: QueueId,
     attributes: Bytes,
     durable: bool,
+    /// The store of a volatile queue, which nothing but its handles holds: they let go of what it took there.
+    volatile_in: Option<Weak<Shared>>,
     pub(super) state: Mutex<QueueState>,
 }
 
@@ -43,17 +45,21 @@ pub(super) struct QueueState {
     pub(super) deleted: bool,
     /// Something has changed since the last checkpoint.
     pub(super) changed: bool,
+    /// Somebody has used it since places last had to leave memory.
+    pub(super) used: bool,
 }
 
 impl QueueCore {
-    pub(super) fn new(
-        id: QueueId,
-        attributes: Bytes,
-        durable: bool,
-        index: QueueIndex,
-    ) -> QueueCore {
-        let state = QueueState { index, deleted: false, changed: false };
-        QueueCore { id, attributes, durable, state: Mutex::new(state) }
+    pub(super) fn new(id: QueueId, attributes: Bytes, index: QueueIndex) -> QueueCore {
+        let state = Mutex::new(QueueState { index, deleted: false, changed: false, used: false });
+        QueueCore { id, attributes, durable: true, volatile_in: None, state }
+    }
+
+    pub(super) fn volatile(id: QueueId, index: QueueIndex, store: &Arc<Shared>) -> QueueCore {
+        let mut core = QueueCore::new(id, Bytes::new(), index);
+        core.durable = false;
+        core.volatile_in = Some(Arc::downgrade(store));
+        core
     }
 
     pub(crate) fn id(&self) -> QueueId {
@@ -66,6 +72,16 @@ impl QueueCore {
 
     pub(super) fn is_durable(&self) -> bool {
         self.durable
+    }
+}
+
+impl Drop for QueueCore {
+    fn drop(&mut self) {
+        if let Some(shared) = self.volatile_in.take().and_then(|store| store.upgrade()) {
+            let mut released = Released::default();
+            self.state.get_mut().index.clear(&mut released);
+            shared.give_back(&released);
+        }
     }
 }
 
@@ -164,10 +180,7 @@ impl Queue {
             let missing = self.core.state.lock().index.missing(from, LOAD_MESSAGES, LOAD_BYTES);
             match missing {
                 Missing::Nothing => return Ok(()),
-                Missing::Chunk(missing) => {
-                    let record = reader::read_chunk(&self.shared.segments, missing.page);
-                    self.install_chunk(&mut self.core.state.lock(), missing, record);
-                }
+                Missing::Chunk(missing) => self.load_chunk(missing)?,
                 Missing::Messages(messages) => return self.load_messages(&messages),
             }
         }
@@ -175,51 +188,42 @@ impl Queue {
 
     /// Gives a chunk its places. Where these cannot be read, its messages are set aside; unless all of them were
     /// acknowledged meanwhile, and the record was let go of: that is no damage.
-    fn install_chunk(
-        &self,
-        state: &mut QueueState,
-        missing: NotResident,
-        record: Result<ChunkRecord, StoreError>,
-    ) {
+    fn load_chunk(&self, missing: NotResident) -> Result<(), StoreError> {
+        let record = self.shared.read_chunk(missing.page)?;
+        let mut released = Released::default();
+        let mut state = self.core.state.lock();
+        state.used = true;
         match record {
-            Ok(record) => state.index.install_chunk(record),
-            Err(error) => {
-                let messages = state.index.set_chunk_aside(missing);
-                if messages > 0 {
-                    self.shared.count_set_aside(messages.into());
-                    tracing::error!(
-                        queue = self.core.id.get(),
-                        place = missing.base.get(),
-                        messages,
-                        "a list of messages is damaged, and these were set aside: {error}"
-                    );
+            Ok(record) => {
+                state.index.install_chunk(missing, &record, &mut released);
+                state.changed |= !released.shares.is_empty();
+                if self.shared.places.is_short()
+                    && let Some(passed) = state.index.passed(missing.base)
+                {
+                    state.index.spill(passed, &mut released);
                 }
+                self.shared.give_back(&released);
             }
+            Err(error) => self.shared.set_chunk_aside(&self.core, &mut state, missing, &error),
         }
+        Ok(())
     }
 
     fn load_messages(&self, messages: &[(Sequence, Lsn, u32)]) -> Result<(), StoreError> {
         let newest = messages.iter().map(|(_, lsn, length)| lsn.plus(u64::from(*length))).max();
         self.shared.log.wait(newest.unwrap_or_default())?;
+        self.core.state.lock().used = true;
         reader::read_messages(&self.shared.segments, messages, |sequence, lsn, outcome| {
             let mut state = self.core.state.lock();
             match outcome {
                 Ok(message) => {
-                    let size = message.size() as u64;
+                    let size = footprint(&message);
                     if state.index.install_message(sequence, lsn, Arc::new(message)) {
                         self.shared.cache.take(size);
                     }
                 }
-                // A message that was acknowledged meanwhile may be gone from the disk: that is no damage.
                 Err(error) => {
-                    if state.index.set_aside(sequence, lsn) {
-                        self.shared.count_set_aside(1);
-                        tracing::error!(
-                            queue = self.core.id.get(),
-                            place = sequence.get(),
-                            "a message is damaged and was set aside: {error}"
-                        );
-                    }
+                    self.shared.set_aside(&self.core, &mut state, sequence, lsn, &error);
                 }
             }
         });
@@ -251,7 +255,7 @@ impl Queue {
 
     /// Takes messages out of the queue for good. Places that hold nothing (any more) are passed over.
     ///
-    /// Does not touch the disk, save where a range cuts through a chunk that was never fetched from.
+    /// Never touches the disk.
     pub fn acknowledge(&self, ranges: &[SequenceRange]) -> Result<Acknowledged, StoreError> {
         let mut released = Released::default();
         let mut state = self.core.state.lock();
@@ -264,15 +268,10 @@ impl Queue {
             .filter_map(|range| SequenceRange::new(range.first, range.last.min(newest)))
             .collect();
         for range in &ranges {
-            while let Some(missing) = state.index.cut_by(*range) {
-                let record = reader::read_chunk(&self.shared.segments, missing.page);
-                self.install_chunk(&mut state, missing, record);
-            }
             state.index.acknowledge(*range, &mut released);
         }
         let mut durable_at = None;
-        let stored = released.shares.iter().any(|share| share.references > 0);
-        if stored && !state.deleted {
+        if released.stored > 0 && self.core.durable && !state.deleted {
             state.changed = true;
             let size = AcknowledgeRecord::encoded_size(&ranges);
             let placed = self.shared.log.append(RecordKind::Acknowledge, size, 0, |buffer| {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::disk::read_exact_at;
 use super::error::StoreError;
-use super::record::{self, ChunkRecord, FRAME, MessageRecord, PageRef, Record, RecordKind};
+use super::record::{self, ChunkRecord, FRAME, PageRef, Record, RecordKind, message_of};
 use super::segment::{Segment, SegmentSet};
 use super::units::{Lsn, Sequence};
 
@@ -90,10 +90,15 @@ fn message(
     lsn: Lsn,
     length: u32,
 ) -> Result<super::Message, StoreError> {
-    let record = check(segments, segment, bytes, lsn, length, RecordKind::Message)?;
-    MessageRecord::decode(record.payload)
-        .map(|record| record.message())
-        .map_err(|malformed| unreadable(segments, lsn, &malformed))
+    let record = record::open(bytes, lsn, segment.seed)
+        .map_err(|fault| unreadable(segments, lsn, &fault))?;
+    if record.size() == length as usize
+        && let Some(message) =
+            message_of(&record).map_err(|malformed| unreadable(segments, lsn, &malformed))?
+    {
+        return Ok(message.message());
+    }
+    Err(unreadable(segments, lsn, &"another record than expected is there"))
 }
 
 fn locate(segments: &SegmentSet, lsn: Lsn) -> Result<(Arc<Segment>, u64), StoreError> {

@@ -1,28 +1,40 @@
 //! The store: what a program that embeds the engine opens.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
+use smallvec::SmallVec;
 
-use super::cache::Cache;
+use super::cache::{Cache, ResidentPlaces};
 use super::catalog::Catalog;
 use super::checkpoint::Checkpointer;
+use super::compaction::{Compacted, Compactor, Load};
 use super::disk::DirectoryLock;
 use super::error::{OpenError, StoreError};
-use super::index::{Entry, QueueIndex, Released};
-use super::log::{Durable, FailureCallback, Log, LogConfig, LogStatistics};
+use super::index::{Entry, QueueIndex, Released, footprint};
+use super::log::{Durable, FailureCallback, Log, LogConfig, LogStatistics, Placed};
 use super::message::Message;
 use super::options::{Background, Options};
 use super::queue::{Queue, QueueCore};
-use super::record::{self, MessageRecord, RecordKind, Reference, StoredChange, TopologyRecord};
+use super::record::{
+    self, ChunkEntry, MessageRecord, RecordKind, Reference, StoredChange, TopologyRecord,
+};
 use super::recovery::{self, RecoveryReport};
 use super::segment::{PoolConfig, SegmentPool, SegmentSet};
 use super::units::{Lsn, QueueId};
+
+/// How often a store that is used is looked after.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A store that nothing was written to for so many intervals is not used at the moment.
+const QUIET_ROUNDS: u32 = 3;
 
 /// Numbers from here on belong to queues that are not durable. They are never written.
 const FIRST_VOLATILE: u64 = 1 << 63;
@@ -51,7 +63,13 @@ pub(crate) struct Shared {
     pub(super) pool: Arc<SegmentPool>,
     pub(super) catalog: Mutex<Catalog>,
     pub(super) cache: Cache,
+    pub(super) places: ResidentPlaces,
+    /// Pages of the last checkpoint that compaction wants out of their segments.
+    pub(super) moving_pages: Mutex<BTreeSet<Lsn>>,
     checkpointer: Mutex<Checkpointer>,
+    /// Never taken while the checkpointer is held.
+    pub(super) compactor: Mutex<Compactor>,
+    chunk_places: u32,
     upkeep: Upkeep,
     next_volatile: AtomicU64,
     set_aside: AtomicU64,
@@ -159,17 +177,26 @@ impl Store {
             pool,
             catalog: Mutex::new(recovered.catalog),
             cache: Cache::new(options.cache),
+            places: ResidentPlaces::new(options.index),
+            moving_pages: Mutex::default(),
             checkpointer: Mutex::new(Checkpointer::new(
                 opened.superblock,
                 recovered.checkpoint,
                 recovered.replayed_from,
             )),
+            compactor: Mutex::default(),
+            chunk_places: u32::from(options.chunk_places),
             upkeep: Upkeep::default(),
             next_volatile: AtomicU64::new(FIRST_VOLATILE),
             set_aside: AtomicU64::new(0),
             report: recovered.report,
             _lock: opened.lock,
         });
+        for queue in shared.catalog.lock().queues.iter() {
+            let mut state = queue.state.lock();
+            state.index.set_chunk_places(shared.chunk_places);
+            shared.places.take(state.index.resident() as i64);
+        }
         let threads = Threads::start(&shared);
         let store = Store { shared, threads: Arc::new(threads) };
         // This makes the cut durable: from now on the log goes on in a fresh segment, and says where the old one ended.
@@ -206,18 +233,20 @@ impl Store {
         let id = catalog.take_queue_id();
         let created = StoredChange::CreateQueue { id, attributes: attributes.to_vec() };
         let end = self.append_topology(vec![created])?;
-        let index = QueueIndex::new(self.shared.segments.segment_size());
+        let index = self.shared.new_index();
         let attributes = Bytes::copy_from_slice(attributes);
-        let core = Arc::new(QueueCore::new(id, attributes, true, index));
+        let core = Arc::new(QueueCore::new(id, attributes, index));
         catalog.insert_queue(core.clone());
         Ok((self.handle(core), end))
     }
 
-    /// Creates a queue that lives in memory and is gone after a restart.
+    /// Creates a queue that is gone after a restart, and with the last of its handles.
     pub fn create_volatile_queue(&self) -> Queue {
         let id = QueueId(self.shared.next_volatile.fetch_add(1, Ordering::Relaxed));
-        let index = QueueIndex::new(self.shared.segments.segment_size());
-        self.handle(Arc::new(QueueCore::new(id, Bytes::new(), false, index)))
+        let index = self.shared.new_index();
+        let core = Arc::new(QueueCore::volatile(id, index, &self.shared));
+        self.shared.catalog.lock().insert_volatile(&core);
+        self.handle(core)
     }
 
     /// Makes all of the changes, or none of them should the machine crash in between. They hold at once; it is safe to
@@ -299,52 +328,57 @@ impl Store {
         persistence: Persistence,
         targets: &mut [(&QueueCore, &mut super::queue::QueueState)],
     ) -> Result<Appended, StoreError> {
-        let stored = |core: &QueueCore| core.is_durable() && persistence == Persistence::Durable;
-        let references: smallvec::SmallVec<[Reference; 4]> = targets
+        let mut open: SmallVec<[_; 4]> =
+            targets.iter_mut().filter(|(_, state)| !state.deleted).collect();
+        let targets = &mut *open;
+        let shared = &*self.shared;
+        let stays = |core: &QueueCore| core.is_durable() && persistence == Persistence::Durable;
+        let size = footprint(message);
+        let others = targets.iter().filter(|(core, _)| !stays(core)).count();
+        // What need not survive a restart is in memory for as long as there is room, and in the log beyond.
+        let spills = others > 0 && !shared.cache.try_take(size * others as u64);
+        let references: SmallVec<[Reference; 4]> = targets
             .iter()
-            .filter(|(core, state)| stored(core) && !state.deleted)
+            .filter(|(core, _)| spills || stays(core))
             .map(|(core, state)| Reference { queue: core.id(), sequence: state.index.next() })
             .collect();
-        let mut placed = None;
-        if references.is_empty() {
-            self.shared.log.check()?;
+        let stored = others < targets.len();
+        let placed = if references.is_empty() {
+            shared.log.check()?;
+            None
         } else {
-            let sharers = u16::try_from(references.len()).unwrap_or(u16::MAX);
-            let size = record::message_size(message, references.len());
-            let appended = self.shared.log.append(
-                RecordKind::Message,
-                size,
-                references.len() as u32,
-                |buffer| MessageRecord::encode(buffer, message, &references),
-            )?;
-            placed = Some((appended, sharers));
-        }
-        for (core, state) in targets.iter_mut().filter(|(_, state)| !state.deleted) {
-            let entry = match placed.filter(|_| stored(core)) {
-                Some((placed, sharers)) => {
-                    state.changed = true;
-                    let cached = self.shared.cache.try_take(message.size() as u64);
-                    Entry {
-                        lsn: placed.lsn,
-                        length: placed.length,
-                        sharers,
-                        deliveries: 0,
-                        aside: false,
-                        message: cached.then(|| message.clone()),
-                    }
+            let kind = if stored { RecordKind::Message } else { RecordKind::Transient };
+            let length = record::message_size(message, references.len());
+            let count = references.len() as u32;
+            let appended = shared.log.append(kind, length, count, |buffer| {
+                MessageRecord::encode(buffer, message, &references);
+            });
+            if appended.is_err() && !spills {
+                shared.cache.give_back(size * others as u64);
+            }
+            Some(appended?)
+        };
+        let sharers = u16::try_from(references.len()).unwrap_or(u16::MAX);
+        for (core, state) in targets.iter_mut() {
+            let stays = stays(core);
+            let entry = match placed.filter(|_| stays || spills) {
+                Some(Placed { lsn, length, .. }) => {
+                    state.changed |= stays;
+                    let cached = stays && shared.cache.try_take(size);
+                    let message = cached.then(|| message.clone());
+                    let stored = ChunkEntry { lsn, length, sharers };
+                    Entry { transient: !stays, message, ..Entry::at(stored) }
                 }
-                None => Entry {
-                    lsn: Lsn::ZERO,
-                    length: u32::try_from(message.size()).unwrap_or(u32::MAX),
-                    sharers: 1,
-                    deliveries: 0,
-                    aside: false,
-                    message: Some(message.clone()),
-                },
+                None => {
+                    let length = u32::try_from(message.size()).unwrap_or(u32::MAX);
+                    let stored = ChunkEntry { lsn: Lsn::ZERO, length, sharers: 1 };
+                    let message = Some(message.clone());
+                    Entry { transient: true, message, ..Entry::at(stored) }
+                }
             };
-            state.index.push(entry);
+            shared.push(core, state, entry)?;
         }
-        Ok(Appended { durable_at: placed.map(|(placed, _)| placed.end) })
+        Ok(Appended { durable_at: placed.filter(|_| stored).map(|placed| placed.end) })
     }
 
     /// Everything below this is on stable storage.
@@ -399,6 +433,18 @@ impl Store {
         self.shared.checkpoint()
     }
 
+    /// Compacts as much as there is to gain, as fast as it goes. Blocks the thread; appending goes on meanwhile.
+    ///
+    /// There is no need to call this: a store compacts by itself, at a measured pace.
+    pub fn compact(&self) -> Result<Compacted, StoreError> {
+        self.shared.compact_fully()
+    }
+
+    /// What compaction has done since the store was opened.
+    pub fn compacted(&self) -> Compacted {
+        self.shared.compactor.lock().total()
+    }
+
     /// How many messages were damaged when they were to be read, and have been set aside, since the store was opened.
     pub fn set_aside(&self) -> u64 {
         self.shared.set_aside.load(Ordering::Relaxed)
@@ -412,6 +458,11 @@ impl Store {
     /// Bytes of message bodies that are in memory to be delivered.
     pub fn cached_bytes(&self) -> u64 {
         self.shared.cache.taken()
+    }
+
+    /// Places of the queues' indexes that are in memory, as [`Options::index`] counts them: in steps.
+    pub fn resident_places(&self) -> u64 {
+        self.shared.places.taken()
     }
 
     /// Makes everything durable, writes a checkpoint, ends the store's threads and gives the directory back as soon as
@@ -431,24 +482,32 @@ impl Store {
 }
 
 impl Shared {
+    fn new_index(&self) -> QueueIndex {
+        let mut index = QueueIndex::new(self.segments.segment_size());
+        index.set_chunk_places(self.chunk_places);
+        index
+    }
+
     /// Gives back what an operation on an index has released.
     pub(super) fn give_back(&self, released: &Released) {
         for share in &released.shares {
             self.segments.remove_live(share.segment, share.references, share.bytes);
         }
         self.cache.give_back(released.cached);
+        self.places.take(-released.places);
     }
 
     pub(super) fn count_set_aside(&self, messages: u64) {
         self.set_aside.fetch_add(messages, Ordering::Relaxed);
     }
 
-    fn checkpoint(&self) -> Result<(), StoreError> {
+    pub(super) fn checkpoint(&self) -> Result<(), StoreError> {
         self.checkpointer.lock().checkpoint(self)
     }
 
     /// Does what is due: notes in the superblock that the log has reached a new segment, writes a checkpoint.
-    fn look_after(&self) -> Result<(), StoreError> {
+    pub(super) fn look_after(&self) -> Result<(), StoreError> {
+        self.relieve()?;
         let mut checkpointer = self.checkpointer.lock();
         if checkpointer.distance(&self.log) >= self.checkpoint_distance {
             return checkpointer.checkpoint(self);
@@ -478,20 +537,47 @@ impl Shared {
         }
     }
 
-    /// Looks after the store until it is closed; the body of a thread.
+    /// Looks after the store until it is closed; the body of a thread. While the log is written it looks every second;
+    /// when nothing has been written for a while it cleans up, and sleeps.
     fn run_upkeep(&self) -> Result<(), StoreError> {
+        let stopping = || *self.upkeep.stopping.lock();
         let mut newest = None;
+        let mut written = 0;
+        let mut quiet = 0;
         loop {
-            let mut stopping = self.upkeep.stopping.lock();
-            while !*stopping && newest == self.log.newest_segment() {
-                self.upkeep.due.wait(&mut stopping);
+            {
+                let mut stopping = self.upkeep.stopping.lock();
+                let asleep = quiet >= QUIET_ROUNDS;
+                if asleep {
+                    self.log.tell_of_next_group();
+                }
+                while !*stopping && newest == self.log.newest_segment() {
+                    if !asleep {
+                        self.upkeep.due.wait_for(&mut stopping, UPKEEP_INTERVAL);
+                        break;
+                    }
+                    if written != self.log.statistics().groups {
+                        break;
+                    }
+                    self.upkeep.due.wait(&mut stopping);
+                }
+                if *stopping {
+                    return Ok(());
+                }
             }
-            if *stopping {
-                return Ok(());
-            }
-            drop(stopping);
             newest = self.log.newest_segment();
             self.look_after()?;
+            let groups = self.log.statistics().groups;
+            quiet = if groups == written { quiet + 1 } else { 0 };
+            if quiet < QUIET_ROUNDS {
+                self.compact(Load::Busy, &stopping)?;
+            } else {
+                self.compact(Load::Idle, &stopping)?;
+                if self.compactor.lock().balance(self).dead {
+                    self.checkpoint()?;
+                }
+            }
+            written = if quiet < QUIET_ROUNDS { groups } else { self.log.statistics().groups };
         }
     }
 }

@@ -7,7 +7,7 @@
 //! | bytes | field | meaning |
 //! |---|---|---|
 //! | 0..8 | magic | `HAYPILE\0` |
-//! | 8..12 | version | format version of the whole store, little-endian like all numbers; now 1 |
+//! | 8..12 | version | format version of the whole store, little-endian like all numbers; now 2 |
 //! | 12..16 | checksum | CRC-32 of bytes 0..12 and 16..512 |
 //! | 16..32 | store | the store's identity, random |
 //! | 32..40 | generation | grows by one with every state written; the larger of two whole copies counts |
@@ -29,7 +29,7 @@ use super::segment::PAGE;
 use super::units::{Lsn, SegmentId};
 
 /// The store's format version.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"HAYPILE\0";
 const COPY: usize = 512;
@@ -238,7 +238,7 @@ mod tests {
     fn the_bytes_on_disk_do_not_change_by_accident() {
         let bytes = example().encode();
         let mut expected = Vec::new();
-        expected.extend_from_slice(b"HAYPILE\0\x01\0\0\0\xdc\x33\xf0\x3a0123456789abcdef");
+        expected.extend_from_slice(b"HAYPILE\0\x02\0\0\0\xd9\x13\x0d\xce0123456789abcdef");
         expected.extend_from_slice(b"\x07\0\0\0\0\0\0\0\0\0\0\x04\0\0\0\0");
         expected.extend_from_slice(b"\xef\xcd\xab\x89\x67\x45\x23\x01\x2a\0\0\0\0\0\0\0");
         expected.resize(512, 0);

@@ -119,6 +119,11 @@ impl Sequence {
         Sequence(self.0 + 1)
     }
 
+    /// Places from `earlier` up to here.
+    pub(crate) fn since(self, earlier: Sequence) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// The place right before this one; `None`: this is the first.
     pub fn previous(self) -> Option<Sequence> {
         self.0.checked_sub(1).map(Sequence)

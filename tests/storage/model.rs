@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use haypile::storage::disk::RealDisk;
+use haypile::storage::inspect::inspect;
 use haypile::storage::{
     Background, Change, Fetched, Lsn, Options, Persistence, Queue, Sequence, SequenceRange, Store,
 };
@@ -14,6 +16,8 @@ use crate::support::*;
 #[derive(Clone, Debug)]
 enum Operation {
     Declare,
+    DeclareVolatile,
+    DropVolatile(u8),
     Delete(u8),
     Put(u8, u8),
     Remove(u8),
@@ -23,6 +27,7 @@ enum Operation {
     Purge(u8),
     Wait,
     Checkpoint,
+    Compact,
     CleanRestart,
     Crash,
 }
@@ -31,7 +36,9 @@ impl Arbitrary for Operation {
     fn arbitrary(g: &mut Gen) -> Operation {
         use Operation::*;
         match u8::arbitrary(g) % 100 {
-            0..8 => Declare,
+            0..6 => Declare,
+            6..7 => DeclareVolatile,
+            7..8 => DropVolatile(Arbitrary::arbitrary(g)),
             8..10 => Delete(Arbitrary::arbitrary(g)),
             10..14 => Put(u8::arbitrary(g) % 20, Arbitrary::arbitrary(g)),
             14..16 => Remove(u8::arbitrary(g) % 20),
@@ -56,8 +63,9 @@ impl Arbitrary for Operation {
                 more: u8::arbitrary(g) % 16,
             },
             76..78 => Purge(Arbitrary::arbitrary(g)),
-            78..84 => Wait,
-            84..90 => Checkpoint,
+            78..82 => Wait,
+            82..86 => Checkpoint,
+            86..90 => Compact,
             90..95 => CleanRestart,
             _ => Crash,
         }
@@ -81,6 +89,9 @@ impl Arbitrary for Operation {
 /// What is in a queue: place, body, hand-outs, whether it survives a restart.
 type ModelQueue = BTreeMap<u64, (String, u32, bool)>;
 
+/// Queues from this number on are volatile.
+const VOLATILE: u64 = 1 << 63;
+
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Model {
     queues: BTreeMap<u64, (u64, ModelQueue)>,
@@ -90,6 +101,7 @@ struct Model {
 impl Model {
     /// What is left of it after a restart.
     fn restarted(mut self) -> Model {
+        self.queues.retain(|id, _| *id < VOLATILE);
         for (_, queue) in self.queues.values_mut() {
             queue.retain(|_, (_, _, durable)| *durable);
         }
@@ -113,6 +125,8 @@ fn options() -> Options {
         segment_size: 32 << 10,
         checkpoint_distance: 150 << 10,
         cache: 20_000,
+        index: 4_000,
+        chunk_places: 16,
         ..Options::default()
     }
 }
@@ -161,8 +175,25 @@ impl Pair {
                 self.queues.insert(queue.id().get(), queue);
                 self.changed(Some(lsn));
             }
+            Operation::DeclareVolatile => {
+                let queue = self.store().create_volatile_queue();
+                self.model.queues.insert(queue.id().get(), (0, ModelQueue::new()));
+                self.queues.insert(queue.id().get(), queue);
+                self.changed(None);
+            }
+            Operation::DropVolatile(number) => {
+                let Some((id, _)) = self.pick(*number).filter(|(id, _)| *id >= VOLATILE) else {
+                    return;
+                };
+                self.queues.remove(&id);
+                self.model.queues.remove(&id);
+                self.changed(None);
+            }
             Operation::Delete(number) => {
                 let Some((id, queue)) = self.pick(*number) else { return };
+                if id >= VOLATILE {
+                    return;
+                }
                 let lsn = self.store().apply(vec![Change::DeleteQueue(queue.id())]).unwrap();
                 self.queues.remove(&id);
                 self.model.queues.remove(&id);
@@ -192,7 +223,7 @@ impl Pair {
                         self.store().append(&message(&text), persistence, &handles).unwrap();
                     for id in targets.keys() {
                         let (next, queue) = self.model.queues.get_mut(id).unwrap();
-                        queue.insert(*next, (text.clone(), 0, !*transient));
+                        queue.insert(*next, (text.clone(), 0, !*transient && *id < VOLATILE));
                         *next += 1;
                     }
                     self.changed(appended.durable_at);
@@ -231,6 +262,9 @@ impl Pair {
                 self.store().wait_durable(lsn).unwrap();
             }
             Operation::Checkpoint => self.store().checkpoint().unwrap(),
+            Operation::Compact => {
+                self.store().compact().unwrap();
+            }
             Operation::CleanRestart => {
                 self.queues.clear();
                 self.store.take().unwrap().close().unwrap();
@@ -310,6 +344,24 @@ impl Pair {
     }
 }
 
+impl Pair {
+    /// Without queues nothing is live but the checkpoint: so nothing was counted twice, or never given back.
+    fn nothing_is_left_of_nothing(&mut self) {
+        self.queues.clear();
+        let store = self.store.take().unwrap();
+        let queues = store.queues();
+        let deletions = queues.iter().map(|queue| Change::DeleteQueue(queue.id()));
+        store.apply(deletions.collect()).unwrap();
+        drop(queues);
+        assert_eq!(store.cached_bytes(), 0);
+        assert_eq!(store.resident_places(), 0);
+        store.close().unwrap();
+        let left = inspect(&RealDisk, self.dir.path()).unwrap();
+        let live: u64 = left.segments.iter().map(|segment| segment.live_references).sum();
+        assert!(live <= 2, "only the root and a page of metadata are needed: {:?}", left.segments);
+    }
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "quickcheck wants a function of values")]
 fn engine_and_model_agree(operations: Vec<Operation>) -> bool {
     let mut pair = Pair::new();
@@ -317,8 +369,11 @@ fn engine_and_model_agree(operations: Vec<Operation>) -> bool {
         pair.perform(operation);
     }
     pair.compare();
+    pair.perform(&Operation::Compact);
+    pair.compare();
     pair.perform(&Operation::CleanRestart);
     pair.compare();
+    pair.nothing_is_left_of_nothing();
     true
 }
 

@@ -2,14 +2,21 @@
 
 use std::sync::Arc;
 
+use super::in_log::InLog;
 use super::places::Places;
 use super::{Found, Missing, NotResident, Released};
 use crate::storage::message::Message;
-use crate::storage::record::{ChunkEntry, ChunkState, PageRef, SegmentShare};
+use crate::storage::record::{ChunkEntry, ChunkRecord, ChunkState, PageRef};
 use crate::storage::units::{Lsn, SegmentId, Sequence, SequenceRange};
 
-/// How many places a chunk has when it is full.
-pub(crate) const PLACES: u32 = 2048;
+/// How many places a chunk has when it is full, unless something else was asked for.
+pub(super) const PLACES: u32 = 2048;
+
+/// What a message in memory takes besides its own bytes, roughly: the message, its pieces, their allocations.
+const OVERHEAD: u64 = 160;
+
+/// Resident places are counted in steps of so many.
+const COUNTED: u32 = 64;
 
 /// One message in the index.
 #[derive(Clone, Debug)]
@@ -22,35 +29,53 @@ pub(crate) struct Entry {
     pub(crate) sharers: u16,
     /// How often it has been handed out.
     pub(crate) deliveries: u16,
+    /// It does not survive a restart, record or not.
+    pub(crate) transient: bool,
     /// It could not be read, and waits for somebody to look at it.
     pub(crate) aside: bool,
     /// The message itself, while it is in memory.
     pub(crate) message: Option<Arc<Message>>,
 }
 
+/// What a message takes of the memory budget.
+pub(crate) fn footprint(message: &Message) -> u64 {
+    message.size() as u64 + OVERHEAD
+}
+
 impl Entry {
-    pub(crate) fn is_durable(&self) -> bool {
+    /// Whether there is a record of it.
+    pub(crate) fn is_in_log(&self) -> bool {
         self.lsn != Lsn::ZERO
+    }
+
+    /// Whether a restart brings it back.
+    pub(crate) fn survives(&self) -> bool {
+        self.is_in_log() && !self.transient
+    }
+
+    pub(crate) fn stored(&self) -> ChunkEntry {
+        ChunkEntry { lsn: self.lsn, length: self.length, sharers: self.sharers }
     }
 
     /// The queue's share of the bytes.
     pub(crate) fn share(&self) -> u64 {
-        u64::from(self.length / u32::from(self.sharers.max(1)))
+        self.stored().share()
     }
 
-    /// Bytes that the cache holds for it: transient messages are memory, but not cache.
+    /// Bytes that it takes of the memory budget.
     pub(super) fn cached(&self) -> u64 {
-        match &self.message {
-            Some(message) if self.is_durable() => message.size() as u64,
-            _ => 0,
-        }
+        self.message.as_deref().map_or(0, footprint)
     }
 
-    fn from_record(entry: Option<ChunkEntry>) -> Entry {
-        // A place without an entry is gone, so what it holds is never looked at.
-        let ChunkEntry { lsn, length, sharers } =
-            entry.unwrap_or(ChunkEntry { lsn: Lsn::ZERO, length: 0, sharers: 1 });
-        Entry { lsn, length, sharers, deliveries: 0, aside: false, message: None }
+    /// What an index holds of a record that the log has.
+    pub(crate) fn at(stored: ChunkEntry) -> Entry {
+        let ChunkEntry { lsn, length, sharers } = stored;
+        Entry { lsn, length, sharers, deliveries: 0, transient: false, aside: false, message: None }
+    }
+
+    /// What stands in a place that holds nothing; it is gone, so it is never looked at.
+    fn nothing() -> Entry {
+        Entry::at(ChunkEntry { lsn: Lsn::ZERO, length: 0, sharers: 1 })
     }
 }
 
@@ -59,15 +84,19 @@ impl Entry {
 pub(crate) struct Chunk {
     base: Sequence,
     places: u32,
+    /// It takes no more places than this.
+    limit: u32,
     live: u32,
-    /// The live messages' share, in bytes.
+    /// The live messages' share, in bytes; an estimate while there are places that are not settled.
     bytes: u64,
     gone: Places,
     content: Content,
-    /// The record with the places, and how many of them it has.
-    page: Option<(PageRef, u32)>,
-    /// What the last checkpoint says, while that is still so.
-    state: Option<ChunkState>,
+    /// The record with the places.
+    page: Option<PageRef>,
+    /// How many places that record has; 0: what it has is not true any more.
+    page_places: u32,
+    /// The last checkpoint does not have it as it is now.
+    changed: bool,
     /// The record with the places could not be read: its messages wait for somebody to look at it.
     aside: bool,
 }
@@ -76,41 +105,47 @@ pub(crate) struct Chunk {
 enum Content {
     Resident(Vec<Entry>),
     /// Only in the log, with what has to be known without reading it.
-    InLog {
-        deliveries: Vec<(u16, u16)>,
-        shares: Vec<SegmentShare>,
-    },
+    InLog(Box<InLog>),
 }
 
 impl Chunk {
-    pub(super) fn new(base: Sequence) -> Chunk {
+    pub(super) fn new(base: Sequence, limit: u32) -> Chunk {
         Chunk {
             base,
             places: 0,
+            limit,
             live: 0,
             bytes: 0,
             gone: Places::default(),
             content: Content::Resident(Vec::new()),
             page: None,
-            state: None,
+            page_places: 0,
+            changed: true,
             aside: false,
         }
     }
 
     pub(super) fn restore(state: ChunkState) -> Chunk {
-        let gone = Places::from_words(state.gone.clone());
+        let gone = Places::from_words(state.gone);
+        let live = state.places - gone.count(state.places).min(state.places);
+        let log = InLog {
+            deliveries: state.deliveries,
+            shares: state.shares,
+            unsettled: Places::from_words(state.unsettled),
+            moved: state.moved,
+            transient: Places::default(),
+        };
         Chunk {
             base: state.base,
             places: state.places,
-            live: state.places - gone.count(state.places).min(state.places),
-            bytes: state.shares.iter().map(|share| share.bytes).sum(),
+            limit: state.places,
+            live,
+            bytes: log.bytes_of(live),
             gone,
-            content: Content::InLog {
-                deliveries: state.deliveries.clone(),
-                shares: state.shares.clone(),
-            },
-            page: Some((state.page, state.places)),
-            state: Some(state),
+            content: Content::InLog(Box::new(log)),
+            page: Some(state.page),
+            page_places: state.places,
+            changed: false,
             aside: false,
         }
     }
@@ -123,6 +158,10 @@ impl Chunk {
         self.places
     }
 
+    pub(super) fn limit(&self) -> u32 {
+        self.limit
+    }
+
     pub(super) fn live(&self) -> u32 {
         self.live
     }
@@ -131,9 +170,22 @@ impl Chunk {
         self.bytes
     }
 
+    pub(super) fn is_changed(&self) -> bool {
+        self.changed
+    }
+
+    pub(super) fn is_resident(&self) -> bool {
+        matches!(self.content, Content::Resident(_))
+    }
+
+    /// How many places it has in memory, as they are counted.
+    pub(super) fn resident(&self) -> u32 {
+        if self.is_resident() { self.places.next_multiple_of(COUNTED) } else { 0 }
+    }
+
     /// Nothing can be added any more.
     pub(super) fn is_full(&self) -> bool {
-        self.places >= PLACES || matches!(self.content, Content::InLog { .. })
+        self.places >= self.limit || !self.is_resident()
     }
 
     /// The next message can be added here.
@@ -142,7 +194,7 @@ impl Chunk {
     }
 
     pub(super) fn push(&mut self, entry: Entry) {
-        self.state = None;
+        self.changed = true;
         self.live += 1;
         self.bytes += entry.share();
         self.places += 1;
@@ -154,7 +206,7 @@ impl Chunk {
     /// Adds a place that nothing is in.
     pub(super) fn push_gone(&mut self) {
         self.gone.insert(self.places);
-        self.push(Entry::from_record(None));
+        self.push(Entry::nothing());
         self.live -= 1;
     }
 
@@ -165,15 +217,8 @@ impl Chunk {
         (within(range.first.0) as u32, within(range.last.0.saturating_add(1)) as u32)
     }
 
-    /// Where a range takes some of the live messages and not others, and the places are needed to tell which.
-    pub(super) fn cut_by(&self, range: SequenceRange) -> Option<NotResident> {
-        let taken = self.live_within(range);
-        self.not_resident().filter(|_| !self.aside && taken > 0 && taken < self.live)
-    }
-
-    /// How many live messages a range takes.
-    fn live_within(&self, range: SequenceRange) -> u32 {
-        let (first, end) = self.overlap(range);
+    /// How many live messages there are between two places.
+    fn live_within(&self, first: u32, end: u32) -> u32 {
         end.saturating_sub(first) - (self.gone.count(end) - self.gone.count(first.min(end)))
     }
 
@@ -185,24 +230,36 @@ impl Chunk {
         released: &mut Released,
     ) -> u32 {
         let (first, end) = self.overlap(range);
-        let whole = self.live > 0 && self.live_within(range) == self.live;
-        let Content::Resident(entries) = &mut self.content else {
-            return if whole { self.release_all(segment_size, released) } else { 0 };
-        };
+        if self.live == 0 || first >= end {
+            return 0;
+        }
+        let resident = self.is_resident();
+        if !resident && self.live_within(first, end) == self.live {
+            return self.release_all(segment_size, released);
+        }
         let mut went = 0;
         let mut place = first;
         while let Some(next) = self.gone.next_absent(place, end) {
             self.gone.insert(next);
-            let entry = &mut entries[next as usize];
-            released.entry(entry, segment_size);
-            entry.message = None;
-            self.bytes -= entry.share();
+            match &mut self.content {
+                Content::Resident(entries) => {
+                    let entry = &mut entries[next as usize];
+                    released.entry(entry, segment_size);
+                    entry.message = None;
+                    self.bytes -= entry.share();
+                }
+                // Which segment gets its share back is found out when the record is next read.
+                Content::InLog(log) => log.take_out(next, released),
+            }
             went += 1;
             place = next + 1;
         }
         if went > 0 {
+            if !resident {
+                self.bytes -= self.bytes / u64::from(self.live) * u64::from(went);
+            }
             self.live -= went;
-            self.state = None;
+            self.changed = true;
         }
         went
     }
@@ -218,25 +275,23 @@ impl Chunk {
                     }
                 }
             }
-            Content::InLog { deliveries, shares } => {
-                shares.iter().for_each(|s| released.segment(s.segment, s.references, s.bytes));
-                shares.clear();
-                deliveries.clear();
+            Content::InLog(log) => {
+                log.release_all(self.live, released);
                 (0..self.places).for_each(|place| {
                     self.gone.insert(place);
                 });
             }
         }
-        self.state = None;
+        self.changed = true;
         self.bytes = 0;
         std::mem::take(&mut self.live)
     }
 
     /// Lets go of the chunk's record.
     pub(super) fn release_page(&mut self, segment_size: u64, released: &mut Released) {
-        if let Some((page, _)) = self.page.take() {
-            let segment = SegmentId::holding(page.lsn, segment_size);
-            released.segment(segment, 1, u64::from(page.length));
+        self.page_places = 0;
+        if let Some(page) = self.page.take() {
+            released.page(page, segment_size);
         }
     }
 
@@ -245,30 +300,26 @@ impl Chunk {
         (place < u64::from(self.places)).then_some(place as u32)
     }
 
+    /// The place of a live message.
+    fn live_place(&self, sequence: Sequence) -> Option<u32> {
+        self.place_of(sequence).filter(|place| !self.gone.contains(*place))
+    }
+
     /// The entry of a live message whose place is in memory.
     fn entry_mut(&mut self, sequence: Sequence) -> Option<&mut Entry> {
-        let place = self.place_of(sequence).filter(|place| !self.gone.contains(*place))?;
+        let place = self.live_place(sequence)?;
         match &mut self.content {
             Content::Resident(entries) => entries.get_mut(place as usize),
-            Content::InLog { .. } => None,
+            Content::InLog(_) => None,
         }
     }
 
     pub(super) fn set_deliveries(&mut self, sequence: Sequence, count: u16) {
-        let Some(place) = self.place_of(sequence).filter(|place| !self.gone.contains(*place))
-        else {
-            return;
-        };
-        self.state = None;
+        let Some(place) = self.live_place(sequence) else { return };
+        self.changed = true;
         match &mut self.content {
             Content::Resident(entries) => entries[place as usize].deliveries = count,
-            Content::InLog { deliveries, .. } => {
-                let place = place as u16;
-                match deliveries.binary_search_by_key(&place, |(other, _)| *other) {
-                    Ok(at) => deliveries[at].1 = count,
-                    Err(at) => deliveries.insert(at, (place, count)),
-                }
-            }
+            Content::InLog(log) => log.set_deliveries(place as u16, count),
         }
     }
 
@@ -293,9 +344,10 @@ impl Chunk {
             if entry.aside {
                 continue;
             }
-            let uncached = entry.cached();
-            let message =
-                if entry.is_durable() { entry.message.take() } else { entry.message.clone() };
+            // What the log has too leaves the memory.
+            let in_log = entry.is_in_log();
+            let uncached = if in_log { entry.cached() } else { 0 };
+            let message = if in_log { entry.message.take() } else { entry.message.clone() };
             let Some(message) = message else { return false };
             let sequence = Sequence(self.base.0 + u64::from(next));
             found(Found { sequence, message, deliveries: entry.deliveries, uncached });
@@ -335,9 +387,15 @@ impl Chunk {
 
     pub(super) fn not_resident(&self) -> Option<NotResident> {
         match (&self.content, &self.page) {
-            (Content::InLog { .. }, Some((page, _))) => {
-                Some(NotResident { base: self.base, page: *page })
-            }
+            (Content::InLog(_), Some(page)) => Some(NotResident { base: self.base, page: *page }),
+            _ => None,
+        }
+    }
+
+    /// A chunk whose record has to be read, and [settled](Self::settle), for its shares to be exact.
+    pub(super) fn unsettled(&self) -> Option<NotResident> {
+        match &self.content {
+            Content::InLog(log) if !self.aside && !log.is_settled() => self.not_resident(),
             _ => None,
         }
     }
@@ -352,22 +410,141 @@ impl Chunk {
         self.live
     }
 
-    /// Takes the places as its record has them, with what has happened to them since.
-    pub(super) fn install(&mut self, record: Vec<Option<ChunkEntry>>) {
-        let Content::InLog { deliveries, .. } = &self.content else { return };
-        let mut entries: Vec<Entry> = record.into_iter().map(Entry::from_record).collect();
-        for (place, count) in deliveries {
+    /// Takes the places as the record at `page` has them, with what has happened to them since.
+    pub(super) fn install(
+        &mut self,
+        page: PageRef,
+        record: &ChunkRecord,
+        segment_size: u64,
+        released: &mut Released,
+    ) {
+        let Content::InLog(log) = &mut self.content else { return };
+        if self.page != Some(page) {
+            return; // There is a newer record.
+        }
+        self.changed |= !log.is_settled();
+        log.settle(record, segment_size, released);
+        let mut entries = vec![Entry::nothing(); self.places as usize];
+        for (place, stored) in record.entries.iter().chain(&log.moved) {
+            if let Some(entry) = entries.get_mut(usize::from(*place)) {
+                *entry = Entry::at(*stored);
+            }
+        }
+        for (place, count) in &log.deliveries {
             if let Some(entry) = entries.get_mut(usize::from(*place)) {
                 entry.deliveries = *count;
             }
         }
-        for (place, entry) in (0..).zip(&entries) {
-            debug_assert!(
-                entry.is_durable() || self.gone.contains(place),
-                "a place without a record"
-            );
+        for place in log.transient.iter() {
+            if let Some(entry) = entries.get_mut(place as usize) {
+                entry.transient = true;
+            }
+        }
+        if !log.moved.is_empty() {
+            self.page_places = 0;
         }
         self.content = Content::Resident(entries);
+        self.bytes = self.live_entries().map(|(_, entry)| entry.share()).sum();
+    }
+
+    /// Makes the shares of a chunk that is not in memory exact; with the moves in it, the record is not true any more.
+    /// True: a new one should be [saved](Self::save).
+    pub(super) fn settle(
+        &mut self,
+        page: PageRef,
+        record: &ChunkRecord,
+        segment_size: u64,
+        released: &mut Released,
+    ) -> bool {
+        let Content::InLog(log) = &mut self.content else { return false };
+        if self.page != Some(page) {
+            return false;
+        }
+        log.settle(record, segment_size, released);
+        log.moved.retain(|(place, _)| !self.gone.contains(u32::from(*place)));
+        self.bytes = log.bytes_of(self.live);
+        self.changed = true;
+        !log.moved.is_empty()
+    }
+
+    /// What a new record of a chunk that is not in memory has to have, as `record` and what has happened since say.
+    pub(super) fn rewritten(&self, record: &ChunkRecord) -> Vec<(u16, ChunkEntry)> {
+        let Content::InLog(log) = &self.content else { return Vec::new() };
+        let live = |place: &u16| !self.gone.contains(u32::from(*place));
+        let entries = record.entries.iter().filter(|(place, _)| live(place));
+        entries.map(|(place, stored)| (*place, log.moved_to(*place).unwrap_or(*stored))).collect()
+    }
+
+    /// Has a new record, with all that [`rewritten`](Self::rewritten) or [`stored`](Self::stored) gave.
+    pub(super) fn saved(&mut self, page: PageRef, segment_size: u64, released: &mut Released) {
+        self.release_page(segment_size, released);
+        self.page = Some(page);
+        self.page_places = self.places;
+        self.changed = true;
+        if let Content::InLog(log) = &mut self.content {
+            log.moved = Vec::new();
+        }
+    }
+
+    /// Whether the chunk's record has all that there is.
+    pub(super) fn is_saved(&self) -> bool {
+        self.page.is_some() && self.page_places == self.places
+    }
+
+    pub(super) fn page(&self) -> Option<PageRef> {
+        self.page
+    }
+
+    /// What a record of a chunk that is in memory has to have.
+    pub(super) fn stored(&self) -> impl Iterator<Item = (u16, ChunkEntry)> {
+        self.live_entries()
+            .filter(|(_, entry)| entry.is_in_log())
+            .map(|(place, entry)| (place as u16, entry.stored()))
+    }
+
+    /// The messages that are in memory only.
+    pub(super) fn in_memory(&self) -> Vec<(Sequence, Arc<Message>)> {
+        self.live_entries()
+            .filter(|(_, entry)| !entry.is_in_log())
+            .filter_map(|(place, entry)| {
+                Some((Sequence(self.base.0 + u64::from(place)), entry.message.clone()?))
+            })
+            .collect()
+    }
+
+    /// A message that was in memory only is in the log as well now.
+    pub(super) fn written(&mut self, sequence: Sequence, stored: ChunkEntry) {
+        let Some(entry) = self.entry_mut(sequence) else { return };
+        let before = entry.share();
+        (entry.lsn, entry.length, entry.sharers) = (stored.lsn, stored.length, stored.sharers);
+        self.bytes = self.bytes - before + stored.share();
+        self.page_places = 0;
+        self.changed = true;
+    }
+
+    /// Leaves the places to the record, which has them all; false: something in here has to stay in memory.
+    pub(super) fn spill(&mut self, segment_size: u64, released: &mut Released) -> bool {
+        let Content::Resident(_) = &self.content else { return false };
+        let stays = |(_, entry): (u32, &Entry)| entry.aside || !entry.is_in_log();
+        if !self.is_saved() || self.live_entries().any(stays) {
+            return false;
+        }
+        let mut log = InLog::default();
+        let mut shares = Released::default();
+        for (place, entry) in self.live_entries() {
+            shares.entry(entry, segment_size);
+            if entry.deliveries > 0 {
+                log.deliveries.push((place as u16, entry.deliveries));
+            }
+            if entry.transient {
+                log.transient.insert(place);
+            }
+        }
+        log.shares = shares.merged();
+        log.deliveries.shrink_to_fit();
+        released.cached += shares.cached;
+        self.content = Content::InLog(Box::new(log));
+        true
     }
 
     pub(super) fn install_message(
@@ -395,104 +572,120 @@ impl Chunk {
         }
     }
 
+    /// Where the record of a live message is; `Err`: the chunk's record has to be read to tell.
+    pub(super) fn find(&self, sequence: Sequence) -> Result<Option<ChunkEntry>, NotResident> {
+        let Some(place) = self.live_place(sequence) else { return Ok(None) };
+        match &self.content {
+            Content::Resident(entries) => Ok(entries
+                .get(place as usize)
+                .filter(|entry| entry.is_in_log() && !entry.aside)
+                .map(Entry::stored)),
+            Content::InLog(_) if self.aside => Ok(None),
+            Content::InLog(log) => match (log.moved_to(place as u16), self.not_resident()) {
+                (Some(moved), _) => Ok(Some(moved)),
+                (None, Some(missing)) => Err(missing),
+                (None, None) => Ok(None),
+            },
+        }
+    }
+
+    /// Notes that the record of a live message is somewhere else now. `from` is where it was.
+    pub(super) fn relocate(
+        &mut self,
+        sequence: Sequence,
+        from: ChunkEntry,
+        to: ChunkEntry,
+        segment_size: u64,
+        released: &mut Released,
+    ) {
+        let Some(place) = self.live_place(sequence) else { return };
+        match &mut self.content {
+            Content::Resident(entries) => {
+                let entry = &mut entries[place as usize];
+                (entry.lsn, entry.length, entry.sharers) = (to.lsn, to.length, to.sharers);
+                self.page_places = 0;
+            }
+            Content::InLog(log) => log.relocate(place as u16, from, to, segment_size),
+        }
+        released.segment(SegmentId::holding(from.lsn, segment_size), 1, from.share());
+        self.bytes = (self.bytes + to.share()).saturating_sub(from.share());
+        self.changed = true;
+    }
+
+    /// Whether what happened to the place at `lsn` is in the chunk already: its record is younger.
+    pub(super) fn knows(&self, sequence: Sequence, lsn: Lsn) -> bool {
+        let Some(place) = self.live_place(sequence) else { return true };
+        match &self.content {
+            Content::Resident(entries) => entries[place as usize].lsn >= lsn,
+            Content::InLog(log) => {
+                let moved = log.moved_to(place as u16).map(|moved| moved.lsn);
+                moved.or(self.page.map(|page| page.lsn)).is_some_and(|known| known >= lsn)
+            }
+        }
+    }
+
     /// The live entries with their places, as far as they are in memory.
     fn live_entries(&self) -> impl Iterator<Item = (u32, &Entry)> {
         let entries = match &self.content {
             Content::Resident(entries) => entries.as_slice(),
-            Content::InLog { .. } => &[],
+            Content::InLog(_) => &[],
         };
         (0..).zip(entries).filter(|(place, _)| !self.gone.contains(*place))
     }
 
-    pub(super) fn durable_messages(&self) -> impl Iterator<Item = (Sequence, Lsn, u32)> {
-        self.live_entries().filter(|(_, entry)| entry.is_durable()).map(|(place, entry)| {
+    pub(super) fn stored_messages(&self) -> impl Iterator<Item = (Sequence, Lsn, u32)> {
+        self.live_entries().filter(|(_, entry)| entry.is_in_log()).map(|(place, entry)| {
             (Sequence(self.base.0 + u64::from(place)), entry.lsn, entry.length)
         })
     }
 
-    /// What the live messages need of each segment.
-    fn shares(&self, segment_size: u64) -> Vec<SegmentShare> {
+    /// Whether a restart brings anything in here back.
+    pub(super) fn survives(&self) -> bool {
         match &self.content {
-            Content::InLog { shares, .. } => shares.clone(),
-            Content::Resident(_) => {
-                let mut needed = Released::default();
-                for (_, entry) in self.live_entries() {
-                    needed.entry(entry, segment_size);
-                }
-                needed.shares
-            }
+            Content::Resident(_) => self.live_entries().any(|(_, entry)| entry.survives()),
+            Content::InLog(log) => log.survivors(self.live, &self.gone) > 0,
         }
     }
 
-    /// The state for a checkpoint; `None`: nothing in here would survive a restart.
-    pub(super) fn snapshot<E>(
-        &mut self,
-        segment_size: u64,
-        released: &mut Released,
-        save: &mut impl FnMut(
-            Sequence,
-            &mut dyn ExactSizeIterator<Item = Option<ChunkEntry>>,
-        ) -> Result<PageRef, E>,
-    ) -> Result<Option<ChunkState>, E> {
-        if let Some(state) = &self.state {
-            return Ok(Some(state.clone()));
-        }
-        let (deliveries, shares, gone) = match &self.content {
-            Content::InLog { deliveries, shares } => {
-                (deliveries.clone(), shares.clone(), self.gone.clone())
-            }
+    /// The state for a checkpoint; the chunk has to be [saved](Self::is_saved), unless it is not in memory.
+    pub(super) fn state(&mut self, segment_size: u64) -> Option<ChunkState> {
+        self.changed = false;
+        let page = self.page.filter(|_| self.survives())?;
+        let mut gone = self.gone.clone();
+        let (deliveries, shares, unsettled, moved) = match &self.content {
             Content::Resident(_) => {
-                let deliveries = self
-                    .live_entries()
-                    .filter(|(_, entry)| entry.deliveries > 0)
-                    .map(|(place, entry)| (place as u16, entry.deliveries))
-                    .collect();
-                (deliveries, self.shares(segment_size), self.gone_after_restart())
+                let mut shares = Released::default();
+                let mut deliveries = Vec::new();
+                for (place, entry) in self.live_entries() {
+                    if !entry.survives() {
+                        gone.insert(place);
+                        continue;
+                    }
+                    shares.entry(entry, segment_size);
+                    if entry.deliveries > 0 {
+                        deliveries.push((place as u16, entry.deliveries));
+                    }
+                }
+                (deliveries, shares.merged(), Places::default(), Vec::new())
+            }
+            Content::InLog(log) => {
+                // What is transient is gone after a restart, and the shares have it until somebody looks.
+                let mut unsettled = log.unsettled.clone();
+                for place in log.transient.iter().filter(|place| gone.insert(*place)) {
+                    unsettled.insert(place);
+                }
+                (log.deliveries.clone(), log.shares.clone(), unsettled, log.moved.clone())
             }
         };
-        if shares.is_empty() {
-            self.release_page(segment_size, released);
-            return Ok(None);
-        }
-        let page = match (&self.page, &self.content) {
-            (Some((page, places)), _) if *places == self.places => *page,
-            (_, Content::Resident(entries)) => {
-                let mut places = entries.iter().enumerate().map(|(place, entry)| {
-                    (!gone.contains(place as u32)).then_some(ChunkEntry {
-                        lsn: entry.lsn,
-                        length: entry.length,
-                        sharers: entry.sharers,
-                    })
-                });
-                let page = save(self.base, &mut places)?;
-                self.release_page(segment_size, released);
-                self.page = Some((page, self.places));
-                page
-            }
-            (_, Content::InLog { .. }) => {
-                unreachable!("places that are only in the log have a record with all of them")
-            }
-        };
-        let state = ChunkState {
+        Some(ChunkState {
             base: self.base,
             places: self.places,
             page,
             gone: gone.words().to_vec(),
             deliveries,
             shares,
-        };
-        self.state = Some(state.clone());
-        Ok(Some(state))
-    }
-
-    /// What is gone by now, and what a restart takes away: the messages that are in memory only.
-    fn gone_after_restart(&self) -> Places {
-        let mut gone = self.gone.clone();
-        for (place, entry) in self.live_entries() {
-            if !entry.is_durable() {
-                gone.insert(place);
-            }
-        }
-        gone
+            unsettled: unsettled.words().to_vec(),
+            moved,
+        })
     }
 }

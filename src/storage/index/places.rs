@@ -50,6 +50,17 @@ impl Places {
             .sum()
     }
 
+    /// The places in the set, ascending.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
+        (0..).zip(&self.0).flat_map(|(index, word)| {
+            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| index * 64 + bit)
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
     /// The words, without the zeros at the end.
     pub(super) fn words(&self) -> &[u64] {
         let length = self.0.iter().rposition(|word| *word != 0).map_or(0, |last| last + 1);
@@ -76,6 +87,8 @@ mod tests {
                 && places.next_absent(from, end) == (from..end).find(absent)
                 && places.count(end) == (0..end).filter(|place| !absent(place)).count() as u32
                 && places.words().last() != Some(&0)
+                && places.iter().eq(members.iter().map(|place| u32::from(*place)))
+                && places.is_empty() == members.is_empty()
         }
     }
 }

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -69,6 +69,8 @@ pub(crate) struct Log {
     /// The newest segment with something durable in it; 0: none since this log was opened.
     newest: AtomicU64,
     new_segment: OnceLock<SegmentCallback>,
+    /// Somebody wants to be told of the next group, wherever it goes.
+    tell: AtomicBool,
     groups: AtomicU64,
     bytes: AtomicU64,
 }
@@ -169,6 +171,7 @@ impl Log {
             writing: Mutex::new(()),
             newest: AtomicU64::new(0),
             new_segment: OnceLock::new(),
+            tell: AtomicBool::new(false),
             groups: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         }
@@ -278,6 +281,11 @@ impl Log {
     /// Has `callback` called by the writer whenever something has become durable in a further segment.
     pub(crate) fn on_new_segment(&self, callback: Box<dyn Fn() + Send + Sync>) {
         assert!(self.new_segment.set(SegmentCallback(callback)).is_ok(), "it is set once");
+    }
+
+    /// Has that callback called for the next group as well, whichever segment it is in.
+    pub(crate) fn tell_of_next_group(&self) {
+        self.tell.store(true, Ordering::Release);
     }
 
     /// Everything that has been appended so far is durable when this is.

@@ -104,7 +104,9 @@ impl Log {
         self.written(group.buffer);
         self.durable.store(end.0, Ordering::Release);
         self.waiters.settle(Ok(end));
-        if self.newest.swap(segment.id().0, Ordering::AcqRel) != segment.id().0
+        let new = self.newest.swap(segment.id().0, Ordering::AcqRel) != segment.id().0;
+        let asked = self.tell.load(Ordering::Acquire) && self.tell.swap(false, Ordering::AcqRel);
+        if (new || asked)
             && let Some(callback) = self.new_segment.get()
         {
             callback.0();

@@ -4,10 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Malformed, structured};
+use super::{ChunkEntry, Malformed, structured};
 use crate::storage::units::{Lsn, QueueId, SegmentId, Sequence};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Where a record of the checkpoint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub(crate) struct PageRef {
     pub(crate) length: u32,
 }
 
-/// The root: version byte 1, then this, [structured](super::structured).
+/// The root: version byte 2, then this, [structured](super::structured).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Root {
     /// All that was appended below here is in the checkpoint; replay begins here, at the start of a sync group.
@@ -29,7 +29,7 @@ pub(crate) struct Root {
     pub(crate) metadata_pages: Vec<Option<PageRef>>,
 }
 
-/// The states of some queues: version byte 1, then this, structured.
+/// The states of some queues: version byte 2, then this, structured.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct QueuePage {
     pub(crate) queues: Vec<QueueState>,
@@ -42,6 +42,18 @@ pub(crate) struct QueueState {
     pub(crate) attributes: Vec<u8>,
     /// The place that the next message gets.
     pub(crate) next: Sequence,
+    /// The chunks in the order of the queue; empty where they are in directories.
+    pub(crate) chunks: Vec<ChunkState>,
+    /// For a deep queue: where its chunks are, by the number of the directory.
+    pub(crate) directories: Vec<(u64, PageRef)>,
+}
+
+/// Some of the chunks of a deep queue, so that a checkpoint of it need not write all of them: version byte 2, then this,
+/// structured. A chunk is in the directory with the number `base >> 17`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Directory {
+    pub(crate) queue: QueueId,
+    pub(crate) number: u64,
     /// In the order of the queue.
     pub(crate) chunks: Vec<ChunkState>,
 }
@@ -58,8 +70,12 @@ pub(crate) struct ChunkState {
     pub(crate) gone: Vec<u64>,
     /// Places, counted from the base, that have been handed out, and how often.
     pub(crate) deliveries: Vec<(u16, u16)>,
-    /// What the live messages need of each segment.
+    /// What the live messages need of each segment, and those that are unsettled.
     pub(crate) shares: Vec<SegmentShare>,
+    /// One bit a place, as in `gone`: it is gone, and `shares` still has it.
+    pub(crate) unsettled: Vec<u64>,
+    /// Places that compaction has moved since the chunk's record was written, and what is true of them instead.
+    pub(crate) moved: Vec<(u16, ChunkEntry)>,
 }
 
 /// How much of a segment is needed.
@@ -70,7 +86,7 @@ pub(crate) struct SegmentShare {
     pub(crate) bytes: u64,
 }
 
-/// Some of the metadata: version byte 1, then this, structured.
+/// Some of the metadata: version byte 2, then this, structured.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MetadataPage {
     pub(crate) entries: Vec<(Vec<u8>, Vec<u8>)>,
@@ -90,7 +106,7 @@ macro_rules! structured_record {
     )+};
 }
 
-structured_record!(Root, QueuePage, MetadataPage);
+structured_record!(Root, QueuePage, Directory, MetadataPage);
 
 #[cfg(test)]
 mod tests {
@@ -107,7 +123,7 @@ mod tests {
         };
         let mut payload = Vec::new();
         root.encode(&mut payload);
-        let expected = b"\x01\xfb\x00\x40\x07\x02\x01\x03\x02\x01\xfb\x00\x50\x64\x00\x00";
+        let expected = b"\x02\xfb\x00\x40\x07\x02\x01\x03\x02\x01\xfb\x00\x50\x64\x00\x00";
         assert_eq!(payload, expected, "{payload:02x?}");
         assert_eq!(Root::decode(&payload), Ok(root));
     }
@@ -126,15 +142,28 @@ mod tests {
                     gone: vec![1],
                     deliveries: vec![(1, 3)],
                     shares: vec![SegmentShare { segment: SegmentId(1), references: 1, bytes: 99 }],
+                    unsettled: vec![1],
+                    moved: vec![(0, ChunkEntry { lsn: Lsn(7), length: 8, sharers: 1 })],
                 }],
+                directories: vec![(2, PageRef { lsn: Lsn(3), length: 4 })],
             }],
         };
         let mut payload = Vec::new();
         page.encode(&mut payload);
         let expected =
-            b"\x01\x01\x01\x01q\x0c\x01\x0a\x02\x05\x06\x01\x01\x01\x01\x03\x01\x01\x01\x63";
+            b"\x02\x01\x01\x01q\x0c\x01\x0a\x02\x05\x06\x01\x01\x01\x01\x03\x01\x01\x01\x63\
+            \x01\x01\x01\x00\x07\x08\x01\x01\x02\x03\x04";
         assert_eq!(payload, expected, "{payload:02x?}");
         assert_eq!(QueuePage::decode(&payload), Ok(page));
+    }
+
+    #[test]
+    fn the_bytes_of_a_directory_do_not_change_by_accident() {
+        let directory = Directory { queue: QueueId(3), number: 2, chunks: vec![] };
+        let mut payload = Vec::new();
+        directory.encode(&mut payload);
+        assert_eq!(payload, b"\x02\x03\x02\x00");
+        assert_eq!(Directory::decode(&payload), Ok(directory));
     }
 
     #[test]
@@ -142,7 +171,7 @@ mod tests {
         let page = MetadataPage { entries: vec![(b"key".to_vec(), b"value".to_vec())] };
         let mut payload = Vec::new();
         page.encode(&mut payload);
-        assert_eq!(payload, b"\x01\x01\x03key\x05value");
+        assert_eq!(payload, b"\x02\x01\x03key\x05value");
         assert_eq!(MetadataPage::decode(&payload), Ok(page));
     }
 }

@@ -21,8 +21,8 @@ impl<'a> Cursor<'a> {
         self.0
     }
 
-    pub(super) fn end(self) -> Result<(), Malformed> {
-        if self.0.is_empty() { Ok(()) } else { Err(Malformed("has bytes left over")) }
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub(super) fn u32(&mut self) -> Result<u32, Malformed> {
@@ -85,7 +85,7 @@ mod tests {
             let mut buffer = Vec::new();
             put_varint(&mut buffer, value);
             let mut cursor = Cursor::new(&buffer);
-            cursor.varint() == Ok(value) && cursor.end().is_ok()
+            cursor.varint() == Ok(value) && cursor.is_empty()
         }
 
         fn a_zigzag_number_comes_back(value: i64) -> bool {

@@ -40,14 +40,32 @@ pub(crate) enum RecordKind {
     MetadataPage = 8,
     /// Checkpoint: where all the rest of it is.
     Root = 9,
+    /// A message that does not survive a restart, put here because memory is short.
+    Transient = 10,
+    /// A message that compaction has taken out of an old segment, and the places that it is still in.
+    Moved = 11,
+    /// Checkpoint: the states of some of a deep queue's chunks.
+    Directory = 12,
 }
 
 impl RecordKind {
     fn from_byte(byte: u8) -> Option<RecordKind> {
         use RecordKind::*;
-        [Message, Acknowledge, Delivered, Topology, Opened, Chunk, QueuePage, MetadataPage, Root]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        Some(match byte {
+            1 => Message,
+            2 => Acknowledge,
+            3 => Delivered,
+            4 => Topology,
+            5 => Opened,
+            6 => Chunk,
+            7 => QueuePage,
+            8 => MetadataPage,
+            9 => Root,
+            10 => Transient,
+            11 => Moved,
+            12 => Directory,
+            _ => return None,
+        })
     }
 }
 

@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use super::Malformed;
 use super::cursor::Cursor;
+use super::{ChunkEntry, Record, RecordKind};
 use crate::storage::message::Message;
-use crate::storage::units::{QueueId, Sequence};
+use crate::storage::units::{Lsn, QueueId, Sequence};
 
 /// A message's place in one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +37,19 @@ pub(crate) fn encoded_size(message: &Message, references: usize) -> usize {
     FIXED + references * REFERENCE + message.size()
 }
 
+fn put_references(buffer: &mut Vec<u8>, references: &[Reference]) {
+    for reference in references {
+        buffer.extend_from_slice(&reference.queue.0.to_le_bytes());
+        buffer.extend_from_slice(&reference.sequence.0.to_le_bytes());
+    }
+}
+
 impl<'a> MessageRecord<'a> {
     /// Appends the payload to `buffer`.
     pub(crate) fn encode(buffer: &mut Vec<u8>, message: &Message, references: &[Reference]) {
         buffer.extend_from_slice(&(references.len() as u32).to_le_bytes());
         buffer.extend_from_slice(&(message.header.len() as u32).to_le_bytes());
-        for reference in references {
-            buffer.extend_from_slice(&reference.queue.0.to_le_bytes());
-            buffer.extend_from_slice(&reference.sequence.0.to_le_bytes());
-        }
+        put_references(buffer, references);
         buffer.extend_from_slice(&message.header);
         message.body.parts().for_each(|part| buffer.extend_from_slice(part));
     }
@@ -82,6 +87,67 @@ impl<'a> MessageRecord<'a> {
     }
 }
 
+/// A message that compaction has copied from where it was, with the places that it is still in.
+///
+/// | bytes | field | meaning |
+/// |---|---|---|
+/// | 0..8 | from | the LSN of the record that this one replaces |
+/// | 8..12 | length | bytes of that record |
+/// | 12..14 | sharers | by how many its bytes were divided to get a queue's share of them |
+/// | 14..16 | | zero |
+/// | 16.. | | as in [`MessageRecord`], with the references that are left |
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MovedRecord<'a> {
+    pub(crate) from: ChunkEntry,
+    pub(crate) message: MessageRecord<'a>,
+}
+
+const MOVED: usize = 16;
+
+impl<'a> MovedRecord<'a> {
+    /// Bytes of the payload for `message` with so many references left.
+    pub(crate) fn encoded_size(message: &MessageRecord<'_>, references: usize) -> usize {
+        MOVED + FIXED + references * REFERENCE + message.header.len() + message.body.len()
+    }
+
+    /// Appends the payload to `buffer`.
+    pub(crate) fn encode(
+        buffer: &mut Vec<u8>,
+        from: ChunkEntry,
+        message: &MessageRecord<'_>,
+        references: &[Reference],
+    ) {
+        buffer.extend_from_slice(&from.lsn.0.to_le_bytes());
+        buffer.extend_from_slice(&from.length.to_le_bytes());
+        buffer.extend_from_slice(&from.sharers.to_le_bytes());
+        buffer.extend_from_slice(&[0; 2]);
+        buffer.extend_from_slice(&(references.len() as u32).to_le_bytes());
+        buffer.extend_from_slice(&(message.header.len() as u32).to_le_bytes());
+        put_references(buffer, references);
+        buffer.extend_from_slice(message.header);
+        buffer.extend_from_slice(message.body);
+    }
+
+    pub(crate) fn decode(payload: &'a [u8]) -> Result<MovedRecord<'a>, Malformed> {
+        let mut cursor = Cursor::new(payload);
+        let (lsn, length) = (Lsn(cursor.u64()?), cursor.u32()?);
+        let rest = cursor.u32()?;
+        let sharers =
+            u16::try_from(rest).map_err(|_| Malformed("has no zeros where they belong"))?;
+        let message = MessageRecord::decode(cursor.rest())?;
+        Ok(MovedRecord { from: ChunkEntry { lsn, length, sharers }, message })
+    }
+}
+
+/// The message of a record of one of the kinds that hold one.
+pub(crate) fn message_of<'a>(record: &Record<'a>) -> Result<Option<MessageRecord<'a>>, Malformed> {
+    Ok(match record.kind {
+        RecordKind::Message | RecordKind::Transient => Some(MessageRecord::decode(record.payload)?),
+        RecordKind::Moved => Some(MovedRecord::decode(record.payload)?.message),
+        _ => None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +171,25 @@ mod tests {
         let record = MessageRecord::decode(&payload).unwrap();
         assert!(record.references().eq(references()));
         assert_eq!(record.message(), message);
+    }
+
+    #[test]
+    fn the_bytes_of_a_moved_message_do_not_change_by_accident() {
+        let mut payload = Vec::new();
+        let body = Body::from(Bytes::from_static(b"body"));
+        let message = Message { header: Bytes::from_static(b"head"), body };
+        MessageRecord::encode(&mut payload, &message, &references());
+        let record = MessageRecord::decode(&payload).unwrap();
+        let from = ChunkEntry { lsn: Lsn(0x1234), length: 0x56, sharers: 2 };
+        let mut moved = Vec::new();
+        MovedRecord::encode(&mut moved, from, &record, &references()[1..]);
+        let expected = b"\x34\x12\0\0\0\0\0\0\x56\0\0\0\x02\0\0\0\x01\0\0\0\x04\0\0\0\
+            \x02\0\0\0\0\0\0\0\x0c\x0b\0\0\0\0\0\0headbody";
+        assert_eq!(moved, expected);
+        assert_eq!(moved.len(), MovedRecord::encoded_size(&record, 1));
+        let back = MovedRecord::decode(&moved).unwrap();
+        assert_eq!((back.from, back.message.message()), (from, message));
+        assert!(back.message.references().eq(references().into_iter().skip(1)));
     }
 
     #[test]

@@ -16,12 +16,14 @@ mod topology;
 
 pub(crate) use acknowledge::AcknowledgeRecord;
 pub(crate) use checkpoint::{
-    ChunkState, MetadataPage, PageRef, QueuePage, QueueState, Root, SegmentShare,
+    ChunkState, Directory, MetadataPage, PageRef, QueuePage, QueueState, Root, SegmentShare,
 };
 pub(crate) use chunk::{ChunkEntry, ChunkRecord};
 pub(crate) use delivered::DeliveredRecord;
 pub(crate) use frame::{FRAME, Record, RecordFault, RecordKind, open, seal};
-pub(crate) use message::{MessageRecord, Reference, encoded_size as message_size};
+pub(crate) use message::{
+    MessageRecord, MovedRecord, Reference, encoded_size as message_size, message_of,
+};
 pub(crate) use topology::{StoredChange, TopologyRecord};
 
 use thiserror::Error;

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::directory::Directory;
+use super::directory::Directory as DataDirectory;
 use crate::storage::catalog::Catalog;
 use crate::storage::checkpoint::Parts;
 use crate::storage::error::{Damage, OpenError, StoreError};
 use crate::storage::index::QueueIndex;
 use crate::storage::queue::QueueCore;
 use crate::storage::reader;
-use crate::storage::record::{Malformed, MetadataPage, PageRef, QueuePage, RecordKind, Root};
+use crate::storage::record::{
+    Directory, Malformed, MetadataPage, PageRef, QueuePage, RecordKind, Root,
+};
 use crate::storage::segment::SegmentSet;
 use crate::storage::superblock::{Superblock, SuperblockFile};
 use crate::storage::units::{Lsn, SegmentId};
@@ -29,7 +31,7 @@ pub(super) struct Loaded {
 
 /// Reads the checkpoint that the superblock points to.
 pub(super) fn checkpoint(
-    directory: &Directory<'_>,
+    directory: &DataDirectory<'_>,
     superblock: &Superblock,
 ) -> Result<Loaded, OpenError> {
     let size = superblock.segment_size;
@@ -72,12 +74,24 @@ pub(super) fn checkpoint(
             page(directory, &segments, *reference, RecordKind::QueuePage, QueuePage::decode)?;
         let mut queues = Vec::with_capacity(content.queues.len());
         for queue in content.queues {
-            for chunk in &queue.chunks {
+            let mut chunks = queue.chunks;
+            for (_, reference) in &queue.directories {
+                count(*reference);
+                let directory = page(
+                    directory,
+                    &segments,
+                    *reference,
+                    RecordKind::Directory,
+                    Directory::decode,
+                )?;
+                chunks.extend(directory.chunks);
+            }
+            for chunk in &chunks {
                 count(chunk.page);
                 chunk.shares.iter().for_each(|s| segments.add(s.segment, s.references, s.bytes));
             }
-            let index = QueueIndex::restore(queue.next, queue.chunks, size);
-            queues.push(Arc::new(QueueCore::new(queue.id, queue.attributes.into(), true, index)));
+            let index = QueueIndex::restore(queue.next, chunks, queue.directories, size);
+            queues.push(Arc::new(QueueCore::new(queue.id, queue.attributes.into(), index)));
         }
         catalog.restore_queue_page(number, queues);
     }
@@ -102,7 +116,7 @@ pub(super) fn checkpoint(
 
 /// Reads and decodes a record of the checkpoint.
 fn page<T>(
-    directory: &Directory<'_>,
+    directory: &DataDirectory<'_>,
     segments: &SegmentSet,
     reference: PageRef,
     kind: RecordKind,

@@ -12,10 +12,9 @@ use crate::storage::catalog::Catalog;
 use crate::storage::index::{Entry, QueueIndex, Released};
 use crate::storage::log::group::CheckedGroup;
 use crate::storage::queue::QueueCore;
-use crate::storage::reader;
 use crate::storage::record::{
-    AcknowledgeRecord, DeliveredRecord, MessageRecord, Record, RecordKind, StoredChange,
-    TopologyRecord,
+    AcknowledgeRecord, ChunkEntry, DeliveredRecord, MessageRecord, MovedRecord, Record, RecordKind,
+    StoredChange, TopologyRecord,
 };
 use crate::storage::segment::SegmentSet;
 use crate::storage::units::{Lsn, SegmentId, Sequence};
@@ -52,7 +51,7 @@ impl<'a> Replay<'a> {
             }
             RecordKind::Acknowledge => {
                 let acknowledged = AcknowledgeRecord::decode(record.payload).map_err(malformed)?;
-                self.acknowledge(&acknowledged)?;
+                self.acknowledge(&acknowledged);
             }
             RecordKind::Delivered => {
                 let delivered = DeliveredRecord::decode(record.payload).map_err(malformed)?;
@@ -62,8 +61,14 @@ impl<'a> Replay<'a> {
                 let topology = TopologyRecord::decode(record.payload).map_err(malformed)?;
                 topology.changes.into_iter().for_each(|change| self.topology(change));
             }
-            // Parts of checkpoints count only where a root points to them.
+            RecordKind::Moved => {
+                let moved = MovedRecord::decode(record.payload).map_err(malformed)?;
+                self.moved(lsn, record.size() as u32, &moved);
+            }
+            // What is transient ends with the process; parts of checkpoints count only where a root points to them.
             RecordKind::Opened
+            | RecordKind::Transient
+            | RecordKind::Directory
             | RecordKind::Chunk
             | RecordKind::QueuePage
             | RecordKind::MetadataPage
@@ -77,7 +82,7 @@ impl<'a> Replay<'a> {
         let sharers = u16::try_from(references.len()).unwrap_or(u16::MAX);
         for reference in references {
             let Some(queue) = self.catalog.queue(reference.queue) else { continue };
-            let entry = Entry { lsn, length, sharers, deliveries: 0, aside: false, message: None };
+            let entry = Entry::at(ChunkEntry { lsn, length, sharers });
             let share = entry.share();
             let mut state = queue.state.lock();
             if state.index.replay(reference.sequence, entry) {
@@ -88,21 +93,33 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn acknowledge(&self, acknowledged: &AcknowledgeRecord<'_>) -> Result<(), ApplyError> {
-        let Some(queue) = self.catalog.queue(acknowledged.queue) else { return Ok(()) };
+    fn moved(&self, lsn: Lsn, length: u32, moved: &MovedRecord<'_>) {
+        let references = moved.message.references();
+        let sharers = u16::try_from(references.len()).unwrap_or(u16::MAX);
+        let to = ChunkEntry { lsn, length, sharers };
+        for reference in references {
+            let Some(queue) = self.catalog.queue(reference.queue) else { continue };
+            let mut released = Released::default();
+            let mut state = queue.state.lock();
+            let place = reference.sequence;
+            if state.index.replay_relocation(place, moved.from, to, &mut released) {
+                state.changed = true;
+                let segment = SegmentId::holding(lsn, self.segments.segment_size());
+                self.segments.add(segment, 1, to.share());
+                self.give_back(&released);
+            }
+        }
+    }
+
+    fn acknowledge(&self, acknowledged: &AcknowledgeRecord<'_>) {
+        let Some(queue) = self.catalog.queue(acknowledged.queue) else { return };
         let mut state = queue.state.lock();
         let mut released = Released::default();
         for range in acknowledged.ranges() {
-            while let Some(missing) = state.index.cut_by(range) {
-                let chunk =
-                    reader::read_chunk(self.segments, missing.page).map_err(ApplyError::Store)?;
-                state.index.install_chunk(chunk);
-            }
             state.index.acknowledge(range, &mut released);
         }
         state.changed |= released.messages > 0;
         self.give_back(&released);
-        Ok(())
     }
 
     fn delivered(&self, delivered: &DeliveredRecord<'_>) {
@@ -120,7 +137,7 @@ impl<'a> Replay<'a> {
         match change {
             StoredChange::CreateQueue { id, attributes } => {
                 let index = QueueIndex::new(self.segments.segment_size());
-                let queue = QueueCore::new(id, attributes.into(), true, index);
+                let queue = QueueCore::new(id, attributes.into(), index);
                 self.catalog.insert_queue(Arc::new(queue));
             }
             StoredChange::DeleteQueue { id } => {

@@ -13,9 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::directory::Directory;
-use super::load::damaged as damaged_checkpoint;
 use crate::storage::disk::read_exact_at;
-use crate::storage::error::{Damage, OpenError, StoreError};
+use crate::storage::error::{Damage, OpenError};
 use crate::storage::log::group::{CheckedGroup, GroupFault, GroupHeader};
 use crate::storage::record::Malformed;
 use crate::storage::segment::{PAGE, Segment, SegmentSet};
@@ -38,7 +37,6 @@ pub(super) struct Walked {
 #[derive(Debug)]
 pub(super) enum ApplyError {
     Malformed(Lsn, Malformed),
-    Store(StoreError),
 }
 
 /// Follows the log from `from` on, and gives every group to `apply`. Segments that are reached are added to the set.
@@ -292,7 +290,6 @@ impl Walk<'_> {
 
     fn not_applied(&self, segment: &Segment, error: ApplyError) -> OpenError {
         match error {
-            ApplyError::Store(error) => damaged_checkpoint(self.directory.dir(), &error),
             ApplyError::Malformed(lsn, malformed) => OpenError::Damaged(Damage {
                 file: segment.path.clone(),
                 offset: lsn.since(segment.id().start(self.superblock.segment_size)),

@@ -1,0 +1,473 @@
+//! Compaction: what is still live in the emptiest segments is appended to the log anew, so that nothing needs them.
+//!
+//! 1. Choose the sealed segments with the least live in them.
+//! 2. Read each of them from front to back. A message that a queue still has at this very place is appended as a
+//!    [`MovedRecord`], once for all of its queues, and their indexes are told, under their locks: what was acknowledged
+//!    meanwhile is not copied. Of the checkpoint's parts, chunks are written anew at once, the others by the next
+//!    checkpoint.
+//! 3. Write a checkpoint. Nothing live is left in the segments then, and it recycles them like any others.
+//!
+//! A crash at any point leaves the messages at the old place or at the new one, and the log says which. What lives here:
+//! that order of things, the choice of segments, and the pace. It must never free a segment itself.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use super::disk::{DiskFile, read_exact_at};
+use super::error::StoreError;
+use super::index::{NotResident, Released};
+use super::log::group::{GROUP_HEADER, GroupHeader};
+use super::queue::QueueCore;
+use super::record::{
+    self, ChunkEntry, ChunkRecord, Directory, FRAME, Malformed, MessageRecord, MovedRecord,
+    PageRef, Record, RecordKind, Reference, message_of,
+};
+use super::segment::{PAGE, Segment};
+use super::store::Shared;
+use super::units::{Lsn, QueueId, SegmentId, Sequence};
+
+/// How much of a segment is read at a time, in bytes.
+const STEP: u64 = 1 << 20;
+
+/// How many chunks are kept in memory while segments are gone through.
+const CHUNKS: usize = 64;
+
+/// A segment of which more than this is live is left alone, in percent.
+const FULL_ENOUGH: u64 = 70;
+
+/// So much is moved before a checkpoint makes room, in segments.
+const ROUND: u64 = 2;
+
+/// Compaction never pauses for longer, so that the store can be closed.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// What compaction has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compacted {
+    /// Segments that it has gone through.
+    pub segments: u64,
+    /// Messages that it has appended anew.
+    pub messages: u64,
+    /// Bytes of log that this took.
+    pub bytes: u64,
+}
+
+/// How the segments behind the log stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Balance {
+    /// Bytes of sealed segments.
+    pub(super) sealed: u64,
+    /// Bytes of these that are live.
+    pub(super) live: u64,
+    /// There are some that nothing needs: a checkpoint frees them.
+    pub(super) dead: bool,
+}
+
+impl Balance {
+    /// Whether the dead bytes are more than is to be borne: three fifths of the live ones, and `slack`.
+    pub(super) fn is_bad(&self, slack: u64) -> bool {
+        self.excess() > slack
+    }
+
+    /// Dead bytes beyond what is to be borne.
+    pub(super) fn excess(&self) -> u64 {
+        (self.sealed - self.live.min(self.sealed)).saturating_sub(self.live / 5 * 3)
+    }
+}
+
+/// How the store's own compaction goes about it while others use the disk, and while nobody does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Load {
+    Busy,
+    Idle,
+}
+
+impl Balance {
+    /// Dead bytes that are not worth a compaction: while the store is in use, much of what is live is about to go by
+    /// itself.
+    pub(super) fn slack(load: Load, segment_size: u64) -> u64 {
+        match load {
+            Load::Busy => 4 * segment_size,
+            Load::Idle => 0,
+        }
+    }
+
+    /// The share of the time that compaction may take: the more there is to gain, the more.
+    fn share(&self, segment_size: u64) -> f64 {
+        let bearable = (self.live + 4 * segment_size) as f64;
+        (self.excess() as f64 / bearable / 2.0).clamp(0.25, 1.0)
+    }
+}
+
+impl Shared {
+    /// Compacts while that is due and `stopping` does not say otherwise; checkpoints that fall due are written meanwhile.
+    pub(super) fn compact(
+        &self,
+        load: Load,
+        stopping: &dyn Fn() -> bool,
+    ) -> Result<(), StoreError> {
+        let size = self.segments.segment_size();
+        let mut compactor = self.compactor.lock();
+        loop {
+            let balance = compactor.balance(self);
+            if !balance.is_bad(Balance::slack(load, size)) {
+                return Ok(());
+            }
+            let share = balance.share(size);
+            let mut since = Instant::now();
+            let mut pace = || {
+                let worked = since.elapsed();
+                thread::sleep(worked.mul_f64(1.0 / share - 1.0).min(LONGEST_PAUSE));
+                self.look_after()?;
+                since = Instant::now();
+                Ok(!stopping())
+            };
+            if !compactor.round(self, &mut pace)? || !compactor.gains(self, balance) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Compacts whatever there is to gain, at once.
+    pub(super) fn compact_fully(&self) -> Result<Compacted, StoreError> {
+        let mut compactor = self.compactor.lock();
+        let before = compactor.total;
+        loop {
+            let balance = compactor.balance(self);
+            if !balance.is_bad(0)
+                || !compactor.round(self, &mut || Ok(true))?
+                || !compactor.gains(self, balance)
+            {
+                break;
+            }
+        }
+        let after = compactor.total;
+        Ok(Compacted {
+            segments: after.segments - before.segments,
+            messages: after.messages - before.messages,
+            bytes: after.bytes - before.bytes,
+        })
+    }
+}
+
+/// Goes through segments.
+#[derive(Debug, Default)]
+pub(crate) struct Compactor {
+    /// Segments that could not be emptied, because of damage: they are not tried again.
+    stuck: BTreeSet<SegmentId>,
+    total: Compacted,
+}
+
+/// Asked between two steps, while no lock is held; false: stop here.
+pub(super) type Pace<'a> = &'a mut dyn FnMut() -> Result<bool, StoreError>;
+
+impl Compactor {
+    pub(super) fn total(&self) -> Compacted {
+        self.total
+    }
+
+    /// How the segments stand.
+    pub(super) fn balance(&self, shared: &Shared) -> Balance {
+        let size = shared.segments.segment_size();
+        let mut balance = Balance::default();
+        for segment in sealed(shared) {
+            balance.dead |= segment.live.references() == 0;
+            if self.may_move(&segment) {
+                balance.sealed += size;
+                balance.live += segment.live.bytes();
+            }
+        }
+        balance
+    }
+
+    /// Whether a round was worth its while: where there is little in the store, the checkpoints of compaction alone make
+    /// about as much garbage as it takes away.
+    fn gains(&self, shared: &Shared, before: Balance) -> bool {
+        let size = shared.segments.segment_size();
+        self.balance(shared).excess() + size / 4 <= before.excess()
+    }
+
+    fn may_move(&self, segment: &Segment) -> bool {
+        // A segment of several slots holds one huge record: there is nothing to gain.
+        segment.header.slots == 1 && !self.stuck.contains(&segment.id())
+    }
+
+    /// Empties the emptiest segments, and has a checkpoint free them; false: there were none, or `pace` said to stop.
+    pub(super) fn round(&mut self, shared: &Shared, pace: Pace<'_>) -> Result<bool, StoreError> {
+        let size = shared.segments.segment_size();
+        let mut victims: Vec<_> =
+            sealed(shared).into_iter().filter(|segment| self.may_move(segment)).collect();
+        victims.sort_by_key(|segment| segment.live.bytes());
+        let mut moving = 0;
+        victims.retain(|segment| {
+            let live = segment.live.bytes();
+            let chosen = live * 100 <= size * FULL_ENOUGH && moving <= ROUND * size;
+            moving += live;
+            chosen
+        });
+        if victims.is_empty() {
+            return Ok(false);
+        }
+        let mut sweep = Sweep { shared, chunks: HashMap::new(), done: Compacted::default() };
+        let mut outcome = Ok(true);
+        for segment in &victims {
+            outcome = sweep.segment(segment, pace);
+            if !matches!(outcome, Ok(true)) {
+                break;
+            }
+        }
+        self.total.segments += sweep.done.segments;
+        self.total.messages += sweep.done.messages;
+        self.total.bytes += sweep.done.bytes;
+        if !outcome? {
+            return Ok(false);
+        }
+        shared.checkpoint()?;
+        for segment in victims {
+            if segment.live.references() > 0 && shared.segments.get(segment.id()).is_some() {
+                tracing::warn!(
+                    file = %segment.path.display(),
+                    references = segment.live.references(),
+                    "a segment holds damaged records, or records that cannot be found, and is kept as it is"
+                );
+                self.stuck.insert(segment.id());
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The segments behind which the log has gone, and all of which is on disk.
+fn sealed(shared: &Shared) -> Vec<Arc<Segment>> {
+    let size = shared.segments.segment_size();
+    let durable = shared.log.durable();
+    let current = SegmentId::holding(shared.log.end_of_groups(), size);
+    let mut segments = shared.segments.all();
+    segments.retain(|segment| {
+        let end = segment.id().plus(u64::from(segment.header.slots));
+        end.start(size) <= durable && segment.id() < current
+    });
+    segments
+}
+
+/// One pass over some segments.
+struct Sweep<'a> {
+    shared: &'a Shared,
+    /// Chunks that were read to see which of their messages are where.
+    chunks: HashMap<(QueueId, Sequence), (PageRef, ChunkRecord)>,
+    done: Compacted,
+}
+
+impl Sweep<'_> {
+    /// Appends anew what is live in a segment; false: `pace` said to stop.
+    fn segment(&mut self, segment: &Segment, pace: Pace<'_>) -> Result<bool, StoreError> {
+        let Some(file) = segment.file() else { return Ok(true) };
+        let size = self.shared.segments.segment_size();
+        let start = segment.id().start(size);
+        let mut window = Window { file: &**file, size, start: 0, buffer: Vec::new() };
+        let mut paced = 0;
+        let mut at = PAGE;
+        while segment.live.references() > 0
+            && let Some(header) = window.group(segment, start, at)
+        {
+            let mut next = at + GROUP_HEADER as u64;
+            let end = next + u64::from(header.length);
+            while next < end {
+                if next - paced >= STEP {
+                    paced = next;
+                    if !pace()? {
+                        return Ok(false);
+                    }
+                    if let Some(lsn) = self.shared.log.congested() {
+                        self.shared.log.wait(lsn)?;
+                    }
+                }
+                let lsn = start.plus(next);
+                // What is damaged stays where it is; the segment is not emptied then.
+                let Some(record) = window.record(segment, lsn, next, end) else { break };
+                next += record.size() as u64;
+                self.record(lsn, &record)?;
+            }
+            at += header.span();
+        }
+        self.done.segments += 1;
+        Ok(true)
+    }
+
+    fn record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), StoreError> {
+        // A record that makes no sense is damage like any other.
+        match record.kind {
+            RecordKind::Message | RecordKind::Transient | RecordKind::Moved => {
+                if let Ok(Some(message)) = message_of(record) {
+                    self.message(lsn, &message)?;
+                }
+            }
+            RecordKind::Chunk => {
+                if let Ok(chunk) = ChunkRecord::decode(record.payload) {
+                    let page = PageRef { lsn, length: record.size() as u32 };
+                    self.chunk(page, &chunk)?;
+                }
+            }
+            RecordKind::Directory => {
+                let directory: Result<Directory, Malformed> = Directory::decode(record.payload);
+                if let Ok(directory) = directory {
+                    self.directory(lsn, &directory);
+                }
+            }
+            RecordKind::QueuePage | RecordKind::MetadataPage => {
+                self.shared.moving_pages.lock().insert(lsn);
+            }
+            // The next checkpoint writes another root in any case.
+            RecordKind::Root
+            | RecordKind::Acknowledge
+            | RecordKind::Delivered
+            | RecordKind::Topology
+            | RecordKind::Opened => {}
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, lsn: Lsn, message: &MessageRecord<'_>) -> Result<(), StoreError> {
+        let cores: SmallVec<[(Reference, Arc<QueueCore>); 4]> = {
+            let catalog = self.shared.catalog.lock();
+            let references = message.references();
+            references.filter_map(|r| Some((r, catalog.any_queue(r.queue)?))).collect()
+        };
+        // In ascending order, as the references are: the order in which everybody locks queues.
+        debug_assert!(cores.is_sorted_by(|a, b| a.0.queue < b.0.queue), "each queue once");
+        while let Err((at, missing)) = self.move_message(lsn, message, &cores)? {
+            let core = &cores[at].1;
+            match self.shared.read_chunk(missing.page)? {
+                Ok(record) => {
+                    if self.chunks.len() >= CHUNKS {
+                        self.chunks.clear();
+                    }
+                    self.chunks.insert((core.id(), missing.base), (missing.page, record));
+                }
+                Err(error) => {
+                    let mut state = core.state.lock();
+                    self.shared.set_chunk_aside(core, &mut state, missing, &error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends a message anew for the queues that have it at `lsn`. The inner error: a chunk of this queue has to be read
+    /// first.
+    fn move_message(
+        &mut self,
+        lsn: Lsn,
+        message: &MessageRecord<'_>,
+        cores: &[(Reference, Arc<QueueCore>)],
+    ) -> Result<Result<(), (usize, NotResident)>, StoreError> {
+        let mut states: SmallVec<[_; 4]> =
+            cores.iter().map(|(_, core)| core.state.lock()).collect();
+        let mut from: Option<ChunkEntry> = None;
+        let mut live: SmallVec<[usize; 4]> = SmallVec::new();
+        for (at, ((reference, core), state)) in cores.iter().zip(&states).enumerate() {
+            let found = match state.index.find(reference.sequence) {
+                Ok(found) => found,
+                Err(missing) => match self.chunks.get(&(core.id(), missing.base)) {
+                    Some((page, chunk)) if *page == missing.page => {
+                        chunk.entry(reference.sequence.since(missing.base) as u16)
+                    }
+                    _ => return Ok(Err((at, missing))),
+                },
+            };
+            if let Some(entry) = found.filter(|entry| entry.lsn == lsn) {
+                from = Some(entry);
+                live.push(at);
+            }
+        }
+        let Some(from) = from else { return Ok(Ok(())) };
+        let references: SmallVec<[Reference; 4]> = live.iter().map(|at| cores[*at].0).collect();
+        let size = MovedRecord::encoded_size(message, references.len());
+        let placed =
+            self.shared.log.append(RecordKind::Moved, size, references.len() as u32, |buffer| {
+                MovedRecord::encode(buffer, from, message, &references);
+            })?;
+        let sharers = u16::try_from(references.len()).unwrap_or(u16::MAX);
+        let to = ChunkEntry { lsn: placed.lsn, length: placed.length, sharers };
+        let mut released = Released::default();
+        for at in live {
+            let state = &mut states[at];
+            state.index.relocate(cores[at].0.sequence, from, to, &mut released);
+            state.changed |= cores[at].1.is_durable();
+        }
+        drop(states);
+        self.shared.give_back(&released);
+        self.done.messages += 1;
+        self.done.bytes += u64::from(placed.length);
+        Ok(Ok(()))
+    }
+
+    fn chunk(&mut self, page: PageRef, chunk: &ChunkRecord) -> Result<(), StoreError> {
+        let Some(core) = self.shared.catalog.lock().any_queue(chunk.queue) else { return Ok(()) };
+        let missing = NotResident { base: chunk.base, page };
+        let mut released = Released::default();
+        let mut state = core.state.lock();
+        if let Some((places, entries)) = state.index.rewritten(missing, chunk, &mut released) {
+            let page = self.shared.save_chunk(core.id(), chunk.base, places, &entries)?;
+            state.index.saved(chunk.base, page, &mut released);
+            self.done.bytes += u64::from(page.length);
+        }
+        state.changed |= core.is_durable() && !released.shares.is_empty();
+        drop(state);
+        self.shared.give_back(&released);
+        Ok(())
+    }
+
+    fn directory(&self, lsn: Lsn, directory: &Directory) {
+        let Some(core) = self.shared.catalog.lock().any_queue(directory.queue) else { return };
+        let mut state = core.state.lock();
+        if state.index.outdate_directory(directory.number, lsn) {
+            state.changed = true;
+        }
+    }
+}
+
+/// A part of a segment in memory.
+struct Window<'a> {
+    file: &'a dyn DiskFile,
+    size: u64,
+    start: u64,
+    buffer: Vec<u8>,
+}
+
+impl Window<'_> {
+    /// So many bytes of the file.
+    fn bytes(&mut self, at: u64, length: u64) -> Option<&[u8]> {
+        let end = at.checked_add(length).filter(|end| *end <= self.size)?;
+        if at < self.start || end > self.start + self.buffer.len() as u64 {
+            let read = length.max(STEP).min(self.size - at);
+            self.buffer.resize(read as usize, 0);
+            self.start = at;
+            if let Err(error) = read_exact_at(self.file, &mut self.buffer, at) {
+                tracing::warn!("cannot read a segment to compact it: {error}");
+                self.buffer.clear();
+                return None;
+            }
+        }
+        self.buffer.get((at - self.start) as usize..(end - self.start) as usize)
+    }
+
+    fn group(&mut self, segment: &Segment, start: Lsn, at: u64) -> Option<GroupHeader> {
+        let bytes = self.bytes(at, GROUP_HEADER as u64)?;
+        let header = GroupHeader::decode(bytes, start.plus(at), segment.seed).ok()?;
+        (at + header.span() <= self.size).then_some(header)
+    }
+
+    /// The record at `at`, which must not reach beyond `end`.
+    fn record(&mut self, segment: &Segment, lsn: Lsn, at: u64, end: u64) -> Option<Record<'_>> {
+        let frame = self.bytes(at, FRAME as u64)?;
+        let payload = u32::from_le_bytes([frame[4], frame[5], frame[6], frame[7]]);
+        let length = FRAME as u64 + u64::from(payload);
+        let bytes = self.bytes(at, length).filter(|_| at + length <= end)?;
+        record::open(bytes, lsn, segment.seed).ok()
+    }
+}
