@@ -9,7 +9,10 @@ mod crash;
 mod damage;
 mod durability;
 mod faulty;
+mod full;
 mod model;
 mod queues;
+#[path = "../common/quota.rs"]
+mod quota;
 mod simulated;
 mod support;
