@@ -10,7 +10,8 @@ use super::fault::Fault;
 use super::output::Output;
 use super::running::Outcome;
 use crate::broker::{
-    self, Bind, Consume, DeclareExchange, DeclareQueue, Delivery, DeliveryTag, DestinationKind, Get,
+    self, Bind, Consume, DeclareExchange, DeclareQueue, Delivery, DeliveryTag, DestinationKind,
+    Get, Reason,
 };
 use crate::message::{Envelope, ShortStr};
 use crate::storage::Lsn;
@@ -74,15 +75,18 @@ impl Channel {
         inner.awaited_lsn()
     }
 
-    /// A message has arrived completely.
+    /// A message has arrived completely; false: there is no room for it.
     pub(super) fn publish(
         &mut self,
         published: &Published,
         output: &mut Output,
-    ) -> Result<(), Fault> {
-        let Some(inner) = &mut self.inner else { return Ok(()) };
+    ) -> Result<bool, Fault> {
+        let Some(inner) = &mut self.inner else { return Ok(true) };
         let message = &published.message;
-        let routed = inner.publish(message)?;
+        let routed = match inner.publish(message) {
+            Err(refusal) if refusal.reason() == Reason::ResourceError => return Ok(false),
+            routed => routed?,
+        };
         if routed.queues == 0 && published.mandatory {
             let Envelope { exchange, routing_key, properties } = envelope(message)?;
             let returned = Method::BasicReturn {
@@ -95,7 +99,7 @@ impl Channel {
             let size = message.body.len() as u64;
             output.content(self.number, self.frame_max, properties, size, message.body.parts());
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Puts out `basic.deliver`. The delivery counts as accepted even if it turns out to be unreadable.

@@ -38,6 +38,9 @@ pub(super) struct Connection {
     /// Frames to write.
     pub(super) output: Output,
     wait: Option<Wait>,
+    blocked: Option<Blocked>,
+    /// Whether the peer has been told that it is blocked, and not yet that it is not.
+    told_blocked: bool,
     /// For the oldest confirm that waits for its message to be durable.
     confirm: Option<Pin<Box<Durable>>>,
     /// Why this side ended the connection, for the log.
@@ -62,6 +65,13 @@ struct Wait {
     fault: Option<Fault>,
 }
 
+/// The peer has published, and the disk is full: no frame is looked at until there is room.
+struct Blocked {
+    room: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// The first that was not looked at.
+    frame: Option<Frame>,
+}
+
 impl Connection {
     pub(super) fn new(gateway: Arc<Gateway>, peer: SocketAddr) -> Connection {
         Connection {
@@ -71,6 +81,8 @@ impl Connection {
             frames: Frames::default(),
             output: Output::default(),
             wait: None,
+            blocked: None,
+            told_blocked: false,
             confirm: None,
             reason: None,
         }
@@ -91,7 +103,10 @@ impl Connection {
             State::Running(running) => running.awaits_message(),
             _ => false,
         };
-        self.wait.is_none() && !answering && self.output.len() < READ_BELOW
+        self.wait.is_none()
+            && self.blocked.is_none()
+            && !answering
+            && self.output.len() < READ_BELOW
     }
 
     /// Whether `connection.open` is still to come.
@@ -196,18 +211,54 @@ impl Connection {
                 }
             }
             State::Running(running) => {
-                match running.frame(frame, &self.gateway, &mut self.output) {
-                    Ok(Outcome::Done | Outcome::WaitForMessage) => {}
-                    Ok(Outcome::Wait(lsn, reply)) => self.gather(lsn, &reply),
-                    Ok(Outcome::Close) => {
-                        self.output.method(0, &Method::ConnectionCloseOk {});
-                        self.leave(State::Finished);
-                    }
-                    Err(fault) => self.fail(&fault),
-                }
+                let outcome = running.frame(frame, &self.gateway, &mut self.output);
+                self.conclude(outcome);
             }
             State::Closing => self.closing_frame(&frame),
             State::Finished => {}
+        }
+    }
+
+    fn conclude(&mut self, outcome: Result<Outcome, Fault>) {
+        match outcome {
+            Ok(Outcome::Done | Outcome::WaitForMessage) => {}
+            Ok(Outcome::Wait(lsn, reply)) => self.gather(lsn, &reply),
+            Ok(Outcome::NoRoom(frame)) => self.block(frame),
+            Ok(Outcome::Close) => {
+                self.output.method(0, &Method::ConnectionCloseOk {});
+                self.leave(State::Finished);
+            }
+            Err(fault) => self.fail(&fault),
+        }
+    }
+
+    /// Holds a publisher back until there is room on the disk, and tells it if it wants to know.
+    fn block(&mut self, frame: Option<Frame>) {
+        self.blocked = Some(Blocked { room: Box::pin(self.gateway.room()), frame });
+        if let State::Running(running) = &self.state
+            && running.understands_blocked()
+            && !self.told_blocked
+        {
+            self.told_blocked = true;
+            self.output.method(0, &Method::ConnectionBlocked { reason: b"low on disk" });
+        }
+    }
+
+    /// There is room again.
+    fn unblock(&mut self, frame: Option<Frame>) {
+        if let State::Running(running) = &mut self.state {
+            let outcome = running.resume(&mut self.output);
+            self.conclude(outcome);
+        }
+        match (&mut self.blocked, frame) {
+            // Somebody else was faster.
+            (Some(blocked), frame) => blocked.frame = frame,
+            (None, Some(frame)) => self.frame(frame),
+            (None, None) => {}
+        }
+        if self.blocked.is_none() && matches!(self.state, State::Running(_)) && self.told_blocked {
+            self.told_blocked = false;
+            self.output.method(0, &Method::ConnectionUnblocked {});
         }
     }
 
@@ -290,6 +341,11 @@ impl Connection {
                     answers.encoded(&reply);
                 }
                 Ok(Outcome::Done | Outcome::WaitForMessage | Outcome::Close) => {}
+                // Nothing of these classes publishes; should that change, the frame is looked at when there is room.
+                Ok(Outcome::NoRoom(frame)) => {
+                    self.block(frame);
+                    break;
+                }
                 Err(found) => fault = Some(found),
             }
         }
@@ -331,6 +387,7 @@ impl Connection {
 
     fn leave(&mut self, next: State) {
         self.wait = None;
+        self.blocked = None;
         self.confirm = None;
         if let State::Running(running) = std::mem::replace(&mut self.state, next) {
             running.close();
@@ -355,6 +412,14 @@ impl Connection {
                     None => self.check(result),
                 }
             }
+            ready = Poll::Ready(());
+        }
+        if let Some(blocked) = &mut self.blocked
+            && blocked.room.as_mut().poll(context).is_ready()
+        {
+            let frame = blocked.frame.take();
+            self.blocked = None;
+            self.unblock(frame);
             ready = Poll::Ready(());
         }
         if let Some(confirm) = &mut self.confirm

@@ -14,6 +14,8 @@ pub struct Gateway {
     pub(super) users: Vec<User>,
     pub(super) limits: Limits,
     failure: watch::Receiver<Option<StoreError>>,
+    /// Changes whenever the store becomes full, or has room again.
+    room: watch::Receiver<u64>,
 }
 
 impl Gateway {
@@ -24,7 +26,18 @@ impl Gateway {
         store.on_failure(move |error| {
             failing.send_replace(Some(error));
         });
-        Gateway { broker, store, users, limits, failure }
+        let (changing, room) = watch::channel(0);
+        store.on_room_change(move || changing.send_modify(|changes| *changes += 1));
+        Gateway { broker, store, users, limits, failure, room }
+    }
+
+    /// Completes when the store is not full: at once, usually.
+    pub(super) fn room(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (store, mut changes) = (self.store.clone(), self.room.clone());
+        async move {
+            // An error means that the store is gone: nobody waits for it then.
+            while store.is_full() && changes.changed().await.is_ok() {}
+        }
     }
 
     /// Waits until the log has failed, be it that nobody waits for it; usually for ever. Nothing may be confirmed after

@@ -39,6 +39,8 @@ pub(super) struct Terms {
     pub(super) virtual_host: ShortStr,
     /// The client understands `basic.cancel` from the server.
     pub(super) consumer_cancel_notify: bool,
+    /// The client understands `connection.blocked`.
+    pub(super) connection_blocked: bool,
     /// The client wants to be told why it may not log in.
     authentication_failure_close: bool,
 }
@@ -168,6 +170,7 @@ impl Handshake {
         };
         let has = |name: &[u8]| capabilities.get(name) == Some(&Value::Bool(true));
         self.terms.consumer_cancel_notify = has(b"consumer_cancel_notify");
+        self.terms.connection_blocked = has(b"connection.blocked");
         self.terms.authentication_failure_close = has(b"authentication_failure_close");
     }
 
@@ -257,6 +260,7 @@ fn server_properties() -> FieldTable {
         "exchange_exchange_bindings",
         "basic.nack",
         "consumer_cancel_notify",
+        "connection.blocked",
         "consumer_priorities",
         "authentication_failure_close",
         "per_consumer_qos",

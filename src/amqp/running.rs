@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
-use super::assembly::PUBLISH;
+use super::assembly::{PUBLISH, Published};
 use super::channel::Channel;
 use super::codec::{Frame, FrameKind, Method, ReplyCode};
 use super::fault::Fault;
@@ -30,6 +30,9 @@ pub(super) enum Outcome {
     Wait(Lsn, BytesMut),
     /// Wait for the message that `basic.get` asked for: it is being read from disk.
     WaitForMessage,
+    /// The disk is full: look at no further frame before there is room, then [resume](Running::resume) and look at this one
+    /// again, if it is one.
+    NoRoom(Option<Frame>),
     /// The peer has sent `connection.close`.
     Close,
 }
@@ -47,6 +50,8 @@ pub(super) struct Running {
     /// The channel whose `basic.get` waits for its message. No frame is looked at meanwhile: whoever asks for many
     /// messages gets one after the other, as fast as they are taken.
     awaiting: Option<u16>,
+    /// A message, and its channel, that arrived before the disk was full, and that there was no room for any more.
+    held: Option<(u16, Published)>,
     /// Reused by every round.
     events: Vec<Event>,
 }
@@ -61,6 +66,7 @@ impl Running {
             noted: Vec::new(),
             unfinished: 0,
             awaiting: None,
+            held: None,
             events: Vec::new(),
         }
     }
@@ -98,7 +104,30 @@ impl Running {
             return self.connection_frame(&frame, output);
         }
         let number = frame.channel;
-        match self.channel_frame(frame, gateway, output) {
+        let outcome = self.channel_frame(frame, gateway, output);
+        self.conclude(number, outcome, output)
+    }
+
+    /// There is room again: stores the message that was held, if there is one.
+    pub(super) fn resume(&mut self, output: &mut Output) -> Result<Outcome, Fault> {
+        let Some((number, published)) = self.held.take() else { return Ok(Outcome::Done) };
+        let outcome = self.publish(number, published, output);
+        self.conclude(number, outcome, output)
+    }
+
+    /// Whether the client is to be told when it is held back.
+    pub(super) fn understands_blocked(&self) -> bool {
+        self.terms.connection_blocked
+    }
+
+    /// Does what a frame on a channel comes to besides its answer.
+    fn conclude(
+        &mut self,
+        number: u16,
+        outcome: Result<Outcome, Fault>,
+        output: &mut Output,
+    ) -> Result<Outcome, Fault> {
+        match outcome {
             Err(fault) if fault.scope == Scope::Channel => {
                 self.close_channel(number, &fault, output);
                 Ok(Outcome::Done)
@@ -179,16 +208,20 @@ impl Running {
                     format_args!("unfinished messages of {} bytes in all", self.unfinished),
                 ));
             }
-            if let Some(published) = published? {
-                channel.publish(&published, output).map_err(|fault| fault.during(PUBLISH))?;
-            }
-            return Ok(Outcome::Done);
+            return match published? {
+                Some(published) => self.publish(number, published, output),
+                None => Ok(Outcome::Done),
+            };
         }
         let method = Method::decode(&frame.payload)?;
         match method {
             Method::BasicPublish { immediate: true, .. } => {
                 Err(Fault::connection(ReplyCode::NotImplemented, "immediate=true")
                     .during(method.id()))
+            }
+            // Here nothing of the message has been taken yet.
+            Method::BasicPublish { .. } if gateway.store.is_full() => {
+                Ok(Outcome::NoRoom(Some(frame)))
             }
             Method::BasicPublish { .. } => {
                 channel.assembly.announce(frame.payload);
@@ -205,6 +238,25 @@ impl Running {
                 .map_err(|fault| fault.during(method.id())),
             _ => channel.method(&method, output).map_err(|fault| fault.during(method.id())),
         }
+    }
+
+    /// Stores a message that has arrived completely, or holds it.
+    fn publish(
+        &mut self,
+        number: u16,
+        published: Published,
+        output: &mut Output,
+    ) -> Result<Outcome, Fault> {
+        let Some(channel) = self.channels.get_mut(&number) else { return Ok(Outcome::Done) };
+        if !channel.noted {
+            channel.noted = true;
+            self.noted.push(number);
+        }
+        if channel.publish(&published, output).map_err(|fault| fault.during(PUBLISH))? {
+            return Ok(Outcome::Done);
+        }
+        self.held = Some((number, published));
+        Ok(Outcome::NoRoom(None))
     }
 
     /// `basic.consume`, if the connection has not too many consumers.

@@ -214,7 +214,7 @@ impl Channel {
     ///
     /// # Errors
     /// 403 internal exchange, 404 no such exchange, 406 too large for the store, another user's `user-id`, a malformed
-    /// property; 540 a property that asks for something this version does not do.
+    /// property; 506 the disk is full, and it may be published again later; 540 a property that asks for something this version does not do.
     pub fn publish(&mut self, message: &Arc<Message>) -> Result<Published, Refusal> {
         // A confirm vouches for what the channel did before as well: whoever acknowledges a message, publishes its result
         // and sees that confirmed, will not see the message again.

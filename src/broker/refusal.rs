@@ -28,6 +28,8 @@ pub enum Reason {
     PreconditionFailed,
     /// 503, closes the connection: unknown exchange type.
     CommandInvalid,
+    /// 506, closes the connection: the disk is full.
+    ResourceError,
     /// 530, closes the connection: a consumer tag used twice, an unknown virtual host.
     NotAllowed,
     /// 540, closes the connection: a feature that the broker does not have.
@@ -46,6 +48,7 @@ impl Reason {
             Self::ResourceLocked => 405,
             Self::PreconditionFailed => 406,
             Self::CommandInvalid => 503,
+            Self::ResourceError => 506,
             Self::NotAllowed => 530,
             Self::NotImplemented => 540,
             Self::InternalError => 541,
@@ -61,6 +64,7 @@ impl Reason {
             | Self::ResourceLocked
             | Self::PreconditionFailed => Scope::Channel,
             Self::CommandInvalid
+            | Self::ResourceError
             | Self::NotAllowed
             | Self::NotImplemented
             | Self::InternalError => Scope::Connection,
@@ -76,6 +80,7 @@ impl Reason {
             Self::ResourceLocked => "RESOURCE_LOCKED",
             Self::PreconditionFailed => "PRECONDITION_FAILED",
             Self::CommandInvalid => "COMMAND_INVALID",
+            Self::ResourceError => "RESOURCE_ERROR",
             Self::NotAllowed => "NOT_ALLOWED",
             Self::NotImplemented => "NOT_IMPLEMENTED",
             Self::InternalError => "INTERNAL_ERROR",
@@ -136,6 +141,7 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         let reason = match &error {
             StoreError::TooLarge { .. } => Reason::PreconditionFailed,
+            StoreError::Full => Reason::ResourceError,
             _ => Reason::InternalError,
         };
         Self::new(reason, error)

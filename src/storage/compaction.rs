@@ -114,6 +114,8 @@ impl Shared {
         let mut compactor = self.compactor.lock();
         loop {
             let balance = compactor.balance(self);
+            // On a full disk whatever can be had is wanted.
+            let load = if self.pool.is_full() { Load::Idle } else { load };
             if !balance.is_bad(Balance::slack(load, size)) {
                 return Ok(());
             }
@@ -203,11 +205,17 @@ impl Compactor {
             sealed(shared).into_iter().filter(|segment| self.may_move(segment)).collect();
         victims.sort_by_key(|segment| segment.live.bytes());
         let mut moving = 0;
+        let full = shared.pool.is_full();
         victims.retain(|segment| {
             let live = segment.live.bytes();
-            let chosen = live * 100 <= size * FULL_ENOUGH && moving <= ROUND * size;
+            // On a full disk it has to fit beside the reserve, like anything that is new.
+            let fits = if full {
+                shared.log.admit((moving + live) as usize).is_ok()
+            } else {
+                moving <= ROUND * size
+            };
             moving += live;
-            chosen
+            live * 100 <= size * FULL_ENOUGH && fits
         });
         if victims.is_empty() {
             return Ok(false);

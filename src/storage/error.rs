@@ -22,6 +22,12 @@ pub enum StoreError {
     /// The store was closed while this was waiting, or before it began.
     #[error("the store is closed")]
     Closed,
+    /// There is no room for anything new. What makes room goes on: acknowledging, deleting, checkpoints.
+    #[error(
+        "the disk is full: free some space, or let consumers take messages away; \
+         it then goes on by itself"
+    )]
+    Full,
     /// More bytes than one record can hold.
     #[error("a record of {bytes} bytes does not fit: the largest has {limit} bytes")]
     TooLarge {
@@ -89,6 +95,17 @@ pub enum OpenError {
         option: &'static str,
         /// What is wrong with it.
         reason: &'static str,
+    },
+    /// The store is in order, and there is no room for the one segment that it needs to go on.
+    #[error(
+        "the disk is full: {} cannot be opened without {bytes} free bytes for one more segment; \
+         free some space (no file in this directory can be spared), then start again", dir.display()
+    )]
+    Full {
+        /// The data directory.
+        dir: PathBuf,
+        /// How many bytes have to be free.
+        bytes: u64,
     },
     /// The store was opened, and failed before it was ready.
     #[error(transparent)]

@@ -14,7 +14,8 @@ pub struct Options {
     /// The size of a segment file in bytes, a multiple of 4,096. Fixed when the store is created; later opens
     /// take it from the store. Default: 64 MiB.
     pub segment_size: u64,
-    /// How many segments are made ready ahead of need. Default: 2.
+    /// How many segments are made ready ahead of need. When the disk turns out to be full, the last three of those that
+    /// are ready are a reserve (see [`Store::is_full`](super::Store::is_full)), so there should be one more. Default: 4.
     pub segments_ahead: usize,
     /// How many dead segments beyond these are kept for recycling. Default: 2.
     pub segments_spare: usize,
@@ -57,7 +58,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             segment_size: 64 << 20,
-            segments_ahead: 2,
+            segments_ahead: 4,
             segments_spare: 2,
             checkpoint_distance: 128 << 20,
             lazy_sync: Duration::from_millis(10),

@@ -27,7 +27,7 @@ use super::record::{
     self, ChunkEntry, MessageRecord, RecordKind, Reference, StoredChange, TopologyRecord,
 };
 use super::recovery::{self, OpenedStore, RecoveryReport};
-use super::segment::{PoolConfig, SegmentPool, SegmentSet};
+use super::segment::{PoolConfig, Prepared, SegmentPool, SegmentSet};
 use super::units::{Lsn, QueueId};
 
 /// How often a store that is used is looked after.
@@ -38,6 +38,13 @@ const QUIET_ROUNDS: u32 = 3;
 
 /// Numbers from here on belong to queues that are not durable. They are never written.
 const FIRST_VOLATILE: u64 = 1 << 63;
+
+/// How often a full store looks for something that a checkpoint would free.
+const RELIEF_INTERVAL: Duration = Duration::from_millis(100);
+
+/// An open that finds a full disk writes so many checkpoints at most. The first takes what was live away from the segment of
+/// the one before, and the second can free that.
+const OPENING_CHECKPOINTS: usize = 3;
 
 /// A durable message store in a directory of its own. Cheap to clone; all clones mean the same store.
 ///
@@ -206,11 +213,23 @@ impl Store {
             state.index.set_chunk_places(shared.chunk_places);
             shared.places.take(state.index.resident() as i64);
         }
+        // One segment has to be had; all others are made when there is room.
+        let failed = StoreError::Failed;
+        if shared.pool.prepare_next().map_err(failed)? == Prepared::NoRoom {
+            return Err(OpenError::Full { dir: dir.to_owned(), bytes: segment_size });
+        }
+        // And one more, to know at once whether the disk is full: then the next open may need what this one can free.
+        shared.pool.prepare_next().map_err(failed)?;
         let threads = Threads::start(&shared);
         let store = Store { shared, threads: Arc::new(threads) };
         // This makes the cut durable: from now on the log goes on in a fresh segment, and says where the old one ended.
         let opening = store.shared.log.append(RecordKind::Opened, 0, 0, |_| {})?;
         store.wait_durable(opening.end)?;
+        for round in 0..OPENING_CHECKPOINTS {
+            if store.is_full() && (round == 0 || store.shared.can_be_relieved()) {
+                store.checkpoint()?;
+            }
+        }
         Ok(store)
     }
 
@@ -292,7 +311,13 @@ impl Store {
 
     fn append_topology(&self, changes: Vec<StoredChange>) -> Result<Lsn, StoreError> {
         let mut payload = Vec::new();
+        let grows = changes.iter().any(|change| {
+            matches!(change, StoredChange::CreateQueue { .. } | StoredChange::Put { .. })
+        });
         TopologyRecord { changes }.encode(&mut payload);
+        if grows {
+            self.shared.log.admit(payload.len())?;
+        }
         let placed = self.shared.log.append(RecordKind::Topology, payload.len(), 0, |buffer| {
             buffer.extend_from_slice(&payload);
         })?;
@@ -359,8 +384,11 @@ impl Store {
             let kind = if stored { RecordKind::Message } else { RecordKind::Transient };
             let length = record::message_size(message, references.len());
             let count = references.len() as u32;
-            let appended = shared.log.append(kind, length, count, |buffer| {
-                MessageRecord::encode(buffer, message, &references);
+            let admitted = shared.log.admit(length);
+            let appended = admitted.and_then(|()| {
+                shared.log.append(kind, length, count, |buffer| {
+                    MessageRecord::encode(buffer, message, &references);
+                })
             });
             if appended.is_err() && !spills {
                 shared.cache.give_back(size * others as u64);
@@ -398,11 +426,16 @@ impl Store {
     /// Blocks the thread until everything below `lsn` is on stable storage.
     ///
     /// # Errors
-    /// [`StoreError::Failed`]: it never will be.
+    /// [`StoreError::Failed`]: it never will be. [`StoreError::Full`], with [`Background::Caller`] alone: there is no room, wait
+    /// again when there may be.
     pub fn wait_durable(&self, lsn: Lsn) -> Result<(), StoreError> {
         self.shared.log.wait(lsn)?;
         if self.shared.background == Background::Caller {
-            self.shared.look_after()?;
+            match self.shared.look_after() {
+                // What was waited for is durable; the rest is done when there is room.
+                Ok(()) | Err(StoreError::Full) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -433,6 +466,23 @@ impl Store {
     /// for before more is accepted. Appending does not ask this by itself.
     pub fn congested(&self) -> Option<Lsn> {
         self.shared.log.congested()
+    }
+
+    /// Whether the disk is full: there is no room for all the segments that are to be ready ahead of need.
+    ///
+    /// Whoever has something new to store should wait for [`on_room_change`](Self::on_room_change) then. What is appended
+    /// nevertheless is taken for as long as three ready segments are left behind it, and refused with [`StoreError::Full`] from
+    /// then on: durable messages, queues and entries. Those segments are the reserve. Acknowledgements, hand-outs,
+    /// deletions and checkpoints go on into them, one after the other; two of them are meant for the next open, and are there
+    /// for it unless the others needed them. They wait when nothing is left. As soon as nothing is live in a segment a checkpoint makes its file free again.
+    pub fn is_full(&self) -> bool {
+        self.shared.pool.is_full()
+    }
+
+    /// Calls back whenever [`is_full`](Self::is_full) has changed, on a thread of the store's, for as long as the store is
+    /// open. The callback must not wait for this store; what it asks may have changed again.
+    pub fn on_room_change(&self, callback: impl Fn() + Send + Sync + 'static) {
+        self.shared.pool.on_room_change(Arc::new(callback));
     }
 
     /// Writes a checkpoint. Appending goes on meanwhile. Blocks the thread until the checkpoint is durable.
@@ -476,7 +526,12 @@ impl Store {
 
     /// Makes everything durable, writes a checkpoint, ends the store's threads and gives the directory back as soon as
     /// the last [`Store`] and [`Queue`] is dropped. Whatever is appended afterwards is refused.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] or [`StoreError::Full`]: not everything was written, on a full disk for want of room, which is
+    /// not waited for. What was confirmed is safe.
     pub fn close(self) -> Result<(), StoreError> {
+        self.shared.pool.close();
         // First the log, so that the checkpoint begins behind all of it.
         self.shared.log.wait(self.shared.log.end())?;
         self.shared.checkpoint()?;
@@ -518,14 +573,26 @@ impl Shared {
     pub(super) fn look_after(&self) -> Result<(), StoreError> {
         self.relieve()?;
         let mut checkpointer = self.checkpointer.lock();
-        if checkpointer.distance(&self.log) >= self.checkpoint_distance {
+        if self.background == Background::Caller {
+            self.pool.prepare_wanted().map_err(StoreError::Failed)?;
+        }
+        if checkpointer.distance(&self.log) >= self.checkpoint_distance
+            || self.pool.is_full() && self.can_be_relieved()
+        {
             return checkpointer.checkpoint(self);
         }
         checkpointer.note_newest(&self.log)
     }
 
-    /// Ends the threads, in order, when everything has been written.
+    /// Whether a checkpoint would give a file back. It gives back one at least, so a full store does not write
+    /// checkpoints for ever.
+    fn can_be_relieved(&self) -> bool {
+        self.segments.any_dead(self.log.end_of_groups())
+    }
+
+    /// Ends the threads, in order, when everything has been written for which there is room.
     fn end(&self, handles: Vec<JoinHandle<()>>) {
+        self.pool.close();
         if self.log.check().is_err() {
             self.pool.stop(); // The log may wait for a segment that there is no room for.
         }
@@ -561,6 +628,10 @@ impl Shared {
                     self.log.tell_of_next_group();
                 }
                 while !*stopping && newest == self.log.newest_segment() {
+                    if self.pool.is_full() {
+                        self.upkeep.due.wait_for(&mut stopping, RELIEF_INTERVAL);
+                        break;
+                    }
                     if !asleep {
                         self.upkeep.due.wait_for(&mut stopping, UPKEEP_INTERVAL);
                         break;
@@ -597,13 +668,15 @@ impl Threads {
             Background::Caller => Vec::new(),
             Background::Threads => {
                 let weak = Arc::downgrade(shared);
-                shared.log.on_new_segment(Box::new(move || {
+                let wake_upkeep = move || {
                     if let Some(shared) = weak.upgrade() {
                         // Under the lock, so that it cannot fall between the question and the sleep.
                         let _stopping = shared.upkeep.stopping.lock();
                         shared.upkeep.due.notify_one();
                     }
-                }));
+                };
+                shared.log.on_new_segment(Box::new(wake_upkeep.clone()));
+                shared.pool.on_room_change(Arc::new(wake_upkeep));
                 // In the order in which they end: each of them may wait for the next one's work.
                 vec![
                     spawn("haypile-upkeep", shared, |shared| {

@@ -6,8 +6,11 @@ mod bounds;
 #[path = "../common/mod.rs"]
 mod common;
 mod failing;
+mod full;
 mod pipelining;
 mod properties;
+#[path = "../common/quota.rs"]
+mod quota;
 
 use std::io::{Read, Write};
 use std::thread;
@@ -16,7 +19,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use common::{Client, TestServer, eventually, publish_method, queue_declare};
 use haypile::amqp::codec::{Method, PROTOCOL_HEADER, put_content_header, put_method};
-use haypile::message::{Properties, RawProperties, RawTable};
+use haypile::message::{Properties, RawProperties, RawTable, Value};
 
 fn exchange_declare<'a>(
     exchange: &'a str,
@@ -89,7 +92,12 @@ fn the_server_says_what_it_can_and_where_its_limits_are() {
         panic!("{start:?}");
     };
     assert_eq!(mechanisms, b"PLAIN AMQPLAIN");
-    assert!(server_properties.get(b"capabilities").is_some());
+    let Some(Value::Table(capabilities)) =
+        server_properties.get(b"capabilities").map(|value| value.to_value())
+    else {
+        panic!("no capabilities");
+    };
+    assert_eq!(capabilities.get(&b"connection.blocked"[..]), Some(&Value::Bool(true)));
     client.start_ok("PLAIN", b"\0guest\0guest", true);
     let tune = client.method();
     assert_eq!(

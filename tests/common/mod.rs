@@ -128,6 +128,8 @@ pub(crate) struct Client {
     pub(crate) stream: TcpStream,
     input: BytesMut,
     frames: std::collections::VecDeque<Frame>,
+    /// Whether it says that it understands `connection.blocked`.
+    pub(crate) understands_blocked: bool,
 }
 
 impl Client {
@@ -135,7 +137,12 @@ impl Client {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Client { stream, input: BytesMut::new(), frames: Default::default() }
+        Client {
+            stream,
+            input: BytesMut::new(),
+            frames: Default::default(),
+            understands_blocked: false,
+        }
     }
 
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
@@ -285,6 +292,7 @@ impl Client {
         let capabilities: FieldTable = [
             (ShortStr::from_static("authentication_failure_close"), Value::Bool(wants_to_know)),
             (ShortStr::from_static("consumer_cancel_notify"), Value::Bool(true)),
+            (ShortStr::from_static("connection.blocked"), Value::Bool(self.understands_blocked)),
         ]
         .into_iter()
         .collect();

@@ -9,8 +9,11 @@ mod crash;
 mod damage;
 mod durability;
 mod faulty;
+mod full;
 mod model;
 mod queues;
+#[path = "../common/quota.rs"]
+mod quota;
 mod repair;
 mod simulated;
 mod support;

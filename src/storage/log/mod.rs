@@ -36,6 +36,11 @@ use super::units::{Lsn, SegmentId};
 /// The largest record, in bytes.
 pub(crate) const RECORD_LIMIT: u64 = 1 << 30;
 
+/// So many ready segments are left alone by what a full disk has no room for. One is for acknowledgements, and for what the
+/// next checkpoint has to write. Two are for opening, however often: an open takes one, and its checkpoint gives back the one
+/// that the open before took.
+const RESERVE: usize = 3;
+
 /// A lazy group of this size is not kept waiting any longer, in bytes.
 const LAZY_BYTES: usize = 1 << 20;
 
@@ -225,6 +230,29 @@ impl Log {
         Ok(placed)
     }
 
+    /// Whether there is room for a record of `size` payload bytes that brings something new. On a full disk there is,
+    /// for as long as [`RESERVE`] ready segments are left behind it.
+    ///
+    /// Another record may come between this question and the record that it was asked for: the reserve is then shorter by
+    /// that much.
+    pub(crate) fn admit(&self, size: usize) -> Result<(), StoreError> {
+        let length = FRAME + size;
+        if !self.pool.is_full() || length as u64 > RECORD_LIMIT {
+            return Ok(());
+        }
+        let core = self.core.lock();
+        let segment_size = self.segments.segment_size();
+        let segment_end = core.open.segment.id().start(segment_size).plus(segment_size);
+        let rolls = core.open.end_with(length) > segment_end;
+        let oversized = PAGE + group::span(GROUP_HEADER + length) > segment_size;
+        let is_ready = |segment: &&Arc<Segment>| segment.file().is_some();
+        let ready = core.planned.iter().take_while(is_ready).count();
+        if oversized || core.open.segment.file().is_none() || ready < RESERVE + usize::from(rolls) {
+            return Err(StoreError::Full);
+        }
+        Ok(())
+    }
+
     /// Goes on to another segment where the open one has no room; true: to one that is for this record alone.
     fn make_room(&self, core: &mut Core, length: usize) -> bool {
         let size = self.segments.segment_size();
@@ -403,7 +431,7 @@ impl Log {
         match self.config.background {
             Background::Threads => self.expedite(lsn),
             Background::Caller => {
-                // A failure has been told to everybody who waits, this one included.
+                // A failure has been told to everybody who waits, this one included; and on a full disk it goes on waiting.
                 let _told: Result<(), StoreError> = self.write_until(lsn);
             }
         }

@@ -1,5 +1,6 @@
 //! The one writer of the log.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -9,6 +10,7 @@ use super::group::Group;
 use crate::storage::disk::write_all_at;
 use crate::storage::error::StoreError;
 use crate::storage::options::Background;
+use crate::storage::segment::Prepared;
 use crate::storage::units::{Lsn, SegmentId};
 
 /// A buffer that grew beyond this is not kept for the next group, in bytes.
@@ -74,8 +76,14 @@ impl Log {
 
     /// Writes groups in order, each with a sync of its own, and says so. The first error is the end of the log.
     fn write_groups(&self, groups: Vec<Group>) -> Result<(), StoreError> {
-        for group in groups {
-            if let Err(reason) = self.write_group(group) {
+        let mut groups = groups.into_iter();
+        while let Some(group) = groups.next() {
+            let ready = self.has_file(&group);
+            if let Ok(false) = ready {
+                self.put_back(std::iter::once(group).chain(groups));
+                return Err(StoreError::Full);
+            }
+            if let Err(reason) = ready.and_then(|_| self.write_group(group)) {
                 self.fail(&reason);
                 return Err(StoreError::Failed(reason));
             }
@@ -83,13 +91,30 @@ impl Log {
         Ok(())
     }
 
-    fn write_group(&self, mut group: Group) -> Result<(), Arc<str>> {
-        let segment = group.segment.clone();
+    /// Sees to the file that a group goes to; false: there is no room for it. With a thread that does so, it is waited for
+    /// instead.
+    fn has_file(&self, group: &Group) -> Result<bool, Arc<str>> {
         if self.config.background == Background::Caller {
-            while segment.file().is_none() {
-                self.pool.prepare_next()?;
+            while group.segment.file().is_none() {
+                if self.pool.prepare_next()? == Prepared::NoRoom {
+                    return Ok(false);
+                }
             }
         }
+        Ok(true)
+    }
+
+    /// Takes back groups that there was no room for, to be written later.
+    fn put_back(&self, groups: impl Iterator<Item = Group>) {
+        let mut core = self.core.lock();
+        let mut sealed: VecDeque<Group> = groups.collect();
+        sealed.append(&mut core.sealed);
+        core.sealed = sealed;
+        core.in_flight = 0;
+    }
+
+    fn write_group(&self, mut group: Group) -> Result<(), Arc<str>> {
+        let segment = group.segment.clone();
         let file = self.pool.wait_ready(&segment)?;
         group.seal(self.durable());
         let start = segment.id().start(self.segments.segment_size());

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -32,6 +33,43 @@ pub(crate) struct FreeFile {
     pub(crate) file: Arc<dyn DiskFile>,
 }
 
+/// What [`SegmentPool::prepare_next`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prepared {
+    /// A file was made.
+    One,
+    /// No segment was wanted.
+    Nothing,
+    /// There was no room for it, and nothing that could be recycled.
+    NoRoom,
+}
+
+/// Why a file was not made.
+enum Trouble {
+    /// The disk, or the user's share of it, is full. Nothing is left of the attempt, and it may be made again.
+    NoRoom,
+    /// This is final.
+    Failed(io::Error),
+}
+
+/// What may be tried again: creating, writing and renaming. Not a sync that failed, be it for lack of room: nobody knows
+/// what became of what it was to make durable.
+fn retryable(error: io::Error) -> Trouble {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Trouble::NoRoom,
+        _ => Trouble::Failed(error),
+    }
+}
+
+/// Told that the disk became full, or has room again.
+struct RoomCallback(Arc<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for RoomCallback {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RoomCallback")
+    }
+}
+
 /// Makes segment files ready. Preparing one leaves it durable in every respect: header, zeros (or the stale bytes of
 /// an earlier life, which the new salt makes invalid) and directory entry; so rolling over costs nothing.
 #[derive(Debug)]
@@ -42,6 +80,9 @@ pub(crate) struct SegmentPool {
     work: Condvar,
     /// Something was made ready, or preparing failed.
     ready: Condvar,
+    /// The segment that has been wanted for longest found no room; cleared when none is wanted any more.
+    full: AtomicBool,
+    room_callbacks: Mutex<Vec<RoomCallback>>,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +93,10 @@ struct PoolState {
     abandoned: BTreeSet<SegmentId>,
     free: Vec<FreeFile>,
     failure: Option<Arc<str>>,
+    /// A file came back since preparing last failed for lack of room.
+    recycled: bool,
+    /// Nobody has the patience to wait for room.
+    closing: bool,
     stopping: bool,
 }
 
@@ -63,7 +108,38 @@ impl SegmentPool {
             state: Mutex::new(state),
             work: Condvar::new(),
             ready: Condvar::new(),
+            full: AtomicBool::new(false),
+            room_callbacks: Mutex::default(),
         }
+    }
+
+    /// Whether there is no room for all the segments that are wanted.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Acquire)
+    }
+
+    /// Has `callback` called, with nothing locked, whenever [`is_full`](Self::is_full) has changed.
+    pub(crate) fn on_room_change(&self, callback: Arc<dyn Fn() + Send + Sync>) {
+        self.room_callbacks.lock().push(RoomCallback(callback));
+    }
+
+    fn set_full(&self, full: bool) {
+        if self.full.swap(full, Ordering::AcqRel) == full {
+            return;
+        }
+        if full {
+            tracing::error!(
+                directory = %self.config.dir.display(),
+                bytes = self.config.segment_size,
+                "the disk is full: publishers are held back until some space is freed, or consumers have taken \
+                 messages away; everything goes on by itself then"
+            );
+        } else {
+            tracing::info!(directory = %self.config.dir.display(), "the disk has room again");
+        }
+        let callbacks: Vec<_> =
+            self.room_callbacks.lock().iter().map(|callback| callback.0.clone()).collect();
+        callbacks.iter().for_each(|callback| callback());
     }
 
     /// Asks for a segment's file.
@@ -83,7 +159,8 @@ impl SegmentPool {
         }
     }
 
-    /// Waits for the file of a segment that was asked for.
+    /// Waits for the file of a segment that was asked for; on a full disk until there is room, unless the store is being
+    /// [closed](Self::close).
     pub(crate) fn wait_ready(&self, segment: &Segment) -> Result<Arc<dyn DiskFile>, Arc<str>> {
         if let Some(file) = segment.file() {
             return Ok(file.clone());
@@ -99,6 +176,12 @@ impl SegmentPool {
             if state.stopping {
                 return Err("the store is closing".into());
             }
+            if state.closing && state.preparing.is_none() && self.is_full() {
+                let path = segment.path.display();
+                return Err(
+                    format!("no room for {path}: the store is closed on a full disk").into()
+                );
+            }
             self.ready.wait(&mut state);
         }
     }
@@ -107,16 +190,22 @@ impl SegmentPool {
     pub(crate) fn recycle(&self, file: FreeFile) -> io::Result<()> {
         let mut state = self.state.lock();
         let whole = file.file.size()? == self.config.segment_size;
-        if whole && state.free.len() < self.config.spare {
+        let recycled = whole && state.free.len() < self.config.spare + state.wanted.len();
+        if recycled {
             state.free.push(file);
-            return Ok(());
+        } else {
+            drop(state);
+            self.config.disk.remove(&file.path)?;
+            state = self.state.lock();
         }
-        drop(state);
-        self.config.disk.remove(&file.path)
+        // Either way there is room now.
+        state.recycled = true;
+        self.work.notify_one();
+        Ok(())
     }
 
-    /// Prepares segments until [`stop`](Self::stop); the body of a thread. An error other than a full disk is
-    /// returned, after it has been told to everybody who waits.
+    /// Prepares segments until [`stop`](Self::stop); the body of a thread. A full disk is asked again each second, and
+    /// whenever a file comes back. Any other error is returned, after it has been told to everybody who waits.
     pub(crate) fn run(&self) -> Result<(), Arc<str>> {
         loop {
             let mut state = self.state.lock();
@@ -127,16 +216,28 @@ impl SegmentPool {
                 return Ok(());
             }
             drop(state);
-            self.prepare_next()?;
+            if self.prepare_next()? == Prepared::NoRoom {
+                let mut state = self.state.lock();
+                if !state.recycled && !state.stopping {
+                    self.work.wait_for(&mut state, FULL_DISK_RETRY);
+                }
+            }
         }
     }
 
+    /// Prepares all segments that are wanted, as far as there is room.
+    pub(crate) fn prepare_wanted(&self) -> Result<(), Arc<str>> {
+        while self.prepare_next()? == Prepared::One {}
+        Ok(())
+    }
+
     /// Prepares the segment that has been wanted for longest, if any.
-    pub(crate) fn prepare_next(&self) -> Result<(), Arc<str>> {
+    pub(crate) fn prepare_next(&self) -> Result<Prepared, Arc<str>> {
         let mut state = self.state.lock();
-        let Some(segment) = state.wanted.pop_front() else { return Ok(()) };
+        let Some(segment) = state.wanted.pop_front() else { return Ok(Prepared::Nothing) };
         let recycled = if segment.header.slots == 1 { state.free.pop() } else { None };
         state.preparing = Some(segment.id());
+        state.recycled = false;
         drop(state);
 
         let prepared = self.make(&segment, recycled);
@@ -148,17 +249,18 @@ impl SegmentPool {
                 state.free.push(FreeFile { path: segment.path.clone(), file });
             }
             Ok(file) => segment.set_file(file),
-            Err(error)
-                if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
-            {
-                tracing::error!(
-                    file = %segment.path.display(),
-                    "no room for the next segment: free some disk space, the log goes on by itself"
-                );
-                state.wanted.push_front(segment);
-                self.work.wait_for(&mut state, FULL_DISK_RETRY);
+            Err(Trouble::NoRoom) => {
+                if !state.abandoned.remove(&segment.id()) {
+                    state.wanted.push_front(segment);
+                }
+                drop(state);
+                self.set_full(true);
+                // Under the lock, so that it cannot fall between the question and the sleep.
+                let _state = self.state.lock();
+                self.ready.notify_all();
+                return Ok(Prepared::NoRoom);
             }
-            Err(error) => {
+            Err(Trouble::Failed(error)) => {
                 let failure: Arc<str> =
                     format!("cannot prepare segment {}: {error}", segment.path.display()).into();
                 state.failure = Some(failure.clone());
@@ -167,7 +269,18 @@ impl SegmentPool {
             }
         }
         self.ready.notify_all();
-        Ok(())
+        let enough = state.wanted.is_empty();
+        drop(state);
+        if enough {
+            self.set_full(false);
+        }
+        Ok(Prepared::One)
+    }
+
+    /// From now on nobody waits for room on a full disk: what needs some is an error.
+    pub(crate) fn close(&self) {
+        self.state.lock().closing = true;
+        self.ready.notify_all();
     }
 
     /// Ends [`run`](Self::run), and every wait for a file that is not ready.
@@ -179,15 +292,19 @@ impl SegmentPool {
 
     /// Makes the file of a segment under a passing name, then gives it its own name. What a crash leaves under the
     /// passing name was never in use.
-    fn make(&self, segment: &Segment, recycled: Option<FreeFile>) -> io::Result<Arc<dyn DiskFile>> {
+    fn make(
+        &self,
+        segment: &Segment,
+        recycled: Option<FreeFile>,
+    ) -> Result<Arc<dyn DiskFile>, Trouble> {
         let unfinished = self.config.dir.join(unfinished_file_name(segment.id()));
         let made = match recycled {
             Some(free) => self.take_over(segment, free, &unfinished),
             None => self.write_whole(segment, &unfinished),
         };
         let made = made.and_then(|file| {
-            self.config.disk.rename(&unfinished, &segment.path)?;
-            self.config.disk.sync_dir(&self.config.dir)?;
+            self.config.disk.rename(&unfinished, &segment.path).map_err(retryable)?;
+            self.config.disk.sync_dir(&self.config.dir).map_err(Trouble::Failed)?;
             Ok(file)
         });
         if made.is_err() {
@@ -206,29 +323,37 @@ impl SegmentPool {
         segment: &Segment,
         free: FreeFile,
         unfinished: &Path,
-    ) -> io::Result<Arc<dyn DiskFile>> {
-        self.config.disk.rename(&free.path, unfinished)?;
-        self.config.disk.sync_dir(&self.config.dir)?;
-        write_all_at(&*free.file, &segment.header.encode(), 0)?;
-        free.file.sync_data()?;
+    ) -> Result<Arc<dyn DiskFile>, Trouble> {
+        if let Err(error) = self.config.disk.rename(&free.path, unfinished) {
+            // It still has its old name, and is as good as before.
+            self.state.lock().free.push(free);
+            return Err(retryable(error));
+        }
+        self.config.disk.sync_dir(&self.config.dir).map_err(Trouble::Failed)?;
+        write_all_at(&*free.file, &segment.header.encode(), 0).map_err(retryable)?;
+        free.file.sync_data().map_err(Trouble::Failed)?;
         Ok(free.file)
     }
 
     /// Makes a new file, full of zeros and synced.
-    fn write_whole(&self, segment: &Segment, unfinished: &Path) -> io::Result<Arc<dyn DiskFile>> {
+    fn write_whole(
+        &self,
+        segment: &Segment,
+        unfinished: &Path,
+    ) -> Result<Arc<dyn DiskFile>, Trouble> {
         const STEP: u64 = 1 << 20;
-        let file = self.config.disk.create(unfinished)?;
+        let file = self.config.disk.create(unfinished).map_err(retryable)?;
         let size = self.config.segment_size * u64::from(segment.header.slots);
         let mut piece = vec![0; STEP.min(size) as usize];
         piece[..SegmentHeader::SIZE].copy_from_slice(&segment.header.encode());
         let mut offset = 0;
         while offset < size {
             let length = (size - offset).min(STEP) as usize;
-            write_all_at(&*file, &piece[..length], offset)?;
+            write_all_at(&*file, &piece[..length], offset).map_err(retryable)?;
             piece[..SegmentHeader::SIZE].fill(0);
             offset += length as u64;
         }
-        file.sync_all()?;
+        file.sync_all().map_err(Trouble::Failed)?;
         Ok(file)
     }
 }

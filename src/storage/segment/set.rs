@@ -141,6 +141,14 @@ impl SegmentSet {
         }
     }
 
+    /// Whether nothing is live in a segment that lies wholly below `end`: a checkpoint would make its file free.
+    pub(crate) fn any_dead(&self, end: Lsn) -> bool {
+        self.segments.read().values().any(|segment| {
+            let behind = segment.id().plus(u64::from(segment.header.slots));
+            behind.start(self.segment_size) <= end && segment.live.references() == 0
+        })
+    }
+
     /// The segments in the order of the log.
     pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
         self.segments.read().values().cloned().collect()

@@ -1,0 +1,161 @@
+//! A full disk under a running server: publishers are held back, everybody else goes on.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use haypile::amqp::codec::Method;
+use haypile::message::{Properties, RawProperties};
+
+use crate::common::{Client, TestServer, queue_declare};
+use crate::quota::QuotaDisk;
+
+const BODY: usize = 20_000;
+
+/// A server with room for a few segments.
+fn limited_server() -> (TestServer, QuotaDisk) {
+    let disk = QuotaDisk::new(10 << 20);
+    let injected = disk.clone();
+    let server = TestServer::with(move |config| {
+        config.storage.segment_size = 256 << 10;
+        config.storage.disk = Arc::new(injected);
+    });
+    (server, disk)
+}
+
+/// A client with channel 1 open that wants to know when it is blocked.
+fn publisher(server: &TestServer) -> Client {
+    let mut client = server.connect();
+    client.understands_blocked = true;
+    client.open_connection(2047, 131_072, 0);
+    client.open_channel(1);
+    client
+}
+
+fn publish(client: &mut Client, body: &[u8]) {
+    let persistent = Properties { delivery_mode: Some(2), ..Properties::default() }.to_bytes();
+    client.publish_with(1, "", "q", false, RawProperties::parse(&persistent).unwrap(), body);
+}
+
+/// Publishes, each message confirmed before the next, until the server stops confirming; gives the number of confirmed
+/// messages. One more has been sent.
+fn fill(client: &mut Client, told: bool) -> usize {
+    client.declare_queue(1, "q", true);
+    client.call(1, &Method::ConfirmSelect { nowait: false });
+    let mut confirmed = 0;
+    loop {
+        publish(client, &vec![b'x'; BODY]);
+        if !told && silent(client) {
+            return confirmed;
+        }
+        match client.method().name() {
+            "basic.ack" => confirmed += 1,
+            "connection.blocked" if told => return confirmed,
+            other => panic!("{other}"),
+        }
+        assert!(confirmed < 1000, "the disk is never full");
+    }
+}
+
+/// Whether the server has nothing to say for a while.
+fn silent(client: &mut Client) -> bool {
+    client.stream.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+    let outcome = client.stream.peek(&mut [0]);
+    client.stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    match outcome {
+        Ok(count) => {
+            assert_ne!(count, 0, "the server closed the socket");
+            false
+        }
+        Err(error) => {
+            assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+            true
+        }
+    }
+}
+
+/// Takes so many messages and acknowledges each.
+fn drain(client: &mut Client, count: usize) {
+    client.consume(1, "q", false);
+    for _ in 0..count {
+        let (delivery_tag, _, body) = client.delivery();
+        assert_eq!(body.len(), BODY);
+        client.send(1, &Method::BasicAck { delivery_tag, multiple: false });
+    }
+}
+
+#[test]
+fn a_publisher_is_blocked_and_told_so_until_a_consumer_has_made_room() {
+    let (server, disk) = limited_server();
+    let mut publisher = publisher(&server);
+    let mut consumer = server.open_channel();
+    for _ in 0..2 {
+        let confirmed = fill(&mut publisher, true);
+        assert!(disk.refused() > 0);
+        assert!(confirmed > 100, "{confirmed}");
+        assert!(silent(&mut publisher), "what was held is not confirmed, nor refused");
+        assert!(consumer.is_served(), "who does not publish is served");
+        drain(&mut consumer, confirmed + 1);
+        // The message that was held, and the end of the blockade, in either order.
+        let mut answers = [publisher.method().name(), publisher.method().name()];
+        answers.sort_unstable();
+        assert_eq!(answers, ["basic.ack", "connection.unblocked"]);
+        publish(&mut publisher, b"free again");
+        assert_eq!(publisher.method().name(), "basic.ack");
+        let (delivery_tag, _, body) = consumer.delivery();
+        assert_eq!(body, b"free again");
+        consumer.send(1, &Method::BasicAck { delivery_tag, multiple: false });
+        let cancel = Method::BasicCancel { consumer_tag: b"consumer", nowait: false };
+        assert_eq!(consumer.call(1, &cancel).name(), "basic.cancel-ok");
+    }
+}
+
+#[test]
+fn a_publisher_that_does_not_know_the_frame_is_held_back_in_silence() {
+    let (server, _) = limited_server();
+    let mut publisher = server.open_channel();
+    let confirmed = fill(&mut publisher, false);
+    assert!(confirmed > 100, "{confirmed}");
+    let mut consumer = server.open_channel();
+    drain(&mut consumer, confirmed + 1);
+    assert_eq!(publisher.method().name(), "basic.ack");
+}
+
+#[test]
+fn declaring_something_durable_on_a_full_disk_is_506() {
+    let (server, disk) = limited_server();
+    let mut publisher = publisher(&server);
+    fill(&mut publisher, true);
+    // As many declarations as fit what is left before the reserve.
+    disk.leave(0);
+    let mut client = server.open_channel();
+    let bulky = "x".repeat(200);
+    let refused = (0..20_000).find_map(|n| {
+        let received = client.call(1, &queue_declare(&format!("{bulky}{n}"), true));
+        match received.method() {
+            Method::QueueDeclareOk { .. } => None,
+            Method::ConnectionClose { reply_code, reply_text, .. } => {
+                Some((reply_code, String::from_utf8_lossy(reply_text).into_owned()))
+            }
+            other => panic!("{other:?}"),
+        }
+    });
+    let (code, text) = refused.unwrap();
+    assert_eq!(code, 506);
+    assert!(text.starts_with("RESOURCE_ERROR - the disk is full: free some space"), "{text}");
+    // What needs no room goes on.
+    let mut client = server.open_channel();
+    client.declare_queue(1, "in memory", false);
+    let purged = client.call(1, &Method::QueuePurge { reserved_1: 0, queue: b"q", nowait: false });
+    assert_eq!(purged.name(), "queue.purge-ok");
+}
+
+#[test]
+fn a_server_with_blocked_publishers_can_be_stopped() {
+    let (mut server, _) = limited_server();
+    let mut publisher = publisher(&server);
+    fill(&mut publisher, true);
+    server.tell_to_stop();
+    publisher.expect_close(320);
+    server.wait_for_end().unwrap();
+}

@@ -1,0 +1,280 @@
+//! A full disk: nothing confirmed is lost, what makes room goes on, and so does the rest when there is room again.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use haypile::storage::{OpenError, Options, Persistence, Queue, Sequence, Store, StoreError};
+use tempfile::tempdir;
+
+use crate::quota::QuotaDisk;
+use crate::support::*;
+
+/// The size of the tests' segments, in bytes.
+const SEGMENT: u64 = 64 << 10;
+
+/// A disk with room for so many segments and a bit, and options for a store on it.
+fn limited(segments: u64, options: Options) -> (QuotaDisk, Options) {
+    let disk = QuotaDisk::new(segments * SEGMENT + (16 << 10));
+    let options = Options { disk: Arc::new(disk.clone()), ..options };
+    (disk, options)
+}
+
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{what}: it never happened");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Publishes confirmed messages until one is refused; gives the confirmed ones. Each fills a page of the log nearly, so
+/// that compaction has nothing to gain.
+fn fill(store: &Store, queue: &Queue) -> Vec<String> {
+    let mut confirmed = Vec::new();
+    loop {
+        let text = format!("{:>3900}", confirmed.len());
+        match store.append(&message(&*text), Persistence::Durable, &[queue]) {
+            Ok(appended) => match store.wait_durable(appended.durable_at.unwrap()) {
+                Ok(()) => confirmed.push(text),
+                Err(error) => panic!("{error} after {} messages", confirmed.len()),
+            },
+            Err(StoreError::Full) => return confirmed,
+            Err(error) => panic!("{error} after {} messages", confirmed.len()),
+        }
+        assert!(confirmed.len() < 10_000, "nothing is ever refused");
+    }
+}
+
+fn acknowledge_all(store: &Store, queue: &Queue) {
+    let mut newest = None;
+    for fetched in fetch_all(queue) {
+        newest = acknowledge(queue, fetched.sequence.get()).or(newest);
+    }
+    if let Some(lsn) = newest {
+        store.wait_durable(lsn).unwrap();
+    }
+}
+
+fn open(dir: &Path, options: &Options) -> Store {
+    Store::open(dir, options.clone()).unwrap()
+}
+
+#[test]
+fn a_full_store_refuses_what_is_new_and_goes_on_by_itself_when_it_was_consumed() {
+    for options in [small(), manual()] {
+        let dir = tempdir().unwrap();
+        let (disk, options) = limited(10, options);
+        let store = open(dir.path(), &options);
+        let told = Arc::new(AtomicBool::new(false));
+        let noted = told.clone();
+        store.on_room_change(move || noted.store(true, Ordering::SeqCst));
+        let (orders, _) = store.create_queue(b"orders").unwrap();
+        for _ in 0..3 {
+            let confirmed = fill(&store, &orders);
+            assert!(confirmed.len() > 4 * 15, "{}", confirmed.len());
+            assert!(store.is_full());
+            assert!(told.load(Ordering::SeqCst));
+            let refused = store.create_queue(b"more").unwrap_err();
+            assert!(refused.to_string().contains("free some space"), "{refused}");
+            assert_eq!(bodies(&orders), confirmed);
+            acknowledge_all(&store, &orders);
+            eventually("there is room again", || {
+                // Without threads it is those who wait that do the work.
+                store.wait_durable(store.durable_lsn()).unwrap();
+                !store.is_full()
+            });
+            confirm(&store, &orders, "goes on");
+            assert_eq!(bodies(&orders), ["goes on"]);
+            acknowledge_all(&store, &orders);
+        }
+        assert!(disk.refused() > 0);
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn deleting_a_queue_makes_room_as_well() {
+    let dir = tempdir().unwrap();
+    let (_, options) = limited(10, small());
+    let store = open(dir.path(), &options);
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    fill(&store, &orders);
+    let put = haypile::storage::Change::Put { key: b"k".to_vec(), value: b"v".to_vec() };
+    assert!(matches!(store.apply(vec![put]), Err(StoreError::Full)));
+    let deleted = haypile::storage::Change::DeleteQueue(orders.id());
+    store.wait_durable(store.apply(vec![deleted]).unwrap()).unwrap();
+    eventually("there is room again", || !store.is_full());
+    let (parcels, _) = store.create_queue(b"parcels").unwrap();
+    confirm(&store, &parcels, "goes on");
+}
+
+#[test]
+fn room_that_somebody_else_makes_is_found() {
+    let dir = tempdir().unwrap();
+    let (disk, options) = limited(8, small());
+    let store = open(dir.path(), &options);
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    let confirmed = fill(&store, &orders);
+    disk.set_quota(100 * SEGMENT);
+    eventually("there is room again", || !store.is_full());
+    confirm(&store, &orders, "more");
+    assert_eq!(fetch_all(&orders).len(), confirmed.len() + 1);
+}
+
+#[test]
+fn a_store_opens_on_a_full_disk_however_often_it_is_interrupted() {
+    for options in [small(), manual()] {
+        let dir = tempdir().unwrap();
+        let (disk, options) = limited(10, options);
+        let store = open(dir.path(), &options);
+        let (orders, _) = store.create_queue(b"orders").unwrap();
+        let confirmed = fill(&store, &orders);
+        drop((store, orders));
+        disk.leave(0);
+        for round in 0..20 {
+            let store = Store::open(dir.path(), options.clone())
+                .unwrap_or_else(|error| panic!("round {round}: {error}"));
+            if round % 2 == 0 {
+                eventually("it is noticed", || store.is_full());
+            }
+            assert_eq!(bodies(&queue(&store, "orders")), confirmed);
+        }
+        let store = open(dir.path(), &options);
+        let orders = queue(&store, "orders");
+        acknowledge_all(&store, &orders);
+        eventually("there is room again", || {
+            store.wait_durable(store.durable_lsn()).unwrap();
+            !store.is_full()
+        });
+        confirm(&store, &orders, "goes on");
+    }
+}
+
+#[test]
+fn without_any_room_the_error_says_how_much_is_needed() {
+    let dir = tempdir().unwrap();
+    let (disk, options) = limited(10, small());
+    let store = open(dir.path(), &options);
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    let confirmed = fill(&store, &orders);
+    drop((store, orders));
+    // Somebody takes away what had been kept: the segments without a record.
+    let mut names: Vec<_> = files(dir.path()).into_iter().collect();
+    names.retain(|(name, content)| {
+        name.ends_with(".segment") && content[4096..].iter().all(|byte| *byte == 0)
+    });
+    assert!(!names.is_empty());
+    for (name, _) in &names {
+        std::fs::remove_file(dir.path().join(name)).unwrap();
+    }
+    let disk_now = QuotaDisk::new(0);
+    let options = Options { disk: Arc::new(disk_now.clone()), ..options };
+    let error = Store::open(dir.path(), options.clone()).unwrap_err();
+    assert!(matches!(error, OpenError::Full { bytes: SEGMENT, .. }), "{error}");
+    assert!(error.to_string().contains("65536 free bytes"), "{error}");
+    // So much is enough.
+    disk_now.leave(SEGMENT);
+    let store = open(dir.path(), &options);
+    eventually("it is noticed", || store.is_full());
+    assert_eq!(bodies(&queue(&store, "orders")), confirmed);
+    drop(disk);
+}
+
+#[test]
+fn a_full_store_takes_many_acknowledgements() {
+    let dir = tempdir().unwrap();
+    let (_, options) = limited(10, small());
+    let store = open(dir.path(), &options);
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    let confirmed = fill(&store, &orders);
+    // Hand-outs make no room, and fill more than a segment.
+    for round in 1..=30 {
+        let delivered: Vec<_> =
+            (0..confirmed.len() as u64).map(|place| (Sequence::new(place), round)).collect();
+        for place in delivered.chunks(1) {
+            orders.mark_delivered(place).unwrap();
+        }
+    }
+    acknowledge_all(&store, &orders);
+    eventually("there is room again", || !store.is_full());
+    confirm(&store, &orders, "goes on");
+}
+
+#[test]
+fn closing_and_dropping_a_store_that_waits_for_room_ends() {
+    for close in [true, false] {
+        let dir = tempdir().unwrap();
+        let (disk, options) = limited(20, small());
+        let store = open(dir.path(), &options);
+        let (orders, _) = store.create_queue(b"orders").unwrap();
+        confirm(&store, &orders, "confirmed");
+        disk.leave(0);
+        // Faster than the disk says that it is full: these wait for files that nobody can make.
+        for _ in 0..20 {
+            let big = "x".repeat(50 << 10);
+            if store.append(&message(big), Persistence::Durable, &[&orders]).is_err() {
+                break;
+            }
+        }
+        drop(orders);
+        if close {
+            // Whether all of it found room depends on how soon it was refused.
+            let _either: Result<(), StoreError> = store.close();
+        } else {
+            drop(store);
+        }
+        disk.leave(20 * SEGMENT);
+        let store = open(dir.path(), &options);
+        assert_eq!(bodies(&queue(&store, "orders"))[0], "confirmed");
+    }
+}
+
+#[test]
+fn without_threads_a_full_disk_is_an_error_that_passes() {
+    let dir = tempdir().unwrap();
+    let (disk, options) = limited(20, manual());
+    let store = open(dir.path(), &options);
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    confirm(&store, &orders, "first");
+    disk.leave(0);
+    let lsns: Vec<_> = (0..6).map(|_| append(&store, &orders, "x".repeat(50 << 10))).collect();
+    let last = *lsns.last().unwrap();
+    assert!(matches!(store.wait_durable(last), Err(StoreError::Full)));
+    assert!(matches!(store.wait_durable(last), Err(StoreError::Full)));
+    disk.leave(20 * SEGMENT);
+    store.wait_durable(last).unwrap();
+    confirm(&store, &orders, "last");
+    assert_eq!(fetch_all(&orders).len(), 8);
+    drop(orders);
+    store.close().unwrap();
+    assert_eq!(fetch_all(&queue(&open(dir.path(), &options), "orders")).len(), 8);
+}
+
+#[test]
+fn a_directory_without_room_for_a_name_is_tried_again() {
+    let dir = tempdir().unwrap();
+    let (disk, options) = limited(100, manual());
+    let store = open(dir.path(), &options);
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    let mut texts = Vec::new();
+    for n in 0..300 {
+        if n % 50 == 0 {
+            disk.fail_renames(2);
+        }
+        let text = format!("{n:>2000}");
+        confirm(&store, &orders, &*text);
+        texts.push(text);
+        if n % 40 == 39 {
+            // So that there is something to recycle.
+            acknowledge_all(&store, &orders);
+            texts.clear();
+            store.checkpoint().unwrap();
+        }
+    }
+    assert_eq!(bodies(&orders), texts);
+    drop(orders);
+    store.close().unwrap();
+    assert_eq!(bodies(&queue(&open(dir.path(), &options), "orders")), texts);
+}
