@@ -9,6 +9,7 @@
 mod amplification;
 mod child;
 mod client;
+mod compaction;
 mod drain;
 mod engine;
 mod memory;
@@ -55,6 +56,8 @@ enum Scenario {
     Restart,
     /// How soon the disk space of acknowledged messages comes back.
     Reclaim,
+    /// How fast is published while segments are compacted.
+    Compaction,
     /// Bytes written for each byte accepted.
     Amplification,
     /// How fast a backlog is read from the disk, against from memory.
@@ -94,6 +97,7 @@ fn run(arguments: &Arguments) -> Outcome {
         Scenario::Memory => memory::run(&bench),
         Scenario::Restart => restart::run(&bench),
         Scenario::Reclaim => reclaim::run(&bench),
+        Scenario::Compaction => compaction::run(&bench),
         Scenario::Amplification => amplification::run(&bench),
         Scenario::Drain => drain::run(&bench),
         Scenario::Queues => queues::run(&bench),
