@@ -76,6 +76,11 @@ struct Bench {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // What the engine complains about in this process.
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_writer(std::io::stderr)
+        .init();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
