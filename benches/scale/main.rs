@@ -9,6 +9,7 @@
 mod amplification;
 mod child;
 mod client;
+mod compaction;
 mod drain;
 mod engine;
 mod memory;
@@ -55,6 +56,8 @@ enum Scenario {
     Restart,
     /// How soon the disk space of acknowledged messages comes back.
     Reclaim,
+    /// How fast is published while segments are compacted.
+    Compaction,
     /// Bytes written for each byte accepted.
     Amplification,
     /// How fast a backlog is read from the disk, against from memory.
@@ -73,6 +76,11 @@ struct Bench {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // What the engine complains about in this process.
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_writer(std::io::stderr)
+        .init();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -94,6 +102,7 @@ fn run(arguments: &Arguments) -> Outcome {
         Scenario::Memory => memory::run(&bench),
         Scenario::Restart => restart::run(&bench),
         Scenario::Reclaim => reclaim::run(&bench),
+        Scenario::Compaction => compaction::run(&bench),
         Scenario::Amplification => amplification::run(&bench),
         Scenario::Drain => drain::run(&bench),
         Scenario::Queues => queues::run(&bench),

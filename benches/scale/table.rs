@@ -33,7 +33,7 @@ impl Table {
 
     fn width(&self, column: usize) -> usize {
         let name = self.columns.get(column).map_or(0, |name| name.len());
-        if column == 0 { name.max(44) } else { name.max(WIDTH) }
+        if column == 0 { name.max(46) } else { name.max(WIDTH) }
     }
 
     fn print(&self, cells: &[String]) {

@@ -215,7 +215,7 @@ fn queue_state(shared: &Shared, queue: &QueueCore) -> Result<QueueState, StoreEr
 }
 
 /// Finds out what has gone of chunks that are not in memory, so that the shares of segments are exact.
-fn settle(shared: &Shared, queue: &QueueCore) -> Result<(), StoreError> {
+pub(super) fn settle(shared: &Shared, queue: &QueueCore) -> Result<(), StoreError> {
     let unsettled = queue.state.lock().index.unsettled();
     for missing in unsettled {
         let record = shared.read_chunk(missing.page)?;

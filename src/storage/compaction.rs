@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use super::checkpoint;
 use super::disk::{DiskFile, read_exact_at};
 use super::error::StoreError;
 use super::index::{NotResident, Released};
@@ -112,6 +113,9 @@ impl Shared {
     ) -> Result<(), StoreError> {
         let size = self.segments.segment_size();
         let mut compactor = self.compactor.lock();
+        if load == Load::Idle || self.pool.is_full() {
+            self.settle_all()?;
+        }
         loop {
             let balance = compactor.balance(self);
             // On a full disk whatever can be had is wanted.
@@ -134,8 +138,16 @@ impl Shared {
         }
     }
 
+    /// Finds out what has gone of chunks that are not in memory. Checkpoints do this as well; while there is little to
+    /// write they are far apart.
+    fn settle_all(&self) -> Result<(), StoreError> {
+        let queues = self.catalog.lock().all_queues();
+        queues.iter().try_for_each(|queue| checkpoint::settle(self, queue))
+    }
+
     /// Compacts whatever there is to gain, at once.
     pub(super) fn compact_fully(&self) -> Result<Compacted, StoreError> {
+        self.settle_all()?;
         let mut compactor = self.compactor.lock();
         let before = compactor.total;
         loop {

@@ -656,6 +656,11 @@ impl Shared {
                 if self.compactor.lock().balance(self).dead {
                     self.checkpoint()?;
                 }
+                if !self.pool.is_full()
+                    && let Err(error) = self.pool.remove_spares()
+                {
+                    tracing::warn!("cannot remove a spare segment: {error}");
+                }
             }
             written = if quiet < QUIET_ROUNDS { groups } else { self.log.statistics().groups };
         }

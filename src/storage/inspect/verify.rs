@@ -13,7 +13,7 @@ use crate::storage::disk::{Access, Disk};
 use crate::storage::error::{Damage, OpenError, StoreError};
 use crate::storage::index::Released;
 use crate::storage::reader;
-use crate::storage::record::message_of;
+use crate::storage::record::{RecordKind, message_of};
 use crate::storage::recovery::{self, Examined, Hole, Recovered};
 use crate::storage::segment::{Segment, file_name};
 use crate::storage::superblock::SuperblockFile;
@@ -399,10 +399,12 @@ fn find_listed(
         let sweep = Sweep::new(segment, size, end)?;
         sweep.run(&mut Counts::default(), &mut Findings::default(), |lsn, record| {
             // The segments come in the order of the log: the last place that a message was moved to counts.
+            // What was transient is not live, and its place may have been given again.
+            let kept = record.kind != RecordKind::Transient;
             let Ok(Some(message)) = message_of(record) else { return };
             for reference in message.references() {
                 let place = (reference.queue, reference.sequence);
-                if wanted.contains(&place) {
+                if kept && wanted.contains(&place) {
                     records.insert(place, (lsn, record.size() as u32));
                 }
             }

@@ -204,6 +204,12 @@ impl SegmentPool {
         Ok(())
     }
 
+    /// Removes the spare files, of a store that is not in use.
+    pub(crate) fn remove_spares(&self) -> io::Result<()> {
+        let spares = std::mem::take(&mut self.state.lock().free);
+        spares.iter().try_for_each(|spare| self.config.disk.remove(&spare.path))
+    }
+
     /// Prepares segments until [`stop`](Self::stop); the body of a thread. A full disk is asked again each second, and
     /// whenever a file comes back. Any other error is returned, after it has been told to everybody who waits.
     pub(crate) fn run(&self) -> Result<(), Arc<str>> {
