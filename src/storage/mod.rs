@@ -46,6 +46,7 @@
 //! | `log` | sync groups, the one writer, waiting for durability |
 //! | `index` | which messages of a queue are live, and where they are |
 //! | `queue`, `store` | what a program uses |
+//! | `spill`, `compaction` | what leaves memory for the log, and old segments for new ones |
 //! | `checkpoint`, `superblock`, `recovery` | from one life of the store to the next |
 //! | [`inspect`] | looking at a store that is not open, and repairing it |
 
