@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,9 @@ const FULL_ENOUGH: u64 = 70;
 
 /// So much is moved before a checkpoint makes room, in segments.
 const ROUND: u64 = 2;
+
+/// While others write, compaction pauses for so many times as long as it works.
+const GIVE_WAY: u32 = 4;
 
 /// Compaction never pauses for longer, so that the store can be closed.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
@@ -138,6 +142,11 @@ impl Shared {
         }
     }
 
+    /// Bytes that the log has written, and bytes that compaction has given it.
+    fn written(&self) -> (u64, u64) {
+        (self.log.statistics().bytes, self.moved_bytes.load(Ordering::Relaxed))
+    }
+
     /// Finds out what has gone of chunks that are not in memory. Checkpoints do this as well; while there is little to
     /// write they are far apart.
     fn settle_all(&self) -> Result<(), StoreError> {
@@ -145,15 +154,27 @@ impl Shared {
         queues.iter().try_for_each(|queue| checkpoint::settle(self, queue))
     }
 
-    /// Compacts whatever there is to gain, at once.
+    /// Compacts whatever there is to gain, as fast as others leave room for.
     pub(super) fn compact_fully(&self) -> Result<Compacted, StoreError> {
         self.settle_all()?;
         let mut compactor = self.compactor.lock();
         let before = compactor.total;
+        let mut since = Instant::now();
+        let mut seen = self.written();
+        let mut pace = || {
+            let (written, moved) = self.written();
+            let others = (written - seen.0).saturating_sub(moved - seen.1);
+            if others > moved - seen.1 {
+                thread::sleep((since.elapsed() * GIVE_WAY).min(LONGEST_PAUSE));
+            }
+            since = Instant::now();
+            seen = self.written();
+            Ok(true)
+        };
         loop {
             let balance = compactor.balance(self);
             if !balance.is_bad(0)
-                || !compactor.round(self, &mut || Ok(true))?
+                || !compactor.round(self, &mut pace)?
                 || !compactor.gains(self, balance)
             {
                 break;
@@ -423,6 +444,7 @@ impl Sweep<'_> {
         self.shared.give_back(&released);
         self.done.messages += 1;
         self.done.bytes += u64::from(placed.length);
+        self.shared.moved_bytes.fetch_add(u64::from(placed.length), Ordering::Relaxed);
         Ok(Ok(()))
     }
 

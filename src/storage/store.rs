@@ -76,6 +76,8 @@ pub(crate) struct Shared {
     checkpointer: Mutex<Checkpointer>,
     /// Never taken while the checkpointer is held.
     pub(super) compactor: Mutex<Compactor>,
+    /// Bytes that compaction has given to the log.
+    pub(super) moved_bytes: AtomicU64,
     chunk_places: u32,
     upkeep: Upkeep,
     next_volatile: AtomicU64,
@@ -201,6 +203,7 @@ impl Store {
                 recovered.replayed_from,
             )),
             compactor: Mutex::default(),
+            moved_bytes: AtomicU64::new(0),
             chunk_places: u32::from(options.chunk_places),
             upkeep: Upkeep::default(),
             next_volatile: AtomicU64::new(FIRST_VOLATILE),
@@ -492,7 +495,8 @@ impl Store {
         self.shared.checkpoint()
     }
 
-    /// Compacts as much as there is to gain, as fast as it goes. Blocks the thread; appending goes on meanwhile.
+    /// Compacts as much as there is to gain, as fast as it goes; while others append it takes a part of the time only.
+    /// Blocks the thread.
     ///
     /// There is no need to call this: a store compacts by itself, at a measured pace.
     pub fn compact(&self) -> Result<Compacted, StoreError> {

@@ -448,7 +448,7 @@ impl Chunk {
     }
 
     /// Makes the shares of a chunk that is not in memory exact; with the moves in it, the record is not true any more.
-    /// True: a new one should be [saved](Self::save).
+    /// True: a new one should be [saved](Self::saved).
     pub(super) fn settle(
         &mut self,
         page: PageRef,
