@@ -29,8 +29,11 @@ fn place(from_disk: bool) -> &'static str {
 fn with_engine(bench: &Bench, table: &Table, from_disk: bool) -> Outcome {
     let data = tempfile::tempdir_in(bench.dir.path())?;
     let data = data.path().join("data");
-    let cache = if from_disk { Options::default().cache } else { u64::MAX };
-    let options = Options { cache, ..Options::default() };
+    let options = if from_disk {
+        Options::default()
+    } else {
+        Options { cache: u64::MAX, index: u64::MAX, ..Options::default() }
+    };
     let messages = 10 * bench.million;
     let (mut store, mut queue) = engine::create(&data, options.clone())?;
     engine::publish(&store, &queue, messages, 100)?;
