@@ -5,6 +5,7 @@
 )]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests are tests")]
 
+mod compaction;
 mod crash;
 mod damage;
 mod durability;

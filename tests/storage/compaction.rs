@@ -1,0 +1,132 @@
+//! Compaction, and what leaves memory for the log: seen from outside nothing changes but the space that it takes.
+
+use haypile::storage::disk::RealDisk;
+use haypile::storage::inspect::inspect;
+use haypile::storage::{Options, Persistence, Sequence, SequenceRange, Store};
+use tempfile::tempdir;
+
+use crate::support::*;
+
+/// Appends messages and waits for the last of them only, so that groups are large.
+fn fill(store: &Store, queues: &[&haypile::storage::Queue], count: u64) {
+    let mut newest = None;
+    for n in 0..count {
+        let appended = store.append(&message(format!("{n:>500}")), Persistence::Durable, queues);
+        newest = appended.unwrap().durable_at;
+    }
+    store.wait_durable(newest.unwrap()).unwrap();
+}
+
+/// Acknowledges all but every hundredth of so many messages.
+fn keep_every_hundredth(queue: &haypile::storage::Queue, count: u64) {
+    for first in (0..count).step_by(100) {
+        let range =
+            SequenceRange::new(Sequence::new(first + 1), Sequence::new(first + 99)).unwrap();
+        assert_eq!(queue.acknowledge(&[range]).unwrap().messages, 99);
+    }
+}
+
+#[test]
+fn stuck_messages_keep_themselves_and_not_their_segments() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), manual()).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    fill(&store, &[&orders], 5000);
+    keep_every_hundredth(&orders, 5000);
+    let expected: Vec<String> = (0..5000).step_by(100).map(|n| format!("{n:>500}")).collect();
+    let compacted = store.compact().unwrap();
+    assert!(compacted.segments > 30, "{compacted:?}");
+    assert!(compacted.messages >= 40, "{compacted:?}");
+    assert_eq!(bodies(&orders), expected);
+    drop((orders, store));
+
+    let store = Store::open(dir.path(), manual()).unwrap();
+    assert_eq!(bodies(&queue(&store, "orders")), expected);
+    store.close().unwrap();
+    let segments = inspect(&RealDisk, dir.path()).unwrap().segments;
+    assert!(segments.len() <= 4, "50 messages of 500 bytes are in {} segments", segments.len());
+}
+
+#[test]
+fn a_message_of_many_queues_is_moved_once_for_those_that_still_have_it() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), manual()).unwrap();
+    let queues: Vec<_> = (0..5).map(|n| store.create_queue(&[n]).unwrap().0).collect();
+    fill(&store, &queues.iter().collect::<Vec<_>>(), 2000);
+    for queue in &queues[..3] {
+        keep_every_hundredth(queue, 2000);
+    }
+    for queue in &queues[3..] {
+        let all = SequenceRange::new(Sequence::FIRST, Sequence::new(1999)).unwrap();
+        queue.acknowledge(&[all]).unwrap();
+    }
+    let compacted = store.compact().unwrap();
+    assert!((1..=20).contains(&compacted.messages), "20 are left, in three queues: {compacted:?}");
+    let expected: Vec<String> = (0..2000).step_by(100).map(|n| format!("{n:>500}")).collect();
+    for queue in &queues[..3] {
+        assert_eq!(bodies(queue), expected);
+    }
+    drop((queues, store));
+    let store = Store::open(dir.path(), manual()).unwrap();
+    for (number, queue) in store.queues().iter().enumerate() {
+        assert_eq!(bodies(queue), if number < 3 { expected.clone() } else { Vec::new() });
+    }
+}
+
+#[test]
+fn transient_messages_beyond_the_budget_come_back_from_the_log_and_end_with_the_process() {
+    let dir = tempdir().unwrap();
+    let options = Options { cache: 10_000, index: 0, chunk_places: 16, ..manual() };
+    let store = Store::open(dir.path(), options.clone()).unwrap();
+    let (orders, created) = store.create_queue(b"orders").unwrap();
+    store.wait_durable(created).unwrap();
+    let volatile = store.create_volatile_queue();
+    let expected: Vec<String> = (0..500).map(|n| format!("{n:>100}")).collect();
+    for text in &expected {
+        store
+            .append(&message(text.as_str()), Persistence::Transient, &[&orders, &volatile])
+            .unwrap();
+    }
+    assert!(store.cached_bytes() <= 10_000);
+    assert!(store.resident_places() < 500, "{} are in memory", store.resident_places());
+    assert_eq!(bodies(&orders), expected);
+    assert_eq!(bodies(&volatile), expected);
+    store.compact().unwrap();
+    assert_eq!(bodies(&volatile), expected);
+    drop((orders, volatile));
+    store.close().unwrap();
+    let store = Store::open(dir.path(), options).unwrap();
+    assert!(queue(&store, "orders").is_empty());
+}
+
+#[test]
+fn a_deep_queue_comes_back_from_its_directories() {
+    const MESSAGES: u64 = 300_000; // Three directories.
+    let dir = tempdir().unwrap();
+    let options = Options { segment_size: 4 << 20, index: 100_000, ..manual() };
+    let store = Store::open(dir.path(), options.clone()).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    let mut newest = None;
+    for n in 0..MESSAGES {
+        let appended = store.append(&message(n.to_string()), Persistence::Durable, &[&orders]);
+        newest = appended.unwrap().durable_at;
+    }
+    store.wait_durable(newest.unwrap()).unwrap();
+    store.checkpoint().unwrap();
+    // In the first directory and in the last one; the one between them stays as it is.
+    let acknowledge = |first, last| {
+        let range = SequenceRange::new(Sequence::new(first), Sequence::new(last)).unwrap();
+        orders.acknowledge(&[range]).unwrap()
+    };
+    assert_eq!(acknowledge(1000, 9999).messages, 9000);
+    store.checkpoint().unwrap();
+    let end = acknowledge(290_000, 299_998).durable_at.unwrap();
+    store.wait_durable(end).unwrap();
+    drop((orders, store));
+
+    let store = Store::open(dir.path(), options).unwrap();
+    let orders = queue(&store, "orders");
+    let expected = (0..1000).chain(10_000..290_000).chain(299_999..MESSAGES);
+    assert!(bodies(&orders).into_iter().eq(expected.map(|n| n.to_string())));
+    assert!(store.resident_places() < 20_000, "{} are in memory", store.resident_places());
+}
