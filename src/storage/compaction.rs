@@ -82,16 +82,7 @@ impl Balance {
     pub(super) fn excess(&self) -> u64 {
         (self.sealed - self.live.min(self.sealed)).saturating_sub(self.live / 5 * 3)
     }
-}
 
-/// How the store's own compaction goes about it while others use the disk, and while nobody does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Load {
-    Busy,
-    Idle,
-}
-
-impl Balance {
     /// Dead bytes that are not worth a compaction: while the store is in use, much of what is live is about to go by
     /// itself.
     pub(super) fn slack(load: Load, segment_size: u64) -> u64 {
@@ -106,6 +97,13 @@ impl Balance {
         let bearable = (self.live + 4 * segment_size) as f64;
         (self.excess() as f64 / bearable / 2.0).clamp(0.25, 1.0)
     }
+}
+
+/// How the store's own compaction goes about it while others use the disk, and while nobody does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Load {
+    Busy,
+    Idle,
 }
 
 impl Shared {

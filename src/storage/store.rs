@@ -36,7 +36,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// A store that nothing was written to for so many intervals is not used at the moment.
 const QUIET_ROUNDS: u32 = 3;
 
-/// Numbers from here on belong to queues that are not durable. They are never written.
+/// Numbers from here on belong to queues that are not durable. Records may name them; recovery knows none of them.
 const FIRST_VOLATILE: u64 = 1 << 63;
 
 /// How often a full store looks for something that a checkpoint would free.
@@ -107,7 +107,7 @@ struct Threads {
 pub enum Persistence {
     /// It is written to the log if any of its queues is durable.
     Durable,
-    /// It stays in memory.
+    /// It is in memory, or in the log where memory is short, and gone after a restart.
     Transient,
 }
 
@@ -518,7 +518,7 @@ impl Store {
         self.shared.log.statistics()
     }
 
-    /// Bytes of message bodies that are in memory to be delivered.
+    /// What the messages in memory that are to be delivered take there, as [`Options::cache`] counts it, in bytes.
     pub fn cached_bytes(&self) -> u64 {
         self.shared.cache.taken()
     }
