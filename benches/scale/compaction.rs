@@ -14,6 +14,9 @@ const SIZE: usize = 1024;
 /// How many millions of messages the files are made with, beforehand.
 const WARM_UP: u64 = 6;
 
+/// How many messages are published before those are acknowledged.
+const BLOCK: u64 = 200_000;
+
 /// How often it is measured, in turns: others use the machine as well.
 const ROUNDS: usize = 5;
 
@@ -36,27 +39,28 @@ pub(crate) fn run(bench: &Bench) -> Outcome {
     for _ in 0..ROUNDS {
         let first = old.next_sequence();
         engine::publish(&store, &old, bench.million, SIZE)?;
-        let begin = Instant::now();
-        engine::publish(&store, &new, bench.million, SIZE)?;
-        let alone = begin.elapsed();
-        acknowledge(&new, Sequence::FIRST)?;
+        let alone = publish_while(&store, &new, |published| published < 2 * bench.million)?;
         acknowledge_most(&old, first)?;
         let before = store.compacted();
-        let (messages, time) = publish_while_compacting(&store, &new)?;
+        let meanwhile = thread::scope(|scope| -> Outcome<Rate> {
+            let compaction = scope.spawn(|| store.compact());
+            let meanwhile = publish_while(&store, &new, |_| !compaction.is_finished())?;
+            compaction.join().map_err(|_| "the compaction panicked")??;
+            Ok(meanwhile)
+        })?;
         let moved = store.compacted().bytes - before.bytes;
-        acknowledge(&new, Sequence::FIRST)?;
         acknowledge(&old, first)?;
-        let per_second = |messages: u64, time: Duration| messages as f64 / time.as_secs_f64();
-        let ratio = per_second(messages, time) / per_second(bench.million, alone);
+        let ratio = meanwhile.per_second() / alone.per_second();
         ratios.push(ratio);
+        let moved_per_second = moved as f64 / meanwhile.time.as_secs_f64();
         table.row(&[
             format!("while a quarter of {} is kept", count(bench.million)),
-            rate(bench.million, alone),
-            seconds(time),
-            rate(messages, time),
+            rate(alone.messages, alone.time),
+            seconds(meanwhile.time),
+            rate(meanwhile.messages, meanwhile.time),
             format!("{ratio:.2}"),
             mebibytes(moved),
-            format!("{:.0}", moved as f64 / f64::from(1 << 20) / time.as_secs_f64()),
+            mebibytes(moved_per_second as u64),
         ]);
     }
     ratios.sort_unstable_by(f64::total_cmp);
@@ -68,16 +72,29 @@ pub(crate) fn run(bench: &Bench) -> Outcome {
     Ok(())
 }
 
-/// Publishes until the compaction is over: how many messages, and how long that took.
-fn publish_while_compacting(store: &Store, queue: &Queue) -> Outcome<(u64, Duration)> {
+/// How much was published in what time.
+struct Rate {
+    messages: u64,
+    time: Duration,
+}
+
+impl Rate {
+    fn per_second(&self) -> f64 {
+        self.messages as f64 / self.time.as_secs_f64()
+    }
+}
+
+/// Publishes to a queue, and takes away what is durable: how many messages, in what time.
+fn publish_while(store: &Store, queue: &Queue, more: impl Fn(u64) -> bool) -> Outcome<Rate> {
     let begin = Instant::now();
-    thread::scope(|scope| {
-        let compaction = scope.spawn(|| store.compact());
-        let messages = engine::publish_while(store, queue, SIZE, |_| !compaction.is_finished())?;
-        let time = begin.elapsed();
-        compaction.join().map_err(|_| "the compaction panicked")??;
-        Ok((messages, time))
-    })
+    let mut messages = 0;
+    while more(messages) {
+        let first = queue.next_sequence();
+        engine::publish_while(store, queue, SIZE, |block| block < BLOCK && more(messages + block))
+            .map(|block| messages += block)?;
+        acknowledge(queue, first)?;
+    }
+    Ok(Rate { messages, time: begin.elapsed() })
 }
 
 /// Acknowledges everything from `first` on.

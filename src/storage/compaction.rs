@@ -165,6 +165,8 @@ impl Shared {
             if others > moved - seen.1 {
                 thread::sleep((since.elapsed() * GIVE_WAY).min(LONGEST_PAUSE));
             }
+            // The store's own upkeep may be waiting for this to end.
+            self.look_after()?;
             since = Instant::now();
             seen = self.written();
             Ok(true)
