@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::error::StoreError;
-use super::index::{Missing, NotResident, QueueIndex, Released, footprint};
+use super::index::{Missing, NotResident, QueueIndex, Released};
 use super::message::Message;
 use super::reader;
 use super::record::{AcknowledgeRecord, DeliveredRecord, RecordKind};
@@ -212,19 +212,21 @@ impl Queue {
     fn load_messages(&self, messages: &[(Sequence, Lsn, u32)]) -> Result<(), StoreError> {
         let newest = messages.iter().map(|(_, lsn, length)| lsn.plus(u64::from(*length))).max();
         self.shared.log.wait(newest.unwrap_or_default())?;
-        self.core.state.lock().used = true;
-        reader::read_messages(&self.shared.segments, messages, |sequence, lsn, outcome| {
+        reader::read_messages(&self.shared.segments, messages, |run| {
             let mut state = self.core.state.lock();
-            match outcome {
-                Ok(message) => {
-                    let size = footprint(&message);
-                    if state.index.install_message(sequence, lsn, Arc::new(message)) {
-                        self.shared.cache.take(size);
-                    }
-                }
+            state.used = true;
+            let mut damaged = Vec::new();
+            let whole = run.drain(..).filter_map(|read| match read.outcome {
+                Ok(message) => Some((read.sequence, read.lsn, Arc::new(message))),
                 Err(error) => {
-                    self.shared.set_aside(&self.core, &mut state, sequence, lsn, &error);
+                    damaged.push((read.sequence, read.lsn, error));
+                    None
                 }
+            });
+            let installed = state.index.install_messages(whole);
+            self.shared.cache.take(installed);
+            for (sequence, lsn, error) in damaged {
+                self.shared.set_aside(&self.core, &mut state, sequence, lsn, &error);
             }
         });
         Ok(())

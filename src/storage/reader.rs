@@ -2,17 +2,22 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::disk::read_exact_at;
 use super::error::StoreError;
-use super::record::{self, ChunkRecord, FRAME, PageRef, Record, RecordKind, message_of};
+use super::record::{
+    self, ChunkRecord, FRAME, MessageRecord, PageRef, Record, RecordKind, message_of,
+};
 use super::segment::{Segment, SegmentSet};
 use super::units::{Lsn, Sequence};
 
 /// Records that lie closer together than this are read in one go, in bytes.
 const GAP: u64 = 64 << 10;
 
-/// A run of records is not read beyond this, in bytes, unless one record alone is larger.
-const RUN: u64 = 1 << 20;
+/// A run of records is not read beyond this, in bytes, unless one record alone is larger. The messages of a run share its
+/// memory, so the last one of them that is left keeps so much.
+const RUN: u64 = 256 << 10;
 
 /// Reads the record at `lsn`, of `length` bytes frame included, into `buffer`, and checks it.
 pub(crate) fn read_record<'a>(
@@ -37,49 +42,67 @@ pub(crate) fn read_chunk(segments: &SegmentSet, page: PageRef) -> Result<ChunkRe
         .map_err(|malformed| unreadable(segments, page.lsn, &malformed))
 }
 
-/// Reads messages in the order of their places, neighbours in one go, and gives each of them (or why it could not be
-/// had) to `take`.
+/// A message that was to be read, and what came of it.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub(crate) sequence: Sequence,
+    pub(crate) lsn: Lsn,
+    pub(crate) outcome: Result<super::Message, StoreError>,
+}
+
+/// Reads messages in the order of their places, neighbours in one go, and gives each such run to `take`, which empties it.
 pub(crate) fn read_messages(
     segments: &SegmentSet,
     wanted: &[(Sequence, Lsn, u32)],
-    mut take: impl FnMut(Sequence, Lsn, Result<super::Message, StoreError>),
+    mut take: impl FnMut(&mut Vec<Read>),
 ) {
-    let mut buffer = Vec::new();
+    let mut run = Vec::new();
     let mut rest = wanted;
     while let Some(&(sequence, first, length)) = rest.first() {
         let (segment, offset) = match locate(segments, first) {
             Ok(found) => found,
             Err(error) => {
-                take(sequence, first, Err(error));
+                run.push(Read { sequence, lsn: first, outcome: Err(error) });
+                take(&mut run);
                 rest = &rest[1..];
                 continue;
             }
         };
+        let size = u64::from(segment.header.slots) * segments.segment_size();
+        let segment_end = segment.id().start(segments.segment_size()).plus(size);
         let mut end = first.plus(u64::from(length));
-        let run = 1 + rest[1..]
+        let mut used = u64::from(length);
+        let count = 1 + rest[1..]
             .iter()
             .take_while(|(_, lsn, length)| {
-                let near = *lsn >= end && lsn.since(end) <= GAP;
                 let next_end = lsn.plus(u64::from(*length));
-                let fits = near
+                let fits = *lsn >= end
+                    && lsn.since(end) <= GAP
                     && next_end.since(first) <= RUN
-                    && locate(segments, *lsn).is_ok_and(|(other, _)| other.id() == segment.id());
+                    && next_end <= segment_end;
                 if fits {
                     end = next_end;
+                    used += u64::from(*length);
                 }
                 fits
             })
             .count();
-        buffer.clear();
-        buffer.resize(end.since(first) as usize, 0);
+        let mut buffer = vec![0; end.since(first) as usize];
         let whole = read(segments, &segment, &mut buffer, offset, first);
-        for &(sequence, lsn, length) in &rest[..run] {
-            let bytes = &buffer[lsn.since(first) as usize..][..length as usize];
-            let message =
-                whole.clone().and_then(|()| message(segments, &segment, bytes, lsn, length));
-            take(sequence, lsn, message);
-        }
-        rest = &rest[run..];
+        let buffer = Bytes::from(buffer);
+        // Much that nobody wants is not to be kept with the few that somebody does.
+        let dense = used * 2 >= buffer.len() as u64;
+        run.extend(rest[..count].iter().map(|&(sequence, lsn, length)| {
+            let outcome = whole.clone().and_then(|()| {
+                let bytes = &buffer[lsn.since(first) as usize..][..length as usize];
+                let message = message(segments, &segment, bytes, lsn, length)?;
+                Ok(if dense { message.within(&buffer) } else { message.message() })
+            });
+            Read { sequence, lsn, outcome }
+        }));
+        take(&mut run);
+        run.clear();
+        rest = &rest[count..];
     }
 }
 
@@ -92,23 +115,23 @@ pub(crate) fn read_message(
     let (segment, offset) = locate(segments, lsn)?;
     let mut buffer = vec![0; length as usize];
     read(segments, &segment, &mut buffer, offset, lsn)?;
-    message(segments, &segment, &buffer, lsn, length)
+    Ok(message(segments, &segment, &buffer, lsn, length)?.message())
 }
 
-fn message(
+fn message<'a>(
     segments: &SegmentSet,
     segment: &Segment,
-    bytes: &[u8],
+    bytes: &'a [u8],
     lsn: Lsn,
     length: u32,
-) -> Result<super::Message, StoreError> {
+) -> Result<MessageRecord<'a>, StoreError> {
     let record = record::open(bytes, lsn, segment.seed)
         .map_err(|fault| unreadable(segments, lsn, &fault))?;
     if record.size() == length as usize
         && let Some(message) =
             message_of(&record).map_err(|malformed| unreadable(segments, lsn, &malformed))?
     {
-        return Ok(message.message());
+        return Ok(message);
     }
     Err(unreadable(segments, lsn, &"another record than expected is there"))
 }

@@ -340,15 +340,20 @@ impl QueueIndex {
         chunk.map_or(0, |chunk| chunk.set_chunk_aside(missing.page))
     }
 
-    /// Gives a message to its place, if it is still live and still at `lsn`; false: it is not.
-    pub(crate) fn install_message(
+    /// Gives messages of one chunk to their places, those that are still live and still at their LSN; returns how many bytes
+    /// of the memory budget they take.
+    pub(crate) fn install_messages(
         &mut self,
-        sequence: Sequence,
-        lsn: Lsn,
-        message: Arc<Message>,
-    ) -> bool {
-        self.chunk_of_mut(sequence)
-            .is_some_and(|chunk| chunk.install_message(sequence, lsn, message))
+        messages: impl IntoIterator<Item = (Sequence, Lsn, Arc<Message>)>,
+    ) -> u64 {
+        let mut messages = messages.into_iter().peekable();
+        let Some(&(first, ..)) = messages.peek() else { return 0 };
+        let Some(chunk) = self.chunk_of_mut(first) else { return 0 };
+        let installed = messages.map(|(sequence, lsn, message)| {
+            let size = footprint(&message);
+            if chunk.install_message(sequence, lsn, message) { size } else { 0 }
+        });
+        installed.sum()
     }
 
     /// Sets a message aside that cannot be read, if it is still live and still at `lsn`; false: it is not.

@@ -340,11 +340,9 @@ fn verify_messages(
         let lengths: HashMap<Sequence, u32> =
             messages.iter().map(|(sequence, _, length)| (*sequence, *length)).collect();
         let mut failed = Vec::new();
-        reader::read_messages(&recovered.segments, &messages, |sequence, _, outcome| {
-            read += 1;
-            if let Err(error) = outcome {
-                failed.push((sequence, error));
-            }
+        reader::read_messages(&recovered.segments, &messages, |run| {
+            read += run.len() as u64;
+            failed.extend(run.drain(..).filter_map(|r| Some((r.sequence, r.outcome.err()?))));
         });
         for (sequence, error) in failed {
             let finding = unreadable(&error, dir, size)?;

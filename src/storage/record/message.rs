@@ -85,6 +85,11 @@ impl<'a> MessageRecord<'a> {
         let body = header.split_off(self.header.len());
         Message { header, body: body.into() }
     }
+
+    /// The message itself, as parts of `whole`, which this was decoded from: they keep all of it in memory.
+    pub(crate) fn within(&self, whole: &Bytes) -> Message {
+        Message { header: whole.slice_ref(self.header), body: whole.slice_ref(self.body).into() }
+    }
 }
 
 /// A message that compaction has copied from where it was, with the places that it is still in.
@@ -171,6 +176,9 @@ mod tests {
         let record = MessageRecord::decode(&payload).unwrap();
         assert!(record.references().eq(references()));
         assert_eq!(record.message(), message);
+        let whole = Bytes::from(payload);
+        let record = MessageRecord::decode(&whole).unwrap();
+        assert_eq!(record.within(&whole), message);
     }
 
     #[test]
