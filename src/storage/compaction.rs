@@ -232,22 +232,23 @@ impl Compactor {
     /// Empties the emptiest segments, and has a checkpoint free them; false: there were none, or `pace` said to stop.
     pub(super) fn round(&mut self, shared: &Shared, pace: Pace<'_>) -> Result<bool, StoreError> {
         let size = shared.segments.segment_size();
-        let mut victims: Vec<_> =
-            sealed(shared).into_iter().filter(|segment| self.may_move(segment)).collect();
-        victims.sort_by_key(|segment| segment.live.bytes());
+        let candidates = sealed(shared).into_iter().filter(|segment| self.may_move(segment));
         let mut moving = 0;
         let full = shared.pool.is_full();
-        victims.retain(|segment| {
-            let live = segment.live.bytes();
-            // On a full disk it has to fit beside the reserve, like anything that is new.
-            let fits = if full {
-                shared.log.admit((moving + live) as usize).is_ok()
-            } else {
-                moving <= ROUND * size
-            };
-            moving += live;
-            live * 100 <= size * FULL_ENOUGH && fits
-        });
+        let victims: Vec<_> = emptiest_first(candidates.collect())
+            .into_iter()
+            .filter(|segment| {
+                let live = segment.live.bytes();
+                // On a full disk it has to fit beside the reserve, like anything that is new.
+                let fits = if full {
+                    shared.log.admit((moving + live) as usize).is_ok()
+                } else {
+                    moving <= ROUND * size
+                };
+                moving += live;
+                live * 100 <= size * FULL_ENOUGH && fits
+            })
+            .collect();
         if victims.is_empty() {
             return Ok(false);
         }
@@ -280,6 +281,12 @@ impl Compactor {
     }
 }
 
+/// The segments in the order of how much of them is live. That changes while they are sorted, so each is asked once.
+fn emptiest_first(mut segments: Vec<Arc<Segment>>) -> Vec<Arc<Segment>> {
+    segments.sort_by_cached_key(|segment| segment.live.bytes());
+    segments
+}
+
 /// The segments behind which the log has gone, and all of which is on disk.
 fn sealed(shared: &Shared) -> Vec<Arc<Segment>> {
     let size = shared.segments.segment_size();
@@ -291,6 +298,12 @@ fn sealed(shared: &Shared) -> Vec<Arc<Segment>> {
         end.start(size) <= durable && segment.id() < current
     });
     segments
+}
+
+/// What the record of a chunk that is not in memory says of a place.
+struct Read {
+    page: PageRef,
+    entry: Option<ChunkEntry>,
 }
 
 /// One pass over some segments.
@@ -378,8 +391,27 @@ impl Sweep<'_> {
         };
         // In ascending order, as the references are: the order in which everybody locks queues.
         debug_assert!(cores.is_sorted_by(|a, b| a.0.queue < b.0.queue), "each queue once");
-        while let Err((at, missing)) = self.move_message(lsn, message, &cores)? {
-            let core = &cores[at].1;
+        let mut read: SmallVec<[Option<Read>; 4]> = cores.iter().map(|_| None).collect();
+        while let Err(missing) = self.move_message(lsn, message, &cores, &read)? {
+            // One queue at a time, and nothing but its place is kept: there may be many.
+            for ((reference, core), read) in cores.iter().zip(&mut read).skip(missing) {
+                *read = self.read_place(*reference, core)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads where a message of a chunk that is not in memory is; `None`: the chunk is in memory, or cannot be read.
+    fn read_place(
+        &mut self,
+        reference: Reference,
+        core: &QueueCore,
+    ) -> Result<Option<Read>, StoreError> {
+        let Err(missing) = core.state.lock().index.find(reference.sequence) else {
+            return Ok(None);
+        };
+        let known = self.chunk_read(core, missing).is_some();
+        if !known {
             match self.shared.read_chunk(missing.page)? {
                 Ok(record) => {
                     if self.chunks.len() >= CHUNKS {
@@ -390,20 +422,31 @@ impl Sweep<'_> {
                 Err(error) => {
                     let mut state = core.state.lock();
                     self.shared.set_chunk_aside(core, &mut state, missing, &error);
+                    return Ok(None);
                 }
             }
         }
-        Ok(())
+        Ok(self.chunk_read(core, missing).map(|chunk| Read {
+            page: missing.page,
+            entry: chunk.entry(reference.sequence.since(missing.base) as u16),
+        }))
     }
 
-    /// Appends a message anew for the queues that have it at `lsn`. The inner error: a chunk of this queue has to be read
-    /// first.
+    /// A chunk's record, if it has been read.
+    fn chunk_read(&self, core: &QueueCore, missing: NotResident) -> Option<&ChunkRecord> {
+        let (page, chunk) = self.chunks.get(&(core.id(), missing.base))?;
+        (*page == missing.page).then_some(chunk)
+    }
+
+    /// Appends a message anew for the queues that have it at `lsn`. The inner error: the record of this queue's chunk has to
+    /// be `read` first.
     fn move_message(
         &mut self,
         lsn: Lsn,
         message: &MessageRecord<'_>,
         cores: &[(Reference, Arc<QueueCore>)],
-    ) -> Result<Result<(), (usize, NotResident)>, StoreError> {
+        read: &[Option<Read>],
+    ) -> Result<Result<(), usize>, StoreError> {
         let mut states: SmallVec<[_; 4]> =
             cores.iter().map(|(_, core)| core.state.lock()).collect();
         let mut from: Option<ChunkEntry> = None;
@@ -411,11 +454,10 @@ impl Sweep<'_> {
         for (at, ((reference, core), state)) in cores.iter().zip(&states).enumerate() {
             let found = match state.index.find(reference.sequence) {
                 Ok(found) => found,
-                Err(missing) => match self.chunks.get(&(core.id(), missing.base)) {
-                    Some((page, chunk)) if *page == missing.page => {
-                        chunk.entry(reference.sequence.since(missing.base) as u16)
-                    }
-                    _ => return Ok(Err((at, missing))),
+                Err(missing) => match (&read[at], self.chunk_read(core, missing)) {
+                    (Some(read), _) if read.page == missing.page => read.entry,
+                    (_, Some(chunk)) => chunk.entry(reference.sequence.since(missing.base) as u16),
+                    _ => return Ok(Err(at)),
                 },
             };
             if let Some(entry) = found.filter(|entry| entry.lsn == lsn) {
@@ -509,5 +551,43 @@ impl Window<'_> {
         let length = FRAME as u64 + u64::from(payload);
         let bytes = self.bytes(at, length).filter(|_| at + length <= end)?;
         record::open(bytes, lsn, segment.seed).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::storage::segment::SegmentHeader;
+
+    /// What was live changed while the segments were sorted by it, by acknowledgements; and a sort whose order changes
+    /// under it may panic, which ended the store's own thread and with it the store.
+    #[test]
+    fn acknowledgements_do_not_get_between_the_segments_that_are_sorted() {
+        let header = |id| SegmentHeader { store: [0; 16], id: SegmentId(id), slots: 1, salt: id };
+        let segments: Vec<Arc<Segment>> = (1..500)
+            .map(|id| Arc::new(Segment::planned(header(id), Path::new("/nowhere"))))
+            .collect();
+        segments.iter().for_each(|segment| segment.live.add(1, 1 << 40));
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut bytes = 1;
+                while !done.load(Ordering::Relaxed) {
+                    for segment in &segments {
+                        bytes = bytes * 48_271 % 2_147_483_647;
+                        segment.live.add(0, bytes);
+                        segment.live.remove(0, bytes / 2);
+                    }
+                }
+            });
+            let sorted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                (0..300).all(|_| emptiest_first(segments.clone()).len() == segments.len())
+            }));
+            done.store(true, Ordering::Relaxed);
+            assert!(sorted.is_ok_and(|sorted| sorted));
+        });
     }
 }

@@ -73,6 +73,30 @@ fn a_message_of_many_queues_is_moved_once_for_those_that_still_have_it() {
     }
 }
 
+/// Compaction kept the lists of 64 chunks in memory, and began anew when there were more: a message in more queues than
+/// that, whose lists were all in the log alone, had it read the same lists for ever, with the upkeep waiting behind it.
+#[test]
+fn a_message_of_more_queues_than_lists_fit_in_memory_is_moved() {
+    const QUEUES: u32 = 80;
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), manual()).unwrap();
+    let queues: Vec<_> =
+        (0..QUEUES).map(|n| store.create_queue(&n.to_le_bytes()).unwrap().0).collect();
+    fill(&store, &queues.iter().collect::<Vec<_>>(), 500);
+    queues.iter().for_each(|queue| keep_every_hundredth(queue, 500));
+    drop(queues);
+    store.close().unwrap();
+
+    let store = Store::open(dir.path(), manual()).unwrap();
+    assert_eq!(store.resident_places(), 0);
+    let compacted = store.compact().unwrap();
+    assert!((4..=5).contains(&compacted.messages), "each is moved once: {compacted:?}");
+    let expected: Vec<String> = (0..500).step_by(100).map(|n| format!("{n:>500}")).collect();
+    for queue in store.queues() {
+        assert_eq!(bodies(&queue), expected);
+    }
+}
+
 #[test]
 fn transient_messages_beyond_the_budget_come_back_from_the_log_and_end_with_the_process() {
     let dir = tempdir().unwrap();
