@@ -10,6 +10,7 @@
 //! the store; it must never hold two queues' locks, or one while it waits for the disk.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::catalog::Catalog;
 use super::error::StoreError;
@@ -66,8 +67,12 @@ impl Checkpointer {
         let (dead, needed) = sort_segments(&shared.segments, replay_from);
 
         let moving = std::mem::take(&mut *shared.moving_pages.lock());
-        self.write_queue_pages(shared, &moving)?;
-        self.write_metadata_pages(shared, &moving)?;
+        let queues = self.write_queue_pages(shared, &moving);
+        let written = queues.and_then(|()| self.write_metadata_pages(shared, &moving));
+        if written.is_err() {
+            shared.moving_pages.lock().extend(moving);
+        }
+        written?;
         let root = Root {
             replay_from,
             next_queue: shared.catalog.lock().next_queue(),
@@ -105,7 +110,7 @@ impl Checkpointer {
         shared: &Shared,
         moving: &BTreeSet<Lsn>,
     ) -> Result<(), StoreError> {
-        let (changed, pages) = {
+        let (mut changed, pages) = {
             let mut catalog = shared.catalog.lock();
             (catalog.queues.take_changed(), catalog.queues.pages())
         };
@@ -118,17 +123,34 @@ impl Checkpointer {
             if !dirty {
                 continue;
             }
-            let mut content = QueuePage::default();
-            for queue in &queues {
-                content.queues.push(queue_state(shared, queue)?);
+            if let Err(error) = self.write_queue_page(shared, page, &queues) {
+                // There was no room, say: nothing of what has changed may be forgotten over that. Of this page some queues
+                // have been looked at, and do not say any more that they have changed.
+                changed.insert(page);
+                shared.catalog.lock().queues.put_back_changed(changed);
+                return Err(error);
             }
-            let mut payload = Vec::new();
-            content.encode(&mut payload);
-            let written = (!content.queues.is_empty())
-                .then(|| append_page(&shared.log, RecordKind::QueuePage, &payload))
-                .transpose()?;
-            replace(shared, &mut self.parts.queue_pages[page], written);
+            changed.remove(&page);
         }
+        Ok(())
+    }
+
+    fn write_queue_page(
+        &mut self,
+        shared: &Shared,
+        page: usize,
+        queues: &[Arc<QueueCore>],
+    ) -> Result<(), StoreError> {
+        let mut content = QueuePage::default();
+        for queue in queues {
+            content.queues.push(queue_state(shared, queue)?);
+        }
+        let mut payload = Vec::new();
+        content.encode(&mut payload);
+        let written = (!content.queues.is_empty())
+            .then(|| append_page(&shared.log, RecordKind::QueuePage, &payload))
+            .transpose()?;
+        replace(shared, &mut self.parts.queue_pages[page], written);
         Ok(())
     }
 
@@ -231,6 +253,8 @@ pub(super) fn settle(shared: &Shared, queue: &QueueCore) -> Result<(), StoreErro
             }
             Err(error) => shared.set_chunk_aside(queue, &mut state, missing, &error),
         }
+        // The last checkpoint needs what is let go of here.
+        state.changed |= queue.is_durable() && !released.shares.is_empty();
         drop(state);
         shared.give_back(&released);
     }
@@ -279,3 +303,6 @@ fn replace(shared: &Shared, part: &mut Option<PageRef>, new: Option<PageRef>) {
         shared.segments.remove_live(segment, 1, u64::from(old.length));
     }
 }
+
+#[cfg(test)]
+mod tests;

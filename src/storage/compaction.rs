@@ -147,7 +147,7 @@ impl Shared {
 
     /// Finds out what has gone of chunks that are not in memory. Checkpoints do this as well; while there is little to
     /// write they are far apart.
-    fn settle_all(&self) -> Result<(), StoreError> {
+    pub(super) fn settle_all(&self) -> Result<(), StoreError> {
         let queues = self.catalog.lock().all_queues();
         queues.iter().try_for_each(|queue| checkpoint::settle(self, queue))
     }
@@ -552,6 +552,14 @@ impl Window<'_> {
         let bytes = self.bytes(at, length).filter(|_| at + length <= end)?;
         record::open(bytes, lsn, segment.seed).ok()
     }
+}
+
+/// Moves what is live in a segment, and leaves all else to whoever asks for it.
+#[cfg(test)]
+pub(super) fn move_all(shared: &Shared, segment: &Segment) -> Result<Compacted, StoreError> {
+    let mut sweep = Sweep { shared, chunks: HashMap::new(), done: Compacted::default() };
+    sweep.segment(segment, &mut || Ok(true))?;
+    Ok(sweep.done)
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ impl Shared {
     }
 
     /// Leaves a chunk to the log.
-    fn spill(
+    pub(super) fn spill(
         &self,
         core: &QueueCore,
         state: &mut QueueState,
