@@ -165,9 +165,11 @@ impl Shared {
             if others > moved - seen.1 {
                 thread::sleep((since.elapsed() * GIVE_WAY).min(LONGEST_PAUSE));
             }
+            // The store's own upkeep waits for the compactor meanwhile, and who closes the store waits for the upkeep.
+            self.look_after()?;
             since = Instant::now();
             seen = self.written();
-            Ok(true)
+            Ok(!self.is_stopping())
         };
         loop {
             let balance = compactor.balance(self);

@@ -594,6 +594,11 @@ impl Shared {
         self.segments.any_dead(self.log.end_of_groups())
     }
 
+    /// Whether the store's threads are being ended.
+    pub(super) fn is_stopping(&self) -> bool {
+        *self.upkeep.stopping.lock()
+    }
+
     /// Ends the threads, in order, when everything has been written for which there is room.
     fn end(&self, handles: Vec<JoinHandle<()>>) {
         self.pool.close();
@@ -620,7 +625,7 @@ impl Shared {
     /// Looks after the store until it is closed; the body of a thread. While the log is written it looks every second;
     /// when nothing has been written for a while it cleans up, and sleeps.
     fn run_upkeep(&self) -> Result<(), StoreError> {
-        let stopping = || *self.upkeep.stopping.lock();
+        let stopping = || self.is_stopping();
         let mut newest = None;
         let mut written = 0;
         let mut quiet = 0;

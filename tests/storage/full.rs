@@ -144,6 +144,30 @@ fn a_checkpoint_that_finds_no_room_forgets_nothing() {
     assert_eq!(bodies(&queue(&store, "late")), ["first"]);
 }
 
+/// What is in memory alone needs no room, so it is taken when the disk is full. When the index grew beyond its budget all of
+/// it was written to the log all the same, into the reserve, and acknowledgements could make no room any more.
+#[test]
+fn what_leaves_memory_does_not_use_up_the_reserve() {
+    let dir = tempdir().unwrap();
+    let (disk, options) = limited(12, Options { index: 0, chunk_places: 16, ..manual() });
+    let store = open(dir.path(), &options);
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    let passing = store.create_volatile_queue();
+    fill(&store, &orders);
+    let texts: Vec<String> = (0..400).map(|n| format!("{n:>3900}")).collect();
+    for text in &texts {
+        store.append(&message(text), Persistence::Transient, &[&passing]).unwrap();
+    }
+    acknowledge_all(&store, &orders);
+    disk.set_quota(100 * SEGMENT);
+    eventually("there is room again", || {
+        store.wait_durable(store.durable_lsn()).unwrap();
+        !store.is_full()
+    });
+    confirm(&store, &orders, "goes on");
+    assert_eq!(bodies(&passing), texts);
+}
+
 #[test]
 fn room_that_somebody_else_makes_is_found() {
     let dir = tempdir().unwrap();
