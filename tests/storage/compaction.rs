@@ -154,3 +154,54 @@ fn a_deep_queue_comes_back_from_its_directories() {
     assert!(bodies(&orders).into_iter().eq(expected.map(|n| n.to_string())));
     assert!(store.resident_places() < 20_000, "{} are in memory", store.resident_places());
 }
+
+/// Brings a queue so far that its next place is this one, with messages that never reach the log.
+pub(crate) fn advance(store: &Store, queue: &haypile::storage::Queue, place: u64) {
+    let passing = message("passing");
+    while queue.next_sequence().get() < place {
+        store.append(&passing, Persistence::Transient, &[queue]).unwrap();
+        let next = queue.next_sequence();
+        if next.get().is_multiple_of(32) || next.get() == place {
+            let all = SequenceRange { first: Sequence::FIRST, last: next };
+            queue.acknowledge(&[all]).unwrap();
+        }
+    }
+}
+
+#[test]
+fn chunks_on_both_sides_of_a_directorys_border_come_back() {
+    const BORDER: u64 = 1 << 17;
+    let dir = tempdir().unwrap();
+    // No chunk begins at the border: one of them lies across it.
+    let options = Options { chunk_places: 48, index: 2000, cache: 0, ..manual() };
+    let store = Store::open(dir.path(), options.clone()).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    advance(&store, &orders, BORDER - 500);
+    let mut expected: Vec<u64> = (BORDER - 500..BORDER + 500).collect();
+    fill(&store, &[&orders], 700);
+    store.checkpoint().unwrap();
+    fill(&store, &[&orders], 300);
+    let take = |expected: &mut Vec<u64>, keep: &dyn Fn(u64) -> bool| {
+        for place in expected.extract_if(.., |place| !keep(*place)) {
+            acknowledge(&orders, place).unwrap();
+        }
+    };
+    take(&mut expected, &|place| place % 7 == 0 || place.abs_diff(BORDER) > 100);
+    store.checkpoint().unwrap();
+    take(&mut expected, &|place| place % 5 != 0 || place == BORDER);
+    store.compact().unwrap();
+    take(&mut expected, &|place| place % 3 == 0 || place > BORDER + 400);
+    let places = |queue: &haypile::storage::Queue| {
+        fetch_all(queue).iter().map(|f| f.sequence.get()).collect::<Vec<_>>()
+    };
+    assert_eq!(places(&orders), expected);
+    confirm(&store, &orders, "the last one");
+    expected.push(BORDER + 500);
+    drop((orders, store));
+    for _ in 0..2 {
+        let store = Store::open(dir.path(), options.clone()).unwrap();
+        assert_eq!(places(&queue(&store, "orders")), expected);
+        store.compact().unwrap();
+        assert_eq!(places(&queue(&store, "orders")), expected);
+    }
+}
