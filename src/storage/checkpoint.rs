@@ -1,6 +1,7 @@
 //! Checkpoints: the state of the store, written into the log a part at a time while appending goes on.
 //!
-//! 1. Note which segments nothing needs, and where the log stands: everything below is in what is written next.
+//! 1. Settle what has gone of chunks that are not in memory. Note which segments nothing needs then, and where the log
+//!    stands: everything below is in what is written next.
 //! 2. Write what has changed: records of chunks, pages of queues, pages of metadata; then the root.
 //! 3. When the root is durable, point the superblock to it, one copy after the other.
 //! 4. Only then recycle the segments noted in step 1.
@@ -63,6 +64,8 @@ impl Checkpointer {
     /// Writes a checkpoint, and recycles the segments that it makes free.
     pub(crate) fn checkpoint(&mut self, shared: &Shared) -> Result<(), StoreError> {
         let log = &*shared.log;
+        // Of queues too that no page has, or no new one: so that what they need no more is dead.
+        shared.settle_all()?;
         let replay_from = log.end_of_groups();
         let (dead, needed) = sort_segments(&shared.segments, replay_from);
 

@@ -470,10 +470,15 @@ impl Sweep<'_> {
         let Some(from) = from else { return Ok(Ok(())) };
         let references: SmallVec<[Reference; 4]> = live.iter().map(|at| cores[*at].0).collect();
         let size = MovedRecord::encoded_size(message, references.len());
-        let placed =
+        let appended =
             self.shared.log.append(RecordKind::Moved, size, references.len() as u32, |buffer| {
                 MovedRecord::encode(buffer, from, message, &references);
-            })?;
+            });
+        let placed = match appended {
+            // It was the largest that can be, and this record has more to say. It stays.
+            Err(StoreError::TooLarge { .. }) => return Ok(Ok(())),
+            placed => placed?,
+        };
         let sharers = u16::try_from(references.len()).unwrap_or(u16::MAX);
         let to = ChunkEntry { lsn: placed.lsn, length: placed.length, sharers };
         let mut released = Released::default();

@@ -365,7 +365,7 @@ fn run(seed: u64) {
                 queue
             }));
         }
-        if life == 0 && seed % 2 == 0 {
+        if life == 0 && seed.is_multiple_of(2) {
             // It goes on over the border of two directories.
             advance(&store, &queues[0], (1 << 17) - 300);
         }

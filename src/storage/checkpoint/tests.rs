@@ -170,19 +170,25 @@ impl MovedMeanwhile {
         publish(&store, &other, 40);
         publish(&store, &orders, 16);
         leave_to_the_log(&store, &orders, 48);
+        publish(&store, &orders, 16);
+        leave_to_the_log(&store, &orders, 64);
         store.checkpoint().unwrap();
         assert!(moved_from < home, "{moved_from} {home}");
 
-        // Chunks 2 and 3 have to be looked at. While the record of the second is read, the first is moved.
-        acknowledge(&orders, 47, 47);
-        acknowledge(&orders, 50, 50);
-        let shared = store.shared.clone();
-        disk.after_reads(1, move || {
-            let victim = shared.segments.get(moved_from).unwrap();
-            assert!(compaction::move_all(&shared, &victim).unwrap().messages > 0);
+        // Chunk 4 has to be looked at. Before the checkpoint comes to the queue, chunks 2 and 3 have to be as well; and
+        // while the record of the second of these is read, the first is moved.
+        acknowledge(&orders, 64, 64);
+        let (queue, hooked) = (orders, disk.clone());
+        disk.after_reads(0, move || {
+            acknowledge(&queue, 47, 47);
+            acknowledge(&queue, 50, 50);
+            hooked.after_reads(1, move || {
+                let victim = queue.shared.segments.get(moved_from).unwrap();
+                assert!(compaction::move_all(&queue.shared, &victim).unwrap().messages > 0);
+            });
         });
         store.checkpoint().unwrap();
-        assert!(disk.0.lock().is_none(), "the checkpoint has read two records");
+        assert!(disk.0.lock().is_none(), "the checkpoint has read three records");
         acknowledge(&other, 0, 79);
         MovedMeanwhile { store, other, moved_from, home }
     }
@@ -200,16 +206,21 @@ impl MovedMeanwhile {
 
 /// What is in `orders` at that point.
 fn left() -> Vec<u64> {
-    (0..64).filter(|place| ![47, 50].contains(place)).collect()
+    (0..80).filter(|place| ![47, 50, 64].contains(place)).collect()
 }
 
 #[test]
 fn what_is_moved_in_the_middle_of_a_checkpoint_is_found_in_its_new_place() {
     let (dir, disk) = (tempdir().unwrap(), HookedDisk::default());
-    let made = MovedMeanwhile::make(dir.path(), &disk);
-    made.checkpoint();
-    assert!(made.is_free(made.moved_from) && !made.is_free(made.home));
-    drop(made);
+    let MovedMeanwhile { store, other, moved_from, .. } = MovedMeanwhile::make(dir.path(), &disk);
+    drop((store, other));
+    // The checkpoint has the moves, and the log tells of them again.
+    let store = Store::open(dir.path(), options(&disk)).unwrap();
+    for _ in 0..2 {
+        store.checkpoint().unwrap();
+    }
+    assert!(store.shared.segments.get(moved_from).is_none(), "nothing is live in there");
+    drop(store);
     let store = Store::open(dir.path(), options(&disk)).unwrap();
     assert_eq!(places(&store.queues()[0]), left());
     assert_eq!(store.set_aside(), 0);
