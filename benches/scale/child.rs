@@ -81,14 +81,19 @@ impl Server {
 
     /// How much memory it has.
     pub(crate) fn memory(&self) -> Outcome<Memory> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let field = |name: &str| -> Outcome<u64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            let kibibytes = line.and_then(|rest| rest.split_whitespace().next());
-            Ok(kibibytes.ok_or("no memory in /proc/<pid>/status")?.parse::<u64>()? << 10)
-        };
-        Ok(Memory { resident: field("VmRSS:")?, peak: field("VmHWM:")? })
+        memory_of(&self.child.id().to_string())
     }
+}
+
+/// How much memory a process has; `self` is this one.
+pub(crate) fn memory_of(process: &str) -> Outcome<Memory> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let field = |name: &str| -> Outcome<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kibibytes = line.and_then(|rest| rest.split_whitespace().next());
+        Ok(kibibytes.ok_or("no memory in /proc/<pid>/status")?.parse::<u64>()? << 10)
+    };
+    Ok(Memory { resident: field("VmRSS:")?, peak: field("VmHWM:")? })
 }
 
 impl Drop for Server {

@@ -29,12 +29,24 @@ pub(crate) fn create(dir: &Path, options: Options) -> Outcome<(Store, Queue)> {
 /// Appends durable messages with bodies of `size` bytes; returns when all of them are durable. As many as a window are
 /// not durable at any time.
 pub(crate) fn publish(store: &Store, queue: &Queue, messages: u64, size: usize) -> Outcome {
+    publish_while(store, queue, size, |published| published < messages)?;
+    Ok(())
+}
+
+/// The same, for as long as `more` says so of the number of messages so far; returns that number.
+pub(crate) fn publish_while(
+    store: &Store,
+    queue: &Queue,
+    size: usize,
+    more: impl Fn(u64) -> bool,
+) -> Outcome<u64> {
     let (header, body) = (vec![b'h'; HEADER], vec![b'x'; size]);
-    let (mut before, mut last) = (None, None);
-    for number in 1..=messages {
+    let (mut before, mut last, mut number) = (None, None, 0);
+    while more(number) {
         // Every message has bytes of its own, as one that came off a socket.
         let message = Arc::new(Message::new(header.clone(), body.clone()));
         last = store.append(&message, Persistence::Durable, &[queue])?.durable_at;
+        number += 1;
         if number % (WINDOW / 2) == 0
             && let Some(lsn) = std::mem::replace(&mut before, last)
         {
@@ -42,7 +54,7 @@ pub(crate) fn publish(store: &Store, queue: &Queue, messages: u64, size: usize) 
         }
     }
     last.map_or(Ok(()), |lsn| store.wait_durable(lsn))?;
-    Ok(())
+    Ok(number)
 }
 
 /// Takes everything out of a queue, in order; returns how many messages that were, and how often they had to be loaded.

@@ -17,6 +17,7 @@ mod queues;
 mod random;
 mod reclaim;
 mod restart;
+mod steady;
 mod table;
 
 use std::error::Error;
@@ -56,6 +57,8 @@ enum Scenario {
     Restart,
     /// How soon the disk space of acknowledged messages comes back.
     Reclaim,
+    /// A queue in use for long, a hundredth of which stays for ever.
+    Steady,
     /// How fast is published while segments are compacted.
     Compaction,
     /// Bytes written for each byte accepted.
@@ -102,6 +105,7 @@ fn run(arguments: &Arguments) -> Outcome {
         Scenario::Memory => memory::run(&bench),
         Scenario::Restart => restart::run(&bench),
         Scenario::Reclaim => reclaim::run(&bench),
+        Scenario::Steady => steady::run(&bench),
         Scenario::Compaction => compaction::run(&bench),
         Scenario::Amplification => amplification::run(&bench),
         Scenario::Drain => drain::run(&bench),

@@ -89,7 +89,7 @@ fn acknowledge_most(queue: &Queue) -> Outcome {
 }
 
 /// What a directory's files take on the disk, in bytes.
-fn disk_in_use(dir: &Path) -> Outcome<u64> {
+pub(crate) fn disk_in_use(dir: &Path) -> Outcome<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(dir)? {
         // One that is gone in between takes nothing.

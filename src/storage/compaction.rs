@@ -169,7 +169,7 @@ impl Shared {
             self.look_after()?;
             since = Instant::now();
             seen = self.written();
-            Ok(!self.is_stopping())
+            Ok(!self.upkeep.is_stopping())
         };
         loop {
             let balance = compactor.balance(self);

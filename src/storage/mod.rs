@@ -45,11 +45,13 @@
 //! | `record` | what is written in them |
 //! | `log` | sync groups, the one writer, waiting for durability |
 //! | `index` | which messages of a queue are live, and where they are |
-//! | `queue`, `store` | what a program uses |
+//! | `store`, `append`, `queue` | what a program uses |
 //! | `spill`, `compaction` | what leaves memory for the log, and old segments for new ones |
+//! | `upkeep`, `threads` | what a store does by itself, and when |
 //! | `checkpoint`, `superblock`, `recovery` | from one life of the store to the next |
 //! | [`inspect`] | looking at a store that is not open, and repairing it |
 
+mod append;
 mod cache;
 mod catalog;
 mod checkpoint;
@@ -71,8 +73,11 @@ mod segment;
 mod spill;
 mod store;
 mod superblock;
+mod threads;
 mod units;
+mod upkeep;
 
+pub use append::{Appended, Persistence};
 pub use compaction::Compacted;
 pub use entropy::{Entropy, SystemEntropy};
 pub use error::{Damage, OpenError, StoreError};
@@ -81,5 +86,5 @@ pub use message::{Body, Message};
 pub use options::{Background, Options};
 pub use queue::{Acknowledged, Fetch, Fetched, Queue};
 pub use recovery::RecoveryReport;
-pub use store::{Appended, Change, Persistence, Store};
+pub use store::{Change, Store};
 pub use units::{Lsn, QueueId, SegmentId, Sequence, SequenceRange};

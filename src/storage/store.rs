@@ -1,46 +1,32 @@
 //! The store: what a program that embeds the engine opens.
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
-use smallvec::SmallVec;
+use parking_lot::Mutex;
 
 use super::cache::{Cache, ResidentPlaces};
 use super::catalog::Catalog;
 use super::checkpoint::Checkpointer;
-use super::compaction::{Compacted, Compactor, Load};
+use super::compaction::{Compacted, Compactor};
 use super::disk::DirectoryLock;
 use super::error::{OpenError, StoreError};
-use super::index::{Entry, QueueIndex, Released, footprint};
-use super::log::{Durable, FailureCallback, Log, LogConfig, LogStatistics, Placed};
-use super::message::Message;
+use super::index::{QueueIndex, Released};
+use super::log::{Durable, FailureCallback, Log, LogConfig, LogStatistics};
 use super::options::{Background, Options};
 use super::queue::{Queue, QueueCore};
-use super::record::{
-    self, ChunkEntry, MessageRecord, RecordKind, Reference, StoredChange, TopologyRecord,
-};
+use super::record::{RecordKind, StoredChange, TopologyRecord};
 use super::recovery::{self, OpenedStore, RecoveryReport};
 use super::segment::{PoolConfig, Prepared, SegmentPool, SegmentSet};
+use super::threads::Threads;
 use super::units::{Lsn, QueueId};
-
-/// How often a store that is used is looked after.
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A store that nothing was written to for so many intervals is not used at the moment.
-const QUIET_ROUNDS: u32 = 3;
+use super::upkeep::Upkeep;
 
 /// Numbers from here on belong to queues that are not durable. Records may name them; recovery knows none of them.
 const FIRST_VOLATILE: u64 = 1 << 63;
-
-/// How often a full store looks for something that a checkpoint would free.
-const RELIEF_INTERVAL: Duration = Duration::from_millis(100);
 
 /// An open that finds a full disk writes so many checkpoints at most. The first takes what was live away from the segment of
 /// the one before, and the second can free that.
@@ -63,8 +49,8 @@ pub struct Store {
 #[derive(Debug)]
 pub(crate) struct Shared {
     dir: PathBuf,
-    background: Background,
-    checkpoint_distance: u64,
+    pub(super) background: Background,
+    pub(super) checkpoint_distance: u64,
     pub(super) log: Arc<Log>,
     pub(super) segments: Arc<SegmentSet>,
     pub(super) pool: Arc<SegmentPool>,
@@ -73,49 +59,18 @@ pub(crate) struct Shared {
     pub(super) places: ResidentPlaces,
     /// Pages of the last checkpoint that compaction wants out of their segments.
     pub(super) moving_pages: Mutex<BTreeSet<Lsn>>,
-    checkpointer: Mutex<Checkpointer>,
+    pub(super) checkpointer: Mutex<Checkpointer>,
     /// Never taken while the checkpointer is held.
     pub(super) compactor: Mutex<Compactor>,
     /// Bytes that compaction has given to the log.
     pub(super) moved_bytes: AtomicU64,
     chunk_places: u32,
-    upkeep: Upkeep,
+    pub(super) upkeep: Upkeep,
     next_volatile: AtomicU64,
     set_aside: AtomicU64,
     report: RecoveryReport,
     /// Held for as long as the store is open.
     _lock: Box<dyn DirectoryLock>,
-}
-
-/// Wakes the thread that looks after the store.
-#[derive(Debug, Default)]
-struct Upkeep {
-    stopping: Mutex<bool>,
-    due: Condvar,
-}
-
-/// The store's threads; they end with the last clone of the store.
-#[derive(Debug)]
-struct Threads {
-    shared: Arc<Shared>,
-    handles: Mutex<Vec<JoinHandle<()>>>,
-    closed: AtomicBool,
-}
-
-/// Whether a message is to survive a restart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Persistence {
-    /// It is written to the log if any of its queues is durable.
-    Durable,
-    /// It is in memory, or in the log where memory is short, and gone after a restart.
-    Transient,
-}
-
-/// What an append comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
-    /// When this is durable the message is on stable storage; `None`: it is not meant to get there.
-    pub durable_at: Option<Lsn>,
 }
 
 /// A change of what there is in the store; see [`Store::apply`].
@@ -327,100 +282,6 @@ impl Store {
         Ok(placed.end)
     }
 
-    /// Appends a message to queues, of which it is stored once for all. It can be fetched at once.
-    ///
-    /// Never waits for the disk: see [`congested`](Self::congested). A queue that is named twice gets the message
-    /// once; one that has been deleted gets nothing.
-    pub fn append(
-        &self,
-        message: &Arc<Message>,
-        persistence: Persistence,
-        queues: &[&Queue],
-    ) -> Result<Appended, StoreError> {
-        match queues {
-            [] => Ok(Appended { durable_at: None }),
-            [queue] => {
-                let mut state = queue.core.state.lock();
-                let mut targets = [(&*queue.core, &mut *state)];
-                self.append_locked(message, persistence, &mut targets)
-            }
-            _ => {
-                // One order for everybody, so that two fan-outs do not wait for each other.
-                let mut cores: Vec<&Arc<QueueCore>> =
-                    queues.iter().map(|queue| &queue.core).collect();
-                cores.sort_unstable_by_key(|core| core.id());
-                cores.dedup_by_key(|core| core.id());
-                let mut states: Vec<_> =
-                    cores.iter().map(|core| (&***core, core.state.lock())).collect();
-                let mut targets: Vec<_> =
-                    states.iter_mut().map(|(core, state)| (*core, &mut **state)).collect();
-                self.append_locked(message, persistence, &mut targets)
-            }
-        }
-    }
-
-    fn append_locked(
-        &self,
-        message: &Arc<Message>,
-        persistence: Persistence,
-        targets: &mut [(&QueueCore, &mut super::queue::QueueState)],
-    ) -> Result<Appended, StoreError> {
-        let mut open: SmallVec<[_; 4]> =
-            targets.iter_mut().filter(|(_, state)| !state.deleted).collect();
-        let targets = &mut *open;
-        let shared = &*self.shared;
-        let stays = |core: &QueueCore| core.is_durable() && persistence == Persistence::Durable;
-        let size = footprint(message);
-        let others = targets.iter().filter(|(core, _)| !stays(core)).count();
-        // What need not survive a restart is in memory for as long as there is room, and in the log beyond.
-        let spills = others > 0 && !shared.cache.try_take(size * others as u64);
-        let references: SmallVec<[Reference; 4]> = targets
-            .iter()
-            .filter(|(core, _)| spills || stays(core))
-            .map(|(core, state)| Reference { queue: core.id(), sequence: state.index.next() })
-            .collect();
-        let stored = others < targets.len();
-        let placed = if references.is_empty() {
-            shared.log.check()?;
-            None
-        } else {
-            let kind = if stored { RecordKind::Message } else { RecordKind::Transient };
-            let length = record::message_size(message, references.len());
-            let count = references.len() as u32;
-            let admitted = shared.log.admit(length);
-            let appended = admitted.and_then(|()| {
-                shared.log.append(kind, length, count, |buffer| {
-                    MessageRecord::encode(buffer, message, &references);
-                })
-            });
-            if appended.is_err() && !spills {
-                shared.cache.give_back(size * others as u64);
-            }
-            Some(appended?)
-        };
-        let sharers = u16::try_from(references.len()).unwrap_or(u16::MAX);
-        for (core, state) in targets.iter_mut() {
-            let stays = stays(core);
-            let entry = match placed.filter(|_| stays || spills) {
-                Some(Placed { lsn, length, .. }) => {
-                    state.changed |= stays;
-                    let cached = stays && shared.cache.try_take(size);
-                    let message = cached.then(|| message.clone());
-                    let stored = ChunkEntry { lsn, length, sharers };
-                    Entry { transient: !stays, message, ..Entry::at(stored) }
-                }
-                None => {
-                    let length = u32::try_from(message.size()).unwrap_or(u32::MAX);
-                    let stored = ChunkEntry { lsn: Lsn::ZERO, length, sharers: 1 };
-                    let message = Some(message.clone());
-                    Entry { transient: true, message, ..Entry::at(stored) }
-                }
-            };
-            shared.push(core, state, entry)?;
-        }
-        Ok(Appended { durable_at: placed.filter(|_| stored).map(|placed| placed.end) })
-    }
-
     /// Everything below this is on stable storage.
     pub fn durable_lsn(&self) -> Lsn {
         self.shared.log.durable()
@@ -572,184 +433,4 @@ impl Shared {
     pub(super) fn checkpoint(&self) -> Result<(), StoreError> {
         self.checkpointer.lock().checkpoint(self)
     }
-
-    /// Does what is due: notes in the superblock that the log has reached a new segment, writes a checkpoint.
-    pub(super) fn look_after(&self) -> Result<(), StoreError> {
-        self.relieve()?;
-        let mut checkpointer = self.checkpointer.lock();
-        if self.background == Background::Caller {
-            self.pool.prepare_wanted().map_err(StoreError::Failed)?;
-        }
-        if checkpointer.distance(&self.log) >= self.checkpoint_distance
-            || self.pool.is_full() && self.can_be_relieved()
-        {
-            return checkpointer.checkpoint(self);
-        }
-        checkpointer.note_newest(&self.log)
-    }
-
-    /// Whether a checkpoint would give a file back. It gives back one at least, so a full store does not write
-    /// checkpoints for ever.
-    fn can_be_relieved(&self) -> bool {
-        self.segments.any_dead(self.log.end_of_groups())
-    }
-
-    /// Whether the store's threads are being ended.
-    pub(super) fn is_stopping(&self) -> bool {
-        *self.upkeep.stopping.lock()
-    }
-
-    /// Ends the threads, in order, when everything has been written for which there is room.
-    fn end(&self, handles: Vec<JoinHandle<()>>) {
-        self.pool.close();
-        if self.log.check().is_err() {
-            self.pool.stop(); // The log may wait for a segment that there is no room for.
-        }
-        let stop: [fn(&Shared); 3] = [
-            |shared| {
-                *shared.upkeep.stopping.lock() = true;
-                shared.upkeep.due.notify_all();
-            },
-            |shared| shared.log.stop(),
-            |shared| shared.pool.stop(),
-        ];
-        let mut handles = handles.into_iter();
-        for stop in stop {
-            stop(self);
-            if handles.next().is_some_and(|handle| handle.join().is_err()) {
-                tracing::error!("a thread of the store panicked");
-            }
-        }
-    }
-
-    /// Looks after the store until it is closed; the body of a thread. While the log is written it looks every second;
-    /// when nothing has been written for a while it cleans up, and sleeps.
-    fn run_upkeep(&self) -> Result<(), StoreError> {
-        let stopping = || self.is_stopping();
-        let mut newest = None;
-        let mut written = 0;
-        let mut quiet = 0;
-        loop {
-            {
-                let mut stopping = self.upkeep.stopping.lock();
-                let asleep = quiet >= QUIET_ROUNDS;
-                if asleep {
-                    self.log.tell_of_next_group();
-                }
-                while !*stopping && newest == self.log.newest_segment() {
-                    if self.pool.is_full() {
-                        self.upkeep.due.wait_for(&mut stopping, RELIEF_INTERVAL);
-                        break;
-                    }
-                    if !asleep {
-                        self.upkeep.due.wait_for(&mut stopping, UPKEEP_INTERVAL);
-                        break;
-                    }
-                    if written != self.log.statistics().groups {
-                        break;
-                    }
-                    self.upkeep.due.wait(&mut stopping);
-                }
-                if *stopping {
-                    return Ok(());
-                }
-            }
-            newest = self.log.newest_segment();
-            self.look_after()?;
-            let groups = self.log.statistics().groups;
-            quiet = if groups == written { quiet + 1 } else { 0 };
-            if quiet < QUIET_ROUNDS {
-                self.compact(Load::Busy, &stopping)?;
-            } else {
-                self.compact(Load::Idle, &stopping)?;
-                if self.compactor.lock().balance(self).dead {
-                    self.checkpoint()?;
-                }
-                if !self.pool.is_full()
-                    && let Err(error) = self.pool.remove_spares()
-                {
-                    tracing::warn!("cannot remove a spare segment: {error}");
-                }
-            }
-            written = if quiet < QUIET_ROUNDS { groups } else { self.log.statistics().groups };
-        }
-    }
-}
-
-impl Threads {
-    fn start(shared: &Arc<Shared>) -> Threads {
-        let handles = match shared.background {
-            Background::Caller => Vec::new(),
-            Background::Threads => {
-                let weak = Arc::downgrade(shared);
-                let wake_upkeep = move || {
-                    if let Some(shared) = weak.upgrade() {
-                        // Under the lock, so that it cannot fall between the question and the sleep.
-                        let _stopping = shared.upkeep.stopping.lock();
-                        shared.upkeep.due.notify_one();
-                    }
-                };
-                shared.log.on_new_segment(Box::new(wake_upkeep.clone()));
-                shared.pool.on_room_change(Arc::new(wake_upkeep));
-                // In the order in which they end: each of them may wait for the next one's work.
-                vec![
-                    spawn("haypile-upkeep", shared, |shared| {
-                        shared.run_upkeep().map_err(|e| e.to_string())
-                    }),
-                    spawn("haypile-log", shared, |shared| {
-                        shared.log.run().map_err(|e| e.to_string())
-                    }),
-                    spawn("haypile-segments", shared, |shared| {
-                        shared.pool.run().map_err(|e| e.to_string())
-                    }),
-                ]
-            }
-        };
-        Threads {
-            shared: shared.clone(),
-            handles: Mutex::new(handles),
-            closed: AtomicBool::new(false),
-        }
-    }
-
-    fn stop(&self) {
-        if self.closed.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let handles = std::mem::take(&mut *self.handles.lock());
-        let own = |handle: &JoinHandle<()>| handle.thread().id() == thread::current().id();
-        if handles.iter().any(own) {
-            // The last clone was dropped by a callback: the log's thread cannot wait for its own end.
-            let shared = self.shared.clone();
-            thread::spawn(move || shared.end(handles));
-        } else {
-            self.shared.end(handles);
-        }
-    }
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-/// Starts a thread whose failure, or panic, is the log's failure.
-fn spawn(
-    name: &'static str,
-    shared: &Arc<Shared>,
-    body: fn(&Shared) -> Result<(), String>,
-) -> JoinHandle<()> {
-    let shared = shared.clone();
-    thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(move || {
-            let outcome = catch_unwind(AssertUnwindSafe(|| body(&shared)));
-            match outcome {
-                Ok(Ok(())) => {}
-                Ok(Err(reason)) => shared.log.fail(&reason),
-                Err(_) => shared.log.fail(&format!("the thread {name} panicked")),
-            }
-        })
-        .expect("the system has room for a thread")
 }

@@ -16,13 +16,14 @@ use thiserror::Error;
 use super::keep::{self, Place};
 use super::verify::{self, Finding, LostMessage, LostPlaces, Verification};
 use super::{Extent, verify as verified};
+use crate::storage::append::Persistence;
 use crate::storage::disk::{Access, Disk};
 use crate::storage::error::{Damage, OpenError};
 use crate::storage::options::{Background, Options};
 use crate::storage::queue::Queue;
 use crate::storage::reader;
 use crate::storage::recovery::{self, Examined, OpenedStore};
-use crate::storage::store::{Persistence, Store};
+use crate::storage::store::Store;
 use crate::storage::units::{QueueId, SequenceRange};
 
 /// What is, or was, to be repaired.

@@ -287,7 +287,7 @@ impl Log {
     /// Goes on to the next segment.
     fn roll(&self, core: &mut Core) {
         let next = core.planned.pop_front().expect("segments are planned ahead");
-        if core.planned.len() < self.config.segments_ahead {
+        while core.planned.len() < self.config.segments_ahead {
             let further = self.plan(core, 1);
             core.planned.push_back(further);
         }
@@ -298,6 +298,17 @@ impl Log {
         let full = std::mem::replace(&mut core.open, Group::new(next, start, previous, buffer));
         if !full.is_empty() {
             core.sealed.push_back(full);
+        }
+    }
+
+    /// Gives up segments that were made ready beyond the reserve, of a store that is not in use. They are made ready again
+    /// when the log goes on to another segment.
+    pub(crate) fn keep_the_reserve_alone(&self) {
+        let mut core = self.core.lock();
+        while core.planned.len() > RESERVE
+            && let Some(last) = core.planned.pop_back()
+        {
+            self.pool.abandon(&last);
         }
     }
 
