@@ -78,6 +78,11 @@ impl<T> Slots<T> {
     pub(crate) fn take_changed(&mut self) -> BTreeSet<usize> {
         std::mem::take(&mut self.changed)
     }
+
+    /// Gives pages back that were taken, and not written after all.
+    pub(crate) fn put_back_changed(&mut self, pages: BTreeSet<usize>) {
+        self.changed.extend(pages);
+    }
 }
 
 /// The queues and the metadata of a store.

@@ -1,6 +1,7 @@
 //! Checkpoints: the state of the store, written into the log a part at a time while appending goes on.
 //!
-//! 1. Note which segments nothing needs, and where the log stands: everything below is in what is written next.
+//! 1. Settle what has gone of chunks that are not in memory. Note which segments nothing needs then, and where the log
+//!    stands: everything below is in what is written next.
 //! 2. Write what has changed: records of chunks, pages of queues, pages of metadata; then the root.
 //! 3. When the root is durable, point the superblock to it, one copy after the other.
 //! 4. Only then recycle the segments noted in step 1.
@@ -10,6 +11,7 @@
 //! the store; it must never hold two queues' locks, or one while it waits for the disk.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::catalog::Catalog;
 use super::error::StoreError;
@@ -62,12 +64,18 @@ impl Checkpointer {
     /// Writes a checkpoint, and recycles the segments that it makes free.
     pub(crate) fn checkpoint(&mut self, shared: &Shared) -> Result<(), StoreError> {
         let log = &*shared.log;
+        // Of queues too that no page has, or no new one: so that what they need no more is dead.
+        shared.settle_all()?;
         let replay_from = log.end_of_groups();
         let (dead, needed) = sort_segments(&shared.segments, replay_from);
 
         let moving = std::mem::take(&mut *shared.moving_pages.lock());
-        self.write_queue_pages(shared, &moving)?;
-        self.write_metadata_pages(shared, &moving)?;
+        let queues = self.write_queue_pages(shared, &moving);
+        let written = queues.and_then(|()| self.write_metadata_pages(shared, &moving));
+        if written.is_err() {
+            shared.moving_pages.lock().extend(moving);
+        }
+        written?;
         let root = Root {
             replay_from,
             next_queue: shared.catalog.lock().next_queue(),
@@ -105,7 +113,7 @@ impl Checkpointer {
         shared: &Shared,
         moving: &BTreeSet<Lsn>,
     ) -> Result<(), StoreError> {
-        let (changed, pages) = {
+        let (mut changed, pages) = {
             let mut catalog = shared.catalog.lock();
             (catalog.queues.take_changed(), catalog.queues.pages())
         };
@@ -118,17 +126,34 @@ impl Checkpointer {
             if !dirty {
                 continue;
             }
-            let mut content = QueuePage::default();
-            for queue in &queues {
-                content.queues.push(queue_state(shared, queue)?);
+            if let Err(error) = self.write_queue_page(shared, page, &queues) {
+                // There was no room, say: nothing of what has changed may be forgotten over that. Of this page some queues
+                // have been looked at, and do not say any more that they have changed.
+                changed.insert(page);
+                shared.catalog.lock().queues.put_back_changed(changed);
+                return Err(error);
             }
-            let mut payload = Vec::new();
-            content.encode(&mut payload);
-            let written = (!content.queues.is_empty())
-                .then(|| append_page(&shared.log, RecordKind::QueuePage, &payload))
-                .transpose()?;
-            replace(shared, &mut self.parts.queue_pages[page], written);
+            changed.remove(&page);
         }
+        Ok(())
+    }
+
+    fn write_queue_page(
+        &mut self,
+        shared: &Shared,
+        page: usize,
+        queues: &[Arc<QueueCore>],
+    ) -> Result<(), StoreError> {
+        let mut content = QueuePage::default();
+        for queue in queues {
+            content.queues.push(queue_state(shared, queue)?);
+        }
+        let mut payload = Vec::new();
+        content.encode(&mut payload);
+        let written = (!content.queues.is_empty())
+            .then(|| append_page(&shared.log, RecordKind::QueuePage, &payload))
+            .transpose()?;
+        replace(shared, &mut self.parts.queue_pages[page], written);
         Ok(())
     }
 
@@ -231,6 +256,8 @@ pub(super) fn settle(shared: &Shared, queue: &QueueCore) -> Result<(), StoreErro
             }
             Err(error) => shared.set_chunk_aside(queue, &mut state, missing, &error),
         }
+        // The last checkpoint needs what is let go of here.
+        state.changed |= queue.is_durable() && !released.shares.is_empty();
         drop(state);
         shared.give_back(&released);
     }
@@ -279,3 +306,6 @@ fn replace(shared: &Shared, part: &mut Option<PageRef>, new: Option<PageRef>) {
         shared.segments.remove_live(segment, 1, u64::from(old.length));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! 1. Choose the sealed segments with the least live in them.
 //! 2. Read each of them from front to back. A message that a queue still has at this very place is appended as a
-//!    [`MovedRecord`], once for all of its queues, and their indexes are told, under their locks: what was acknowledged
+//!    [`MovedRecord`](super::record::MovedRecord), once for all of its queues, and their indexes are told, under their locks: what was acknowledged
 //!    meanwhile is not copied. Of the checkpoint's parts, chunks are written anew at once, the others by the next
 //!    checkpoint.
 //! 3. Write a checkpoint. Nothing live is left in the segments then, and it recycles them like any others.
@@ -10,33 +10,20 @@
 //! A crash at any point leaves the messages at the old place or at the new one, and the log says which. What lives here:
 //! that order of things, the choice of segments, and the pace. It must never free a segment itself.
 
-use std::collections::{BTreeSet, HashMap};
+mod sweep;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use smallvec::SmallVec;
-
+use self::sweep::Sweep;
 use super::checkpoint;
-use super::disk::{DiskFile, read_exact_at};
 use super::error::StoreError;
-use super::index::{NotResident, Released};
-use super::log::group::{GROUP_HEADER, GroupHeader};
-use super::queue::QueueCore;
-use super::record::{
-    self, ChunkEntry, ChunkRecord, Directory, FRAME, Malformed, MessageRecord, MovedRecord,
-    PageRef, Record, RecordKind, Reference, message_of,
-};
-use super::segment::{PAGE, Segment};
+use super::segment::Segment;
 use super::store::Shared;
-use super::units::{Lsn, QueueId, SegmentId, Sequence};
-
-/// How much of a segment is read at a time, in bytes.
-const STEP: u64 = 1 << 20;
-
-/// How many chunks are kept in memory while segments are gone through.
-const CHUNKS: usize = 64;
+use super::units::SegmentId;
 
 /// A segment of which more than this is live is left alone, in percent.
 const FULL_ENOUGH: u64 = 70;
@@ -147,7 +134,7 @@ impl Shared {
 
     /// Finds out what has gone of chunks that are not in memory. Checkpoints do this as well; while there is little to
     /// write they are far apart.
-    fn settle_all(&self) -> Result<(), StoreError> {
+    pub(super) fn settle_all(&self) -> Result<(), StoreError> {
         let queues = self.catalog.lock().all_queues();
         queues.iter().try_for_each(|queue| checkpoint::settle(self, queue))
     }
@@ -165,11 +152,11 @@ impl Shared {
             if others > moved - seen.1 {
                 thread::sleep((since.elapsed() * GIVE_WAY).min(LONGEST_PAUSE));
             }
-            // The store's own upkeep may be waiting for this to end.
+            // The store's own upkeep waits for the compactor meanwhile, and who closes the store waits for the upkeep.
             self.look_after()?;
             since = Instant::now();
             seen = self.written();
-            Ok(true)
+            Ok(!self.upkeep.is_stopping())
         };
         loop {
             let balance = compactor.balance(self);
@@ -234,26 +221,27 @@ impl Compactor {
     /// Empties the emptiest segments, and has a checkpoint free them; false: there were none, or `pace` said to stop.
     pub(super) fn round(&mut self, shared: &Shared, pace: Pace<'_>) -> Result<bool, StoreError> {
         let size = shared.segments.segment_size();
-        let mut victims: Vec<_> =
-            sealed(shared).into_iter().filter(|segment| self.may_move(segment)).collect();
-        victims.sort_by_key(|segment| segment.live.bytes());
+        let candidates = sealed(shared).into_iter().filter(|segment| self.may_move(segment));
         let mut moving = 0;
         let full = shared.pool.is_full();
-        victims.retain(|segment| {
-            let live = segment.live.bytes();
-            // On a full disk it has to fit beside the reserve, like anything that is new.
-            let fits = if full {
-                shared.log.admit((moving + live) as usize).is_ok()
-            } else {
-                moving <= ROUND * size
-            };
-            moving += live;
-            live * 100 <= size * FULL_ENOUGH && fits
-        });
+        let victims: Vec<_> = emptiest_first(candidates.collect())
+            .into_iter()
+            .filter(|segment| {
+                let live = segment.live.bytes();
+                // On a full disk it has to fit beside the reserve, like anything that is new.
+                let fits = if full {
+                    shared.log.admit((moving + live) as usize).is_ok()
+                } else {
+                    moving <= ROUND * size
+                };
+                moving += live;
+                live * 100 <= size * FULL_ENOUGH && fits
+            })
+            .collect();
         if victims.is_empty() {
             return Ok(false);
         }
-        let mut sweep = Sweep { shared, chunks: HashMap::new(), done: Compacted::default() };
+        let mut sweep = Sweep::new(shared);
         let mut outcome = Ok(true);
         for segment in &victims {
             outcome = sweep.segment(segment, pace);
@@ -282,6 +270,12 @@ impl Compactor {
     }
 }
 
+/// The segments in the order of how much of them is live. That changes while they are sorted, so each is asked once.
+fn emptiest_first(mut segments: Vec<Arc<Segment>>) -> Vec<Arc<Segment>> {
+    segments.sort_by_cached_key(|segment| segment.live.bytes());
+    segments
+}
+
 /// The segments behind which the log has gone, and all of which is on disk.
 fn sealed(shared: &Shared) -> Vec<Arc<Segment>> {
     let size = shared.segments.segment_size();
@@ -295,221 +289,48 @@ fn sealed(shared: &Shared) -> Vec<Arc<Segment>> {
     segments
 }
 
-/// One pass over some segments.
-struct Sweep<'a> {
-    shared: &'a Shared,
-    /// Chunks that were read to see which of their messages are where.
-    chunks: HashMap<(QueueId, Sequence), (PageRef, ChunkRecord)>,
-    done: Compacted,
+/// Moves what is live in a segment, and leaves all else to whoever asks for it.
+#[cfg(test)]
+pub(super) fn move_all(shared: &Shared, segment: &Segment) -> Result<Compacted, StoreError> {
+    let mut sweep = Sweep::new(shared);
+    sweep.segment(segment, &mut || Ok(true))?;
+    Ok(sweep.done)
 }
 
-impl Sweep<'_> {
-    /// Appends anew what is live in a segment; false: `pace` said to stop.
-    fn segment(&mut self, segment: &Segment, pace: Pace<'_>) -> Result<bool, StoreError> {
-        let Some(file) = segment.file() else { return Ok(true) };
-        let size = self.shared.segments.segment_size();
-        let start = segment.id().start(size);
-        let mut window = Window { file: &**file, size, start: 0, buffer: Vec::new() };
-        let mut paced = 0;
-        let mut at = PAGE;
-        while segment.live.references() > 0
-            && let Some(header) = window.group(segment, start, at)
-        {
-            let mut next = at + GROUP_HEADER as u64;
-            let end = next + u64::from(header.length);
-            while next < end {
-                if next - paced >= STEP {
-                    paced = next;
-                    if !pace()? {
-                        return Ok(false);
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::storage::segment::SegmentHeader;
+
+    /// What was live changed while the segments were sorted by it, by acknowledgements; and a sort whose order changes
+    /// under it may panic, which ended the store's own thread and with it the store.
+    #[test]
+    fn acknowledgements_do_not_get_between_the_segments_that_are_sorted() {
+        let header = |id| SegmentHeader { store: [0; 16], id: SegmentId(id), slots: 1, salt: id };
+        let segments: Vec<Arc<Segment>> = (1..500)
+            .map(|id| Arc::new(Segment::planned(header(id), Path::new("/nowhere"))))
+            .collect();
+        segments.iter().for_each(|segment| segment.live.add(1, 1 << 40));
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut bytes = 1;
+                while !done.load(Ordering::Relaxed) {
+                    for segment in &segments {
+                        bytes = bytes * 48_271 % 2_147_483_647;
+                        segment.live.add(0, bytes);
+                        segment.live.remove(0, bytes / 2);
                     }
-                    if let Some(lsn) = self.shared.log.congested() {
-                        self.shared.log.wait(lsn)?;
-                    }
                 }
-                let lsn = start.plus(next);
-                // What is damaged stays where it is; the segment is not emptied then.
-                let Some(record) = window.record(segment, lsn, next, end) else { break };
-                next += record.size() as u64;
-                self.record(lsn, &record)?;
-            }
-            at += header.span();
-        }
-        self.done.segments += 1;
-        Ok(true)
-    }
-
-    fn record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), StoreError> {
-        // A record that makes no sense is damage like any other.
-        match record.kind {
-            RecordKind::Message | RecordKind::Transient | RecordKind::Moved => {
-                if let Ok(Some(message)) = message_of(record) {
-                    self.message(lsn, &message)?;
-                }
-            }
-            RecordKind::Chunk => {
-                if let Ok(chunk) = ChunkRecord::decode(record.payload) {
-                    let page = PageRef { lsn, length: record.size() as u32 };
-                    self.chunk(page, &chunk)?;
-                }
-            }
-            RecordKind::Directory => {
-                let directory: Result<Directory, Malformed> = Directory::decode(record.payload);
-                if let Ok(directory) = directory {
-                    self.directory(lsn, &directory);
-                }
-            }
-            RecordKind::QueuePage | RecordKind::MetadataPage => {
-                self.shared.moving_pages.lock().insert(lsn);
-            }
-            // The next checkpoint writes another root in any case.
-            RecordKind::Root
-            | RecordKind::Acknowledge
-            | RecordKind::Delivered
-            | RecordKind::Topology
-            | RecordKind::Opened => {}
-        }
-        Ok(())
-    }
-
-    fn message(&mut self, lsn: Lsn, message: &MessageRecord<'_>) -> Result<(), StoreError> {
-        let cores: SmallVec<[(Reference, Arc<QueueCore>); 4]> = {
-            let catalog = self.shared.catalog.lock();
-            let references = message.references();
-            references.filter_map(|r| Some((r, catalog.any_queue(r.queue)?))).collect()
-        };
-        // In ascending order, as the references are: the order in which everybody locks queues.
-        debug_assert!(cores.is_sorted_by(|a, b| a.0.queue < b.0.queue), "each queue once");
-        while let Err((at, missing)) = self.move_message(lsn, message, &cores)? {
-            let core = &cores[at].1;
-            match self.shared.read_chunk(missing.page)? {
-                Ok(record) => {
-                    if self.chunks.len() >= CHUNKS {
-                        self.chunks.clear();
-                    }
-                    self.chunks.insert((core.id(), missing.base), (missing.page, record));
-                }
-                Err(error) => {
-                    let mut state = core.state.lock();
-                    self.shared.set_chunk_aside(core, &mut state, missing, &error);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Appends a message anew for the queues that have it at `lsn`. The inner error: a chunk of this queue has to be read
-    /// first.
-    fn move_message(
-        &mut self,
-        lsn: Lsn,
-        message: &MessageRecord<'_>,
-        cores: &[(Reference, Arc<QueueCore>)],
-    ) -> Result<Result<(), (usize, NotResident)>, StoreError> {
-        let mut states: SmallVec<[_; 4]> =
-            cores.iter().map(|(_, core)| core.state.lock()).collect();
-        let mut from: Option<ChunkEntry> = None;
-        let mut live: SmallVec<[usize; 4]> = SmallVec::new();
-        for (at, ((reference, core), state)) in cores.iter().zip(&states).enumerate() {
-            let found = match state.index.find(reference.sequence) {
-                Ok(found) => found,
-                Err(missing) => match self.chunks.get(&(core.id(), missing.base)) {
-                    Some((page, chunk)) if *page == missing.page => {
-                        chunk.entry(reference.sequence.since(missing.base) as u16)
-                    }
-                    _ => return Ok(Err((at, missing))),
-                },
-            };
-            if let Some(entry) = found.filter(|entry| entry.lsn == lsn) {
-                from = Some(entry);
-                live.push(at);
-            }
-        }
-        let Some(from) = from else { return Ok(Ok(())) };
-        let references: SmallVec<[Reference; 4]> = live.iter().map(|at| cores[*at].0).collect();
-        let size = MovedRecord::encoded_size(message, references.len());
-        let placed =
-            self.shared.log.append(RecordKind::Moved, size, references.len() as u32, |buffer| {
-                MovedRecord::encode(buffer, from, message, &references);
-            })?;
-        let sharers = u16::try_from(references.len()).unwrap_or(u16::MAX);
-        let to = ChunkEntry { lsn: placed.lsn, length: placed.length, sharers };
-        let mut released = Released::default();
-        for at in live {
-            let state = &mut states[at];
-            state.index.relocate(cores[at].0.sequence, from, to, &mut released);
-            state.changed |= cores[at].1.is_durable();
-        }
-        drop(states);
-        self.shared.give_back(&released);
-        self.done.messages += 1;
-        self.done.bytes += u64::from(placed.length);
-        self.shared.moved_bytes.fetch_add(u64::from(placed.length), Ordering::Relaxed);
-        Ok(Ok(()))
-    }
-
-    fn chunk(&mut self, page: PageRef, chunk: &ChunkRecord) -> Result<(), StoreError> {
-        let Some(core) = self.shared.catalog.lock().any_queue(chunk.queue) else { return Ok(()) };
-        let missing = NotResident { base: chunk.base, page };
-        let mut released = Released::default();
-        let mut state = core.state.lock();
-        if let Some((places, entries)) = state.index.rewritten(missing, chunk, &mut released) {
-            let page = self.shared.save_chunk(core.id(), chunk.base, places, &entries)?;
-            state.index.saved(chunk.base, page, &mut released);
-            self.done.bytes += u64::from(page.length);
-        }
-        state.changed |= core.is_durable() && !released.shares.is_empty();
-        drop(state);
-        self.shared.give_back(&released);
-        Ok(())
-    }
-
-    fn directory(&self, lsn: Lsn, directory: &Directory) {
-        let Some(core) = self.shared.catalog.lock().any_queue(directory.queue) else { return };
-        let mut state = core.state.lock();
-        if state.index.outdate_directory(directory.number, lsn) {
-            state.changed = true;
-        }
-    }
-}
-
-/// A part of a segment in memory.
-struct Window<'a> {
-    file: &'a dyn DiskFile,
-    size: u64,
-    start: u64,
-    buffer: Vec<u8>,
-}
-
-impl Window<'_> {
-    /// So many bytes of the file.
-    fn bytes(&mut self, at: u64, length: u64) -> Option<&[u8]> {
-        let end = at.checked_add(length).filter(|end| *end <= self.size)?;
-        if at < self.start || end > self.start + self.buffer.len() as u64 {
-            let read = length.max(STEP).min(self.size - at);
-            self.buffer.resize(read as usize, 0);
-            self.start = at;
-            if let Err(error) = read_exact_at(self.file, &mut self.buffer, at) {
-                tracing::warn!("cannot read a segment to compact it: {error}");
-                self.buffer.clear();
-                return None;
-            }
-        }
-        self.buffer.get((at - self.start) as usize..(end - self.start) as usize)
-    }
-
-    fn group(&mut self, segment: &Segment, start: Lsn, at: u64) -> Option<GroupHeader> {
-        let bytes = self.bytes(at, GROUP_HEADER as u64)?;
-        let header = GroupHeader::decode(bytes, start.plus(at), segment.seed).ok()?;
-        (at + header.span() <= self.size).then_some(header)
-    }
-
-    /// The record at `at`, which must not reach beyond `end`.
-    fn record(&mut self, segment: &Segment, lsn: Lsn, at: u64, end: u64) -> Option<Record<'_>> {
-        let frame = self.bytes(at, FRAME as u64)?;
-        let payload = u32::from_le_bytes([frame[4], frame[5], frame[6], frame[7]]);
-        let length = FRAME as u64 + u64::from(payload);
-        let bytes = self.bytes(at, length).filter(|_| at + length <= end)?;
-        record::open(bytes, lsn, segment.seed).ok()
+            });
+            let sorted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                (0..300).all(|_| emptiest_first(segments.clone()).len() == segments.len())
+            }));
+            done.store(true, Ordering::Relaxed);
+            assert!(sorted.is_ok_and(|sorted| sorted));
+        });
     }
 }

@@ -33,15 +33,21 @@ impl Shared {
         Ok(())
     }
 
-    /// Leaves a chunk to the log.
-    fn spill(
+    /// Leaves a chunk to the log; on a full disk only while there is room for it beside the reserve, like anything that is
+    /// new: memory is over its budget then, until there is room again.
+    pub(super) fn spill(
         &self,
         core: &QueueCore,
         state: &mut QueueState,
         base: Sequence,
     ) -> Result<(), StoreError> {
         let mut released = Released::default();
-        for (sequence, message) in state.index.in_memory(base) {
+        let in_memory = state.index.in_memory(base);
+        let messages: usize = in_memory.iter().map(|(_, m)| record::message_size(m, 1)).sum();
+        if self.log.admit(messages).is_err() {
+            return Ok(());
+        }
+        for (sequence, message) in in_memory {
             let reference = [Reference { queue: core.id(), sequence }];
             let size = record::message_size(&message, 1);
             let Placed { lsn, length, .. } =

@@ -43,7 +43,7 @@ impl Upkeep {
         self.due.notify_all();
     }
 
-    fn is_stopping(&self) -> bool {
+    pub(super) fn is_stopping(&self) -> bool {
         *self.stopping.lock()
     }
 }

@@ -110,6 +110,64 @@ fn deleting_a_queue_makes_room_as_well() {
     confirm(&store, &parcels, "goes on");
 }
 
+/// The checkpoint had asked which pages have changed, and forgot it when it found no room half-way. The next one, with room,
+/// left the page of a new queue as it was and had the replay begin behind it: a confirmed queue was lost.
+#[test]
+fn a_checkpoint_that_finds_no_room_forgets_nothing() {
+    let dir = tempdir().unwrap();
+    let options = Options { index: 0, chunk_places: 16, checkpoint_distance: u64::MAX, ..manual() };
+    let (disk, options) = limited(100, options);
+    let store = open(dir.path(), &options);
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    for _ in 1..64 {
+        store.create_queue(b"another").unwrap();
+    }
+    store.checkpoint().unwrap();
+    // The 65th queue is on a page of its own.
+    let (late, created) = store.create_queue(b"late").unwrap();
+    store.wait_durable(created).unwrap();
+    // There is no room for all of these, nor for what the checkpoint wants to read.
+    disk.leave(0);
+    for _ in 0..600 {
+        append(&store, &orders, "z".repeat(1000));
+    }
+    let gone = acknowledge(&orders, 500).unwrap();
+    assert!(matches!(store.checkpoint(), Err(StoreError::Full)));
+    disk.set_quota(100 * SEGMENT);
+    store.wait_durable(gone).unwrap();
+    store.checkpoint().unwrap();
+    confirm(&store, &late, "first");
+    drop((orders, late, store));
+
+    let store = open(dir.path(), &options);
+    assert_eq!(queue(&store, "orders").len(), 599);
+    assert_eq!(bodies(&queue(&store, "late")), ["first"]);
+}
+
+/// What is in memory alone needs no room, so it is taken when the disk is full. When the index grew beyond its budget all of
+/// it was written to the log all the same, into the reserve, and acknowledgements could make no room any more.
+#[test]
+fn what_leaves_memory_does_not_use_up_the_reserve() {
+    let dir = tempdir().unwrap();
+    let (disk, options) = limited(12, Options { index: 0, chunk_places: 16, ..manual() });
+    let store = open(dir.path(), &options);
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    let passing = store.create_volatile_queue();
+    fill(&store, &orders);
+    let texts: Vec<String> = (0..400).map(|n| format!("{n:>3900}")).collect();
+    for text in &texts {
+        store.append(&message(text), Persistence::Transient, &[&passing]).unwrap();
+    }
+    acknowledge_all(&store, &orders);
+    disk.set_quota(100 * SEGMENT);
+    eventually("there is room again", || {
+        store.wait_durable(store.durable_lsn()).unwrap();
+        !store.is_full()
+    });
+    confirm(&store, &orders, "goes on");
+    assert_eq!(bodies(&passing), texts);
+}
+
 #[test]
 fn room_that_somebody_else_makes_is_found() {
     let dir = tempdir().unwrap();

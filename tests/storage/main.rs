@@ -17,4 +17,5 @@ mod queues;
 mod quota;
 mod repair;
 mod simulated;
+mod stress;
 mod support;

@@ -25,14 +25,14 @@ const SECTOR: usize = 512;
 
 /// Random numbers (SplitMix64), for the disk, the workload and the engine's salts alike.
 #[derive(Debug)]
-struct Random(AtomicU64);
+pub(crate) struct Random(AtomicU64);
 
 impl Random {
-    fn new(seed: u64) -> Random {
+    pub(crate) fn new(seed: u64) -> Random {
         Random(AtomicU64::new(seed))
     }
 
-    fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         let step = 0x9e37_79b9_7f4a_7c15;
         let mut z = self.0.fetch_add(step, Ordering::SeqCst).wrapping_add(step);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -40,7 +40,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&self, end: u64) -> u64 {
+    pub(crate) fn below(&self, end: u64) -> u64 {
         self.next() % end
     }
 }
@@ -168,7 +168,7 @@ impl World {
 }
 
 #[derive(Clone, Debug)]
-struct SimulatedDisk(Arc<Mutex<World>>);
+pub(crate) struct SimulatedDisk(Arc<Mutex<World>>);
 
 #[derive(Debug)]
 struct SimulatedFile(Arc<Mutex<World>>, usize);
@@ -179,7 +179,7 @@ struct SimulatedLock;
 impl DirectoryLock for SimulatedLock {}
 
 impl SimulatedDisk {
-    fn new(seed: u64) -> SimulatedDisk {
+    pub(crate) fn new(seed: u64) -> SimulatedDisk {
         SimulatedDisk(Arc::new(Mutex::new(World {
             random: Random::new(seed),
             inodes: Vec::new(),
@@ -189,6 +189,22 @@ impl SimulatedDisk {
             left: u64::MAX,
             off: false,
         })))
+    }
+
+    /// The power goes off after so many operations.
+    pub(crate) fn cut_after(&self, operations: u64) {
+        self.0.lock().left = operations;
+    }
+
+    pub(crate) fn is_off(&self) -> bool {
+        self.0.lock().off
+    }
+
+    /// The power comes back, for good.
+    pub(crate) fn restart(&self) {
+        let mut world = self.0.lock();
+        world.left = u64::MAX;
+        world.restart();
     }
 }
 
