@@ -120,6 +120,34 @@ fn a_tail_that_was_cut_off_is_no_damage_to_those_who_verify() {
     assert_eq!(verification.damage, []);
 }
 
+/// Where a tail was cut off is told by the segment that the log went on to. A store that had been killed several times
+/// was called damaged once that segment was freed and the one with the torn tail was still needed.
+#[test]
+fn a_tail_that_was_cut_off_is_no_damage_when_the_segment_after_it_is_gone() {
+    let dir = tempdir().unwrap();
+    let (file, start, _) = store_with_a_last_group(dir.path());
+    let mut torn = fs::read(&file).unwrap();
+    torn[start + 2048..start + 2560].fill(0);
+    fs::write(&file, torn).unwrap();
+
+    let store = Store::open(dir.path(), manual()).unwrap();
+    let orders = queue(&store, "orders");
+    let last = (0..200).map(|n| append(&store, &orders, format!("after {n} {}", "x".repeat(900))));
+    store.wait_durable(last.max().unwrap()).unwrap();
+    for message in fetch_all(&orders) {
+        if body(&message).starts_with("after") {
+            acknowledge(&orders, message.sequence.get());
+        }
+    }
+    // The second frees what the first still needed.
+    (0..2).for_each(|_| store.checkpoint().unwrap());
+    drop((store, orders));
+
+    let verification = inspect::verify(&RealDisk, dir.path(), |_| {}).unwrap();
+    assert_eq!(verification.segments, 2, "the one with the tail, and the one with the checkpoint");
+    assert_eq!((verification.messages, verification.damage), (5, vec![]));
+}
+
 #[test]
 fn a_torn_sector_in_the_middle_of_the_last_group_voids_all_of_it() {
     let original = tempdir().unwrap();

@@ -24,7 +24,9 @@ pub(super) struct Counts {
 pub(super) enum End {
     /// Right there: groups reach up to it.
     At(Lsn),
-    /// What would tell is gone.
+    /// What would tell is gone: the segment that the log went on to was freed, and this one was not. It may have left a torn
+    /// tail here, so only what a group of the segment says was durable counts as damaged. Behind that nothing is missed: a
+    /// live message is looked for in its place besides.
     Unknown,
 }
 
@@ -35,6 +37,8 @@ pub(super) struct Sweep<'a> {
     start: Lsn,
     end: End,
     image: Vec<u8>,
+    /// Where something is damaged that lies before this; behind it, it may be a torn tail.
+    proven: Lsn,
 }
 
 impl<'a> Sweep<'a> {
@@ -48,7 +52,23 @@ impl<'a> Sweep<'a> {
         let whole = u64::from(segment.header.slots) * segment_size;
         let mut image = vec![0; file.size().map_err(io)?.min(whole) as usize];
         read_exact_at(&**file, &mut image, 0).map_err(io)?;
-        Ok(Sweep { segment, start: segment.id().start(segment_size), end, image })
+        let start = segment.id().start(segment_size);
+        let proven = Lsn(u64::MAX);
+        let mut sweep = Sweep { segment, start, end, image, proven };
+        if let End::Unknown = end {
+            sweep.proven = sweep.durable();
+        }
+        Ok(sweep)
+    }
+
+    /// What is known to have been durable, as far as the segment's groups tell.
+    fn durable(&self) -> Lsn {
+        let (mut at, mut durable) = (PAGE, Lsn::ZERO);
+        while let Some((next, header)) = self.next_group(at) {
+            durable = durable.max(header.durable);
+            at = next + header.span();
+        }
+        durable
     }
 
     /// Notes everything that is damaged, and gives every whole record to `take`.
@@ -135,6 +155,9 @@ impl<'a> Sweep<'a> {
     }
 
     fn found(&self, findings: &mut Findings, offset: u64, bytes: u64, what: String) {
+        if self.start.plus(offset) >= self.proven {
+            return;
+        }
         let file = self.segment.path.clone();
         findings.add(Finding { file, offset, bytes, what, ..Finding::default() });
     }
