@@ -227,11 +227,19 @@ impl Client {
                 self.send(CHANNEL, &Method::BasicAck { delivery_tag: bodies, multiple: true })?;
             }
         }
-        // The content of the last one.
-        self.frame()?;
-        self.frame()?;
-        // Done when the server has taken note of all acknowledgements.
-        self.call(&Method::BasicCancel { consumer_tag: b"c", nowait: false }, "basic.cancel-ok")
+        // Done when the server has taken note of all acknowledgements; what it has delivered beyond is passed over.
+        self.send(CHANNEL, &Method::BasicCancel { consumer_tag: b"c", nowait: false })?;
+        loop {
+            let frame = self.frame()?;
+            if frame.0 != METHOD || self.payload(&frame).starts_with(&DELIVER) {
+                continue;
+            }
+            let found = Method::decode(self.payload(&frame))?;
+            if found.name() != "basic.cancel-ok" {
+                return Err(format!("basic.cancel-ok was expected, {found:?} came").into());
+            }
+            return Ok(());
+        }
     }
 }
 
