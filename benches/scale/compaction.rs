@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use haypile::storage::{Options, Queue, Sequence, SequenceRange, Store};
+use haypile::storage::{Fetch, Options, Queue, Sequence, SequenceRange, Store};
 
 use super::table::{Table, count, mebibytes, rate, seconds};
 use super::{Bench, Outcome, engine};
@@ -39,6 +39,7 @@ pub(crate) fn run(bench: &Bench) -> Outcome {
     for _ in 0..ROUNDS {
         let first = old.next_sequence();
         engine::publish(&store, &old, bench.million, SIZE)?;
+        hand_out(&old, first);
         let alone = publish_while(&store, &new, |published| published < 2 * bench.million)?;
         acknowledge_most(&old, first)?;
         let before = store.compacted();
@@ -95,6 +96,18 @@ fn publish_while(store: &Store, queue: &Queue, more: impl Fn(u64) -> bool) -> Ou
         acknowledge(queue, first)?;
     }
     Ok(Rate { messages, time: begin.elapsed() })
+}
+
+/// Fetches what of the messages is in memory, as for consumers that hold them: so that what is published next is kept in
+/// memory, or not, whether these are acknowledged or not. To keep a message costs a publisher as much as the rest.
+fn hand_out(queue: &Queue, mut first: Sequence) {
+    let mut fetched = Vec::new();
+    while queue.fetch(first, 1000, &mut fetched) == Fetch::Complete
+        && let Some(last) = fetched.last()
+    {
+        first = last.sequence.next();
+        fetched.clear();
+    }
 }
 
 /// Acknowledges everything from `first` on.

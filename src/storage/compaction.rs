@@ -51,7 +51,8 @@ pub struct Compacted {
 /// How the segments behind the log stand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Balance {
-    /// Bytes of sealed segments.
+    /// Bytes of the sealed segments of which something is live. Those of which nothing is are none of compaction's
+    /// business: under heavy traffic there are many of them from one checkpoint to the next.
     pub(super) sealed: u64,
     /// Bytes of these that are live.
     pub(super) live: u64,
@@ -197,8 +198,9 @@ impl Compactor {
         let size = shared.segments.segment_size();
         let mut balance = Balance::default();
         for segment in sealed(shared) {
-            balance.dead |= segment.live.references() == 0;
-            if self.may_move(&segment) {
+            if segment.live.references() == 0 {
+                balance.dead = true;
+            } else if self.may_move(&segment) {
                 balance.sealed += size;
                 balance.live += segment.live.bytes();
             }
