@@ -8,8 +8,9 @@
 //! | `amqp` | the protocol: framing, methods, connections | `broker` |
 //! | `server` | listeners, configuration, start and stop | `amqp` |
 //! | `cli` | the command line | all of them |
+//! | `simulation` | a disk that is worse than any real one, and what the engine is put through on it | `storage` |
 //!
-//! With `default-features = false` there is the engine alone.
+//! With `default-features = false` there is the engine alone; `simulation` is there with the feature of that name.
 
 #[cfg(feature = "broker")]
 pub mod amqp;
@@ -21,6 +22,8 @@ pub mod cli;
 pub mod message;
 #[cfg(feature = "broker")]
 pub mod server;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod storage;
 
 /// The examples of the README, as tests.

@@ -18,6 +18,9 @@ impl Lsn {
     /// Below every record: always durable.
     pub const ZERO: Lsn = Lsn(0);
 
+    /// Above every record.
+    pub const MAX: Lsn = Lsn(u64::MAX);
+
     /// The position as a number of bytes.
     pub fn get(self) -> u64 {
         self.0

@@ -1,0 +1,304 @@
+//! What a program that uses a store knows of it, and what a restart may therefore bring back.
+//!
+//! # The oracle
+//! Everything that is to survive is a record of one log, and a power cut leaves a beginning of that log. So a store that was
+//! opened again has to be, as a whole, what it was after one of the steps in its history:
+//!
+//! - not before the last step that was known to be durable: nothing confirmed is lost, no acknowledgement comes undone;
+//! - not anything between two steps: a message to many queues is in all of them or in none;
+//! - and nothing else: no message is altered, doubled, out of order, or back from the dead.
+//!
+//! What need not survive (transient messages) is taken out of the comparison. What lives here: the history, and that
+//! comparison. It knows the engine's public interface and no more.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::storage::{Fetch, Lsn, Queue, QueueId, Sequence, SequenceRange, Store};
+
+/// A queue's message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Its header.
+    pub header: Bytes,
+    /// Its body.
+    pub body: Bytes,
+    /// How often it was handed out.
+    pub deliveries: u32,
+}
+
+/// A queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KnownQueue {
+    /// What its creator gave.
+    pub attributes: Vec<u8>,
+    /// Its live messages, by their places.
+    pub messages: BTreeMap<Sequence, Known>,
+}
+
+/// All that is in a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// The durable queues.
+    pub queues: BTreeMap<QueueId, KnownQueue>,
+    /// The metadata.
+    pub entries: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// Something that was done, as one record of the log has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A queue was created.
+    CreateQueue(QueueId, Vec<u8>),
+    /// All of these changes, or none.
+    Apply(Vec<KnownChange>),
+    /// A message went to queues, and got these places.
+    Append(Vec<(QueueId, Sequence)>, Known),
+    /// Messages were acknowledged.
+    Acknowledge(QueueId, Vec<SequenceRange>),
+    /// Messages were handed out, and how often each of them has been by now.
+    Deliver(QueueId, Vec<(Sequence, u32)>),
+}
+
+/// A part of [`Step::Apply`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KnownChange {
+    /// An entry was set.
+    Put(Vec<u8>, Vec<u8>),
+    /// An entry was removed.
+    Remove(Vec<u8>),
+    /// A queue was deleted.
+    DeleteQueue(QueueId),
+}
+
+impl Content {
+    fn apply(&mut self, step: &Step) {
+        match step {
+            Step::CreateQueue(id, attributes) => {
+                let queue = KnownQueue { attributes: attributes.clone(), ..KnownQueue::default() };
+                self.queues.insert(*id, queue);
+            }
+            Step::Apply(changes) => changes.iter().for_each(|change| self.change(change)),
+            Step::Append(places, message) => {
+                for (queue, place) in places {
+                    if let Some(queue) = self.queues.get_mut(queue) {
+                        queue.messages.insert(*place, message.clone());
+                    }
+                }
+            }
+            Step::Acknowledge(queue, ranges) => {
+                if let Some(queue) = self.queues.get_mut(queue) {
+                    let gone = |place: &Sequence| {
+                        ranges.iter().any(|range| (range.first..=range.last).contains(place))
+                    };
+                    queue.messages.retain(|place, _| !gone(place));
+                }
+            }
+            Step::Deliver(queue, counts) => {
+                let messages = self.queues.get_mut(queue).map(|queue| &mut queue.messages);
+                let Some(messages) = messages else { return };
+                for (place, count) in counts {
+                    if let Some(message) = messages.get_mut(place) {
+                        message.deliveries = *count;
+                    }
+                }
+            }
+        }
+    }
+
+    fn change(&mut self, change: &KnownChange) {
+        match change {
+            KnownChange::Put(key, value) => {
+                self.entries.insert(key.clone(), value.clone());
+            }
+            KnownChange::Remove(key) => {
+                self.entries.remove(key);
+            }
+            KnownChange::DeleteQueue(id) => {
+                self.queues.remove(id);
+            }
+        }
+    }
+
+    /// Reads all of a store; an error of the engine's is given as text.
+    pub fn of(store: &Store) -> Result<Content, String> {
+        let mut content = Content {
+            entries: store.entries().into_iter().map(|(k, v)| (k.to_vec(), v.to_vec())).collect(),
+            ..Content::default()
+        };
+        for queue in store.queues() {
+            let messages = messages_of(&queue)?;
+            if queue.len() != messages.len() as u64 {
+                return Err(format!(
+                    "queue {} says that it has {} messages, and {} can be had",
+                    queue.id(),
+                    queue.len(),
+                    messages.len()
+                ));
+            }
+            let attributes = queue.attributes().to_vec();
+            content.queues.insert(queue.id(), KnownQueue { attributes, messages });
+        }
+        Ok(content)
+    }
+}
+
+/// All live messages of a queue.
+pub fn messages_of(queue: &Queue) -> Result<BTreeMap<Sequence, Known>, String> {
+    let (mut from, mut fetched, mut all) = (Sequence::FIRST, Vec::new(), BTreeMap::new());
+    loop {
+        let outcome = queue.fetch(from, 100, &mut fetched);
+        if fetched.is_empty() && outcome == Fetch::Complete {
+            return Ok(all);
+        }
+        for found in fetched.drain(..) {
+            if found.sequence < from {
+                return Err(format!(
+                    "queue {}: {} is out of order",
+                    queue.id(),
+                    found.sequence.get()
+                ));
+            }
+            from = found.sequence.next();
+            let message = Known {
+                header: found.message.header.clone(),
+                body: found.message.body.to_bytes(),
+                deliveries: found.deliveries,
+            };
+            all.insert(found.sequence, message);
+        }
+        if outcome == Fetch::NeedsLoad {
+            queue.load(from).map_err(|error| format!("queue {}: {error}", queue.id()))?;
+        }
+    }
+}
+
+/// The history of a store.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    /// What is durable: what was there after some step, all before it being forgotten.
+    base: Content,
+    /// The steps since.
+    steps: Vec<(Step, Lsn)>,
+    /// How many steps are known to be durable.
+    durable: usize,
+}
+
+/// A store that is none of what it may be.
+#[derive(Clone, Debug)]
+pub struct Mismatch {
+    /// What is in it.
+    pub found: Content,
+    /// What it may be at the least: what was durable.
+    pub durable: Content,
+    /// What it may be at the most.
+    pub latest: Content,
+}
+
+impl Ledger {
+    /// Nothing is known, because there is nothing yet.
+    pub fn new() -> Ledger {
+        Ledger::default()
+    }
+
+    /// Notes a step, and where the log ends that has it; `None`: behind the step before it, somewhere.
+    pub fn note(&mut self, step: Step, durable_at: Option<Lsn>) {
+        let before = self.steps.last().map_or(Lsn::ZERO, |(_, end)| *end);
+        self.steps.push((step, durable_at.unwrap_or(before).max(before)));
+    }
+
+    /// Notes that everything below `lsn` is durable.
+    pub fn note_durable(&mut self, lsn: Lsn) {
+        // A step without a place of its own is durable when the one behind it is.
+        if let Some(last) = self
+            .steps
+            .iter()
+            .rposition(|(step, end)| *end <= lsn && !matches!(step, Step::Deliver(..)))
+        {
+            self.durable = self.durable.max(last + 1);
+        }
+    }
+
+    /// How many steps there have been, and how many of them are durable.
+    pub fn position(&self) -> Position {
+        Position { steps: self.steps.len(), durable: self.durable }
+    }
+
+    /// What was known at an earlier position.
+    pub fn at(&self, position: Position) -> Ledger {
+        Ledger {
+            base: self.base.clone(),
+            steps: self.steps[..position.steps].to_vec(),
+            durable: position.durable,
+        }
+    }
+
+    /// What is in the store while it is in use.
+    pub fn latest(&self) -> Content {
+        self.after(self.steps.len())
+    }
+
+    fn after(&self, steps: usize) -> Content {
+        let mut content = self.base.clone();
+        self.steps[..steps].iter().for_each(|(step, _)| content.apply(step));
+        content
+    }
+
+    /// Compares with what a restart has brought back, which is all that counts from now on, and is durable.
+    pub fn restarted(&mut self, found: Content) -> Result<(), Box<Mismatch>> {
+        let mut candidate = self.after(self.durable);
+        let mut next = self.durable;
+        while candidate != found {
+            let Some((step, _)) = self.steps.get(next) else {
+                let durable = self.after(self.durable);
+                return Err(Box::new(Mismatch { found, durable, latest: candidate }));
+            };
+            candidate.apply(step);
+            next += 1;
+        }
+        *self = Ledger { base: found, ..Ledger::default() };
+        Ok(())
+    }
+}
+
+/// A moment in a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// How many steps there have been.
+    pub steps: usize,
+    /// How many of them are known to be durable.
+    pub durable: usize,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids = self.durable.queues.keys().chain(self.latest.queues.keys());
+        let mut ids: Vec<_> = ids.chain(self.found.queues.keys()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        writeln!(f, "the store is nothing that it may be after a restart:")?;
+        for id in ids {
+            let of = |content: &Content| match content.queues.get(id) {
+                None => "none".to_owned(),
+                Some(queue) => {
+                    let places = queue.messages.iter().map(|(place, message)| {
+                        let body = &message.body[..message.body.len().min(12)];
+                        let (place, body) = (place.get(), String::from_utf8_lossy(body));
+                        format!("{place}={body}x{}", message.deliveries)
+                    });
+                    places.collect::<Vec<_>>().join(" ")
+                }
+            };
+            let (durable, found, latest) = (of(&self.durable), of(&self.found), of(&self.latest));
+            writeln!(
+                f,
+                "queue {id}:\n  durable: {durable}\n  found:   {found}\n  latest:  {latest}"
+            )?;
+        }
+        let (durable, found, latest) =
+            (&self.durable.entries, &self.found.entries, &self.latest.entries);
+        write!(f, "entries: durable {durable:?}, found {found:?}, latest {latest:?}")
+    }
+}
