@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::ledger::{Content, Known, KnownChange, Ledger, Mismatch, Position, Step};
 use crate::storage::{
@@ -19,6 +20,7 @@ pub struct Driver {
     store: Store,
     ledger: Ledger,
     last: Lsn,
+    now: Arc<Mutex<Position>>,
 }
 
 /// Why a store could not be had again.
@@ -47,7 +49,8 @@ impl Driver {
             )));
         }
         ledger.restarted(found).map_err(ReopenError::Mismatch)?;
-        Ok(Driver { store, ledger, last: Lsn::ZERO })
+        let now = Arc::new(Mutex::new(ledger.position()));
+        Ok(Driver { store, ledger, last: Lsn::ZERO, now })
     }
 
     /// The store.
@@ -60,9 +63,10 @@ impl Driver {
         &self.ledger
     }
 
-    /// Where the history is.
-    pub fn position(&self) -> Position {
-        self.ledger.position()
+    /// Where the history is, now and later: for a [director](super::SimulatedDisk::direct), who sees what happens in
+    /// between.
+    pub fn now(&self) -> Arc<Mutex<Position>> {
+        self.now.clone()
     }
 
     /// Lets go of the store as it is.
@@ -78,6 +82,7 @@ impl Driver {
     fn note(&mut self, step: Step, durable_at: Option<Lsn>) {
         self.last = self.last.max(durable_at.unwrap_or_default());
         self.ledger.note(step, durable_at);
+        *self.now.lock() = self.ledger.position();
     }
 
     /// Creates a queue.
@@ -151,6 +156,7 @@ impl Driver {
     pub fn confirm(&mut self) -> Result<(), StoreError> {
         self.store.wait_durable(self.last)?;
         self.ledger.note_durable(self.last);
+        *self.now.lock() = self.ledger.position();
         Ok(())
     }
 

@@ -1,9 +1,10 @@
 //! The disk, the driver and the oracle by themselves: that they agree on a store that does everything right.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use haypile::simulation::{Driver, Fate, Ledger, Random, SimulatedDisk, Verdict};
 use haypile::storage::{Background, Options};
+use parking_lot::Mutex;
 
 fn options(disk: &SimulatedDisk) -> Options {
     Options {
@@ -20,24 +21,21 @@ fn options(disk: &SimulatedDisk) -> Options {
 #[test]
 fn after_a_power_cut_with_any_change_the_store_is_what_it_may_be() {
     let disk = SimulatedDisk::new();
-    let images = Arc::new(Mutex::new(Vec::new()));
     let mut driver = Driver::open("/store", options(&disk), Ledger::new()).unwrap();
-    let sink = images.clone();
+    let moments = Arc::new(Mutex::new(Vec::new()));
+    let (sink, now) = (moments.clone(), driver.now());
     disk.direct(move |operation, image| {
         if operation.is_change() {
-            sink.lock().unwrap().push(image.clone());
+            sink.lock().push((image.clone(), *now.lock()));
         }
         Verdict::Proceed
     });
     let queue = driver.create_queue(b"orders").unwrap();
-    let mut moments = Vec::new();
     for n in 0..20 {
         driver.publish(format!("message {n}"), &[&queue]).unwrap();
-        let mut images = images.lock().unwrap();
-        moments.extend(images.drain(..).map(|image| (image, driver.position())));
-        drop(images);
         driver.confirm().unwrap();
     }
+    let moments = std::mem::take(&mut *moments.lock());
     assert!(moments.len() > 50, "{}", moments.len());
     for (image, position) in moments {
         for fate in [Fate::Kept, Fate::Dropped] {
