@@ -114,7 +114,8 @@ impl Store {
         options: &Options,
         opened: OpenedStore,
     ) -> Result<Store, OpenError> {
-        let recovered = opened.recovered;
+        let mut recovered = opened.recovered;
+        let recovered_end = recovered.end;
         let segment_size = opened.superblock.state().segment_size;
         let pool = Arc::new(SegmentPool::new(
             PoolConfig {
@@ -141,6 +142,11 @@ impl Store {
             recovered.end,
             recovered.next_segment,
         );
+        if let Some(tail) = &recovered.tail {
+            let catalog = recovery::take_up(tail, &log, &segments, recovered.catalog, dir)?;
+            recovered.report.count(&catalog);
+            recovered.catalog = catalog;
+        }
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
             background: options.background,
@@ -180,9 +186,12 @@ impl Store {
         shared.pool.prepare_next().map_err(failed)?;
         let threads = Threads::start(&shared);
         let store = Store { shared, threads: Arc::new(threads) };
-        // This makes the cut durable: from now on the log goes on in a fresh segment, and says where the old one ended.
-        let opening = store.shared.log.append(RecordKind::Opened, 0, 0, |_| {})?;
-        store.wait_durable(opening.end)?;
+        // This makes the cut durable: from now on the log goes on in a fresh segment, and says where the old one ended. A last
+        // group that was taken up anew does so as well, and fills a segment again if it did before.
+        if store.shared.log.end() <= recovered_end {
+            store.shared.log.append(RecordKind::Opened, 0, 0, |_| {})?;
+        }
+        store.wait_durable(store.shared.log.end())?;
         for round in 0..OPENING_CHECKPOINTS {
             if store.is_full() && (round == 0 || store.shared.can_be_relieved()) {
                 store.checkpoint()?;

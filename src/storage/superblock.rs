@@ -107,6 +107,8 @@ pub(crate) struct SuperblockFile {
     newest_copy: u64,
     /// Where in the file there was a copy that cannot be believed, in bytes; the next update writes it anew.
     damaged: Option<u64>,
+    /// Both copies are whole, and say the same.
+    agree: bool,
 }
 
 impl SuperblockFile {
@@ -136,7 +138,7 @@ impl SuperblockFile {
             .map_err(|e| OpenError::io("write", &temporary, e))?;
         disk.rename(&temporary, &path).map_err(|e| OpenError::io("rename", &temporary, e))?;
         disk.sync_dir(dir).map_err(|e| OpenError::io("sync", dir, e))?;
-        Ok(SuperblockFile { file, state, newest_copy: 0, damaged: None })
+        Ok(SuperblockFile { file, state, newest_copy: 0, damaged: None, agree: true })
     }
 
     /// Opens and reads the superblock; `None` where there is none.
@@ -172,15 +174,18 @@ impl SuperblockFile {
         let mut best: Option<(u64, Superblock)> = None;
         let mut version = None;
         let mut damaged_copy = None;
+        let mut agree = true;
         for index in 0..2 {
             let mut copy = [0; COPY];
             read_exact_at(&*file, &mut copy, index * PAGE)
                 .map_err(|e| OpenError::io("read", &path, e))?;
             match Superblock::decode(&copy) {
-                Ok(state) if best.is_none_or(|(_, other)| other.generation < state.generation) => {
-                    best = Some((index, state));
+                Ok(state) => {
+                    agree &= best.is_none_or(|(_, other)| other == state);
+                    if best.is_none_or(|(_, other)| other.generation < state.generation) {
+                        best = Some((index, state));
+                    }
                 }
-                Ok(_) => {}
                 Err(CopyFault::Checksum) => damaged_copy = Some(index * PAGE),
                 Err(CopyFault::Version(found)) => version = Some(found),
             }
@@ -193,12 +198,19 @@ impl SuperblockFile {
         if !state.segment_size.is_multiple_of(PAGE) || state.segment_size == 0 {
             return Err(damaged(40, "the segment size makes no sense"));
         }
-        Ok(Some(SuperblockFile { file, state, newest_copy, damaged: damaged_copy }))
+        agree &= damaged_copy.is_none();
+        Ok(Some(SuperblockFile { file, state, newest_copy, damaged: damaged_copy, agree }))
     }
 
     /// Where in the file there was a damaged copy when it was opened, in bytes.
     pub(crate) fn damaged_copy(&self) -> Option<u64> {
         self.damaged
+    }
+
+    /// Whether both copies say the same. If they do not, an update was cut short, or its sync failed: the newer copy is what a
+    /// reader sees, and need not be what the disk has. An [update](Self::update) makes it so.
+    pub(crate) fn copies_agree(&self) -> bool {
+        self.agree
     }
 
     pub(crate) fn state(&self) -> &Superblock {
@@ -217,6 +229,7 @@ impl SuperblockFile {
             self.newest_copy = target;
         }
         self.state = state;
+        self.agree = true;
         Ok(())
     }
 }
