@@ -1,5 +1,5 @@
 //! What the engine is put through on a disk that is worse than any real one.
-#![expect(clippy::panic, reason = "the helpers of tests are tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests are tests")]
 
 mod failed_syncs;
 mod power_cuts;
