@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{Segment, SegmentHeader, unfinished_file_name};
+use super::{Segment, unfinished_file_name};
 use crate::storage::disk::{Disk, DiskFile, write_all_at};
 use crate::storage::units::SegmentId;
 
@@ -347,18 +347,10 @@ impl SegmentPool {
         segment: &Segment,
         unfinished: &Path,
     ) -> Result<Arc<dyn DiskFile>, Trouble> {
-        const STEP: u64 = 1 << 20;
         let file = self.config.disk.create(unfinished).map_err(retryable)?;
         let size = self.config.segment_size * u64::from(segment.header.slots);
-        let mut piece = vec![0; STEP.min(size) as usize];
-        piece[..SegmentHeader::SIZE].copy_from_slice(&segment.header.encode());
-        let mut offset = 0;
-        while offset < size {
-            let length = (size - offset).min(STEP) as usize;
-            write_all_at(&*file, &piece[..length], offset).map_err(retryable)?;
-            piece[..SegmentHeader::SIZE].fill(0);
-            offset += length as u64;
-        }
+        file.fill(size).map_err(retryable)?;
+        write_all_at(&*file, &segment.header.encode(), 0).map_err(retryable)?;
         file.sync_all().map_err(Trouble::Failed)?;
         Ok(file)
     }
