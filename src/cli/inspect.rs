@@ -28,19 +28,19 @@ impl Inspect {
 }
 
 fn print(inspection: &Inspection, all: bool) {
-    let recovery = &inspection.recovery;
+    let replay = &inspection.replay;
     println!("store {}, format {}", hex(&inspection.store), inspection.format);
-    match inspection.checkpoint.get() {
+    match inspection.checkpoint.root.get() {
         0 => println!("checkpoint: none yet"),
         lsn => println!("checkpoint at {lsn:#x}"),
     }
     println!(
         "to replay at a start: {} in {} records, from {} to {}{}",
-        text::bytes(recovery.bytes),
-        text::count(recovery.records),
-        inspection.replayed_from,
-        recovery.end,
-        if recovery.torn { "; the tail behind it is torn and will be cut off" } else { "" }
+        text::bytes(replay.bytes),
+        text::count(replay.records.unwrap_or_default()),
+        replay.from,
+        replay.end,
+        if replay.torn { "; the tail behind it is torn and will be cut off" } else { "" }
     );
     let sizes = Sizes::of(inspection);
     println!(
@@ -49,7 +49,7 @@ fn print(inspection: &Inspection, all: bool) {
         text::bytes(sizes.files),
         text::bytes(sizes.live),
         text::bytes(sizes.reclaimable),
-        text::bytes(recovery.bytes)
+        text::bytes(replay.bytes)
     );
     println!(
         "{} more files are ready for use; {} segments are free with the next checkpoint",
@@ -109,20 +109,20 @@ impl Sizes {
 }
 
 fn as_json(inspection: &Inspection) -> Value {
-    let recovery = &inspection.recovery;
+    let replay = &inspection.replay;
     let sizes = Sizes::of(inspection);
     json!({
         "format": inspection.format,
         "store": hex(&inspection.store),
         "segment_size": inspection.segment_size,
-        "checkpoint_lsn": inspection.checkpoint.get(),
+        "checkpoint_lsn": inspection.checkpoint.root.get(),
         "replay": {
-            "from_lsn": inspection.replayed_from.get(),
-            "end_lsn": recovery.end.get(),
-            "groups": recovery.groups,
-            "records": recovery.records,
-            "bytes": recovery.bytes,
-            "torn_tail": recovery.torn,
+            "from_lsn": replay.from.get(),
+            "end_lsn": replay.end.get(),
+            "groups": replay.groups,
+            "records": replay.records,
+            "bytes": replay.bytes,
+            "torn_tail": replay.torn,
         },
         "segments": inspection.segments.iter().map(|segment| json!({
             "id": segment.id.get(),

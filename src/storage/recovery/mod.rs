@@ -28,6 +28,7 @@ use self::walk::Walked;
 use super::catalog::Catalog;
 use super::checkpoint::Parts;
 use super::checksum::StoreId;
+use super::compaction::Compacted;
 use super::disk::{Access, DirectoryLock, Disk};
 use super::entropy::Entropy;
 use super::error::{Damage, OpenError};
@@ -150,6 +151,8 @@ fn create(disk: &dyn Disk, dir: &Path, options: &Options) -> Result<SuperblockFi
         segment_size: options.segment_size,
         root: Lsn::ZERO,
         newest: None,
+        written: None,
+        compacted: Compacted::default(),
     };
     SuperblockFile::create(disk, dir, state)
 }
