@@ -17,9 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub enum AskError {
     /// There is nobody at the socket.
     #[error(
-        "{} is in use, and whoever has it answers no inspections at {}: {error}. A server that is starting or stopping \
-         does not; one that could not make the socket has said so in its log. Wait, or stop it and inspect again; `fuser -v {}` shows who \
-         it is", .dir.display(), .dir.join(SOCKET).display(), .dir.display()
+        "{} is in use, and whoever has it answers no inspections at {}: {error}. A server that is starting or \
+         stopping does not; one that could not make the socket has said so in its log. Wait, or stop it and inspect \
+         again; `fuser -v {}` shows who it is", .dir.display(), .dir.join(SOCKET).display(), .dir.display()
     )]
     Nobody {
         /// The data directory.
