@@ -56,7 +56,8 @@ impl Shared {
         if self.background == Background::Caller {
             self.pool.prepare_wanted().map_err(StoreError::Failed)?;
         }
-        if checkpointer.distance(&self.log) >= self.checkpoint_distance
+        let last = *self.last_checkpoint.lock();
+        if last.distance(&self.log) >= self.checkpoint_distance
             || self.pool.is_full() && self.can_be_relieved()
         {
             return checkpointer.checkpoint(self);
@@ -117,7 +118,7 @@ impl Shared {
     /// Frees what can be freed of a store that nobody uses.
     fn tidy_up(&self) -> Result<(), StoreError> {
         self.compact(Load::Idle, &|| self.upkeep.is_stopping())?;
-        if self.compactor.lock().balance(self).dead {
+        if self.balance().dead {
             self.checkpoint()?;
         }
         if !self.pool.is_full() {

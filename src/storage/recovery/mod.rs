@@ -30,6 +30,7 @@ use self::walk::{ApplyError, LastGroup, Walked};
 use super::catalog::Catalog;
 use super::checkpoint::Parts;
 use super::checksum::StoreId;
+use super::compaction::Compacted;
 use super::disk::{Access, DirectoryLock, Disk};
 use super::entropy::Entropy;
 use super::error::{Damage, OpenError};
@@ -119,7 +120,7 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<OpenedStore, OpenErr
     if !superblock.copies_agree() {
         let state = *superblock.state();
         superblock
-            .update(state.root, state.newest)
+            .update(state)
             .map_err(|e| OpenError::io("write", &SuperblockFile::path(dir), e))?;
     }
     let free = directory.reuse(&recovered.unused, superblock.state().segment_size)?;
@@ -171,6 +172,8 @@ fn create(disk: &dyn Disk, dir: &Path, options: &Options) -> Result<SuperblockFi
         segment_size: options.segment_size,
         root: Lsn::ZERO,
         newest: None,
+        written: None,
+        compacted: Compacted::default(),
     };
     SuperblockFile::create(disk, dir, state)
 }

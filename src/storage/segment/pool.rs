@@ -44,6 +44,15 @@ pub(crate) enum Prepared {
     NoRoom,
 }
 
+/// How a pool stands, for an inspection.
+#[derive(Debug)]
+pub(crate) struct PoolOutlook {
+    /// Segments that are not ready yet.
+    pub(crate) wanted: u64,
+    /// Files to be recycled.
+    pub(crate) free: Vec<PathBuf>,
+}
+
 /// Why a file was not made.
 enum Trouble {
     /// The disk, or the user's share of it, is full. Nothing is left of the attempt, and it may be made again.
@@ -116,6 +125,15 @@ impl SegmentPool {
     /// Whether there is no room for all the segments that are wanted.
     pub(crate) fn is_full(&self) -> bool {
         self.full.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn outlook(&self) -> PoolOutlook {
+        let state = self.state.lock();
+        let preparing = usize::from(state.preparing.is_some());
+        PoolOutlook {
+            wanted: (state.wanted.len() + preparing) as u64,
+            free: state.free.iter().map(|free| free.path.clone()).collect(),
+        }
     }
 
     /// Has `callback` called, with nothing locked, whenever [`is_full`](Self::is_full) has changed.
