@@ -80,6 +80,14 @@ impl fmt::Display for SegmentId {
 pub struct QueueId(pub(crate) u64);
 
 impl QueueId {
+    /// Numbers from here on belong to queues that are not durable. Records may name them; recovery knows none of them.
+    pub(crate) const FIRST_VOLATILE: QueueId = QueueId(1 << 63);
+
+    /// Whether it is the number of a queue that is not durable.
+    pub(crate) fn is_volatile(self) -> bool {
+        self >= QueueId::FIRST_VOLATILE
+    }
+
     /// The number itself.
     pub fn get(self) -> u64 {
         self.0

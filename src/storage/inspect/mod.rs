@@ -5,7 +5,11 @@
 //! use is refused.
 
 mod keep;
+mod lost_list;
+mod mend;
+mod messages;
 mod repair;
+mod search;
 mod sweep;
 mod verify;
 
@@ -14,6 +18,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 pub use self::repair::{Applied, Repair, RepairError, repair};
+pub use self::search::WholeRecord;
 pub use self::verify::{Finding, LogHole, LostMessage, LostPlaces, Verification, verify};
 use super::disk::Disk;
 use super::error::OpenError;
