@@ -1,5 +1,6 @@
 //! Telling all that is damaged in a store, and making it whole again without what is lost.
 
+mod deep;
 mod moved;
 
 use std::collections::BTreeMap;

@@ -321,10 +321,12 @@ impl Examined {
         let root = self.superblock.state().root;
         let mut salvaged = self.salvage_from(directory, root, None)?;
         if salvaged.is_none() {
-            salvaged = self.older(directory, root)?;
-            if !salvaged.as_ref().is_some_and(|older| older.is_exact_up_to(root)) {
-                salvaged = self.salvage_from(directory, root, Some(Vec::new()))?.or(salvaged);
-            }
+            let partial = self.salvage_from(directory, root, Some(Vec::new()))?;
+            let older = self.older(directory, root)?;
+            salvaged = match (partial, older) {
+                (Some(partial), Some(older)) if older.lacks_nothing_but(&partial) => Some(older),
+                (partial, older) => partial.or(older),
+            };
         }
         if let Some(Salvaged { root, recovered, holes, noted }) = salvaged {
             self.root = root;
@@ -387,8 +389,16 @@ struct Salvaged {
 }
 
 impl Salvaged {
-    /// Whether this is all that a later checkpoint at `root` had.
-    fn is_exact_up_to(&self, root: Lsn) -> bool {
-        self.noted.segments.is_empty() && self.holes.iter().all(|hole| hole.from > root)
+    /// Whether this is all that a `later` checkpoint had: of the log up to there nothing is missing but the directories that
+    /// cannot be read, and these change nothing when the log is replayed.
+    fn lacks_nothing_but(&self, later: &Salvaged) -> bool {
+        let lost = later.noted.directories.as_deref().unwrap_or_default();
+        let is_directory = |(from, to): &(Lsn, Lsn)| {
+            let end = |lost: &LostDirectory| lost.page.lsn.plus(u64::from(lost.page.length));
+            lost.iter().any(|lost| lost.page.lsn <= *from && *to <= end(lost))
+        };
+        let costs_nothing =
+            |hole: &Hole| hole.from > later.root || hole.unread.iter().all(is_directory);
+        self.noted.segments.is_empty() && self.holes.iter().all(costs_nothing)
     }
 }

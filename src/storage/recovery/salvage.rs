@@ -48,6 +48,8 @@ pub(crate) struct Hole {
     pub(crate) extents: Vec<Extent>,
     /// Whole records that were found in it.
     pub(crate) found: u64,
+    /// What lies between these, without the padding of a group: from where to where.
+    pub(crate) unread: Vec<(Lsn, Lsn)>,
     /// Places of queues that no record was found for: the messages that were lost. Transient messages leave such gaps,
     /// too.
     pub(crate) unaccounted: Vec<(QueueId, SequenceRange)>,
@@ -130,19 +132,22 @@ impl Salvage<'_, '_> {
         let mut position = from;
         for spot in kept.into_iter().rev() {
             if spot.header.previous > position {
-                self.hole(position, spot.header.previous, "no sync group can be read there")?;
+                let (from, to) = (position, spot.header.previous);
+                self.hole(from, to, to, "no sync group can be read there")?;
             }
             self.segments.insert(spot.segment.clone());
             if spot.whole {
                 self.group(&spot)?;
             } else {
-                self.hole(spot.header.lsn, spot.header.end(), "the sync group is damaged")?;
+                let GroupHeader { lsn, length, .. } = spot.header;
+                let records_end = lsn.plus(GROUP_HEADER as u64 + u64::from(length));
+                self.hole(lsn, spot.header.end(), records_end, "the sync group is damaged")?;
             }
             position = spot.header.end();
         }
         if known > position {
             let what = "no sync group can be read there, and the log was durable beyond";
-            self.hole(position, known, what)?;
+            self.hole(position, known, known, what)?;
             position = known;
         }
         let accounts = std::mem::take(&mut self.accounts);
@@ -245,8 +250,8 @@ impl Salvage<'_, '_> {
         Ok(())
     }
 
-    /// Notes a hole, and applies the records in it that are whole.
-    fn hole(&mut self, from: Lsn, to: Lsn, what: &str) -> Result<(), OpenError> {
+    /// Notes a hole, and applies the records in it that are whole. Behind `records_end` there is only padding.
+    fn hole(&mut self, from: Lsn, to: Lsn, records_end: Lsn, what: &str) -> Result<(), OpenError> {
         let size = self.superblock.segment_size;
         self.holes.push(Hole {
             from,
@@ -254,6 +259,7 @@ impl Salvage<'_, '_> {
             what: what.to_owned(),
             extents: Vec::new(),
             found: 0,
+            unread: Vec::new(),
             unaccounted: Vec::new(),
             strays: 0,
         });
@@ -272,7 +278,7 @@ impl Salvage<'_, '_> {
                 offset: first.since(start),
                 bytes: last.since(first),
             });
-            self.records_within(&segment, index, first, last)?;
+            self.records_within(&segment, index, (first, last), records_end)?;
         }
         // Files in it that cannot be read as segments.
         for (id, file) in self.directory.segments().collect::<Vec<_>>() {
@@ -281,6 +287,7 @@ impl Salvage<'_, '_> {
                 let what = &mut self.holes[index].what;
                 *what = format!("{what}; the header of segment {id} is damaged");
                 self.holes[index].extents.push(Extent { file, offset: 0, bytes: size });
+                self.holes[index].unread.push((from, to));
             }
         }
         if self.holes[index].extents.is_empty() {
@@ -288,6 +295,7 @@ impl Salvage<'_, '_> {
             let hole = &mut self.holes[index];
             hole.what = format!("{}; {}", hole.what, missing.what);
             hole.extents.push(Extent { file: missing.file, offset: 0, bytes: 0 });
+            hole.unread.push((from, to));
         }
         Ok(())
     }
@@ -296,8 +304,8 @@ impl Salvage<'_, '_> {
         &mut self,
         segment: &Segment,
         hole: HoleIndex,
-        first: Lsn,
-        last: Lsn,
+        (first, last): (Lsn, Lsn),
+        records_end: Lsn,
     ) -> Result<(), OpenError> {
         let start = self.start(segment);
         self.image(segment)?;
@@ -313,6 +321,11 @@ impl Salvage<'_, '_> {
             let next = search.next(part, at, lsn, segment.seed);
             if next != Some(at) {
                 self.claim(hole, &part[at..]);
+                let from = lsn.plus(at as u64);
+                let to = next.map_or(records_end.min(last), |next| lsn.plus(next as u64));
+                if from < to {
+                    self.holes[hole].unread.push((from, to));
+                }
             }
             let Some(next) = next else { break };
             let here = lsn.plus(next as u64);
@@ -352,6 +365,7 @@ impl Salvage<'_, '_> {
                     what: malformed.to_string(),
                     extents: extents.into_iter().collect(),
                     found: 0,
+                    unread: vec![(lsn, end)],
                     unaccounted: Vec::new(),
                     strays: 0,
                 });
