@@ -23,8 +23,9 @@ impl Lsn {
         self.0
     }
 
+    /// Saturates: a file's name, or a record that makes no sense, may speak of places beyond any log.
     pub(crate) fn plus(self, bytes: u64) -> Lsn {
-        Lsn(self.0 + bytes)
+        Lsn(self.0.saturating_add(bytes))
     }
 
     /// Bytes from `earlier` up to here.
@@ -59,13 +60,13 @@ impl SegmentId {
         SegmentId(lsn.0 / segment_size)
     }
 
-    /// The first byte of the slot: the segment's header.
+    /// The first byte of the slot: the segment's header. Saturates like [`Lsn::plus`].
     pub(crate) fn start(self, segment_size: u64) -> Lsn {
-        Lsn(self.0 * segment_size)
+        Lsn(self.0.saturating_mul(segment_size))
     }
 
     pub(crate) fn plus(self, slots: u64) -> SegmentId {
-        SegmentId(self.0 + slots)
+        SegmentId(self.0.saturating_add(slots))
     }
 }
 

@@ -92,7 +92,7 @@ pub fn repair(
             examined.unreadable.iter().map(|damage| damage.file.clone()).collect();
         let kept = keep_copies(&**disk, dir, &examined, &repair)?;
         rewrite(disk, dir, examined, &repair.found)
-            .and_then(|()| remove(&**disk, dir, &unreadable))
+            .and_then(|()| put_away(&**disk, dir, &unreadable, &kept))
             .map_err(|error| RepairError::Unfinished(error.into()))?;
         let after = verified(&**disk, dir, progress)?;
         repair.applied = Some(Applied { kept, after });
@@ -100,15 +100,13 @@ pub fn repair(
     Ok(repair)
 }
 
-/// Removes segments that cannot be read: nothing needs them any more, and there are copies.
-fn remove(disk: &dyn Disk, dir: &Path, files: &[PathBuf]) -> Result<(), OpenError> {
-    for file in files {
-        disk.remove(file).map_err(|e| OpenError::io("remove", file, e))?;
-    }
+/// Puts segments that cannot be read away: nothing needs them any more.
+fn put_away(disk: &dyn Disk, dir: &Path, files: &[PathBuf], kept: &Path) -> Result<(), OpenError> {
+    files.iter().try_for_each(|file| keep::put_away(disk, file, kept))?;
     disk.sync_dir(dir).map_err(|e| OpenError::io("sync", dir, e))
 }
 
-/// Copies everything that is damaged.
+/// Copies everything that is damaged, but for segments that cannot be read at all: these are put away whole.
 fn keep_copies(
     disk: &dyn Disk,
     dir: &Path,
@@ -127,6 +125,7 @@ fn keep_copies(
         .iter()
         .map(of_finding)
         .chain(found.holes.iter().flat_map(|hole| hole.extents.iter().cloned()))
+        .filter(|extent| !examined.unreadable.iter().any(|whole| whole.file == extent.file))
         .filter(|extent| seen.insert((extent.file.clone(), extent.offset, extent.bytes)))
         .collect();
     let segments: BTreeMap<PathBuf, _> =
@@ -142,7 +141,8 @@ fn keep_copies(
 fn report(repair: &Repair) -> String {
     let found = &repair.found;
     let mut lines = vec![
-        "What a repair took out of this store. Beside this are copies of the damaged bytes."
+        "What a repair took out of this store. Beside this are copies of the damaged bytes, and \
+         segments that cannot be read."
             .to_owned(),
     ];
     if let Some(damage) = &found.refusal {
@@ -202,7 +202,7 @@ fn rewrite(
         // Files are left to the next open: until the checkpoint is durable, none may be recycled.
         free: Vec::new(),
     };
-    recovery::remove_unfinished(&**disk, dir)?;
+    recovery::remove_unfinished(&**disk, dir, opened.superblock.state().segment_size)?;
     let options =
         Options { disk: disk.clone(), background: Background::Caller, ..Options::default() };
     Store::start(dir, &options, opened)?.close()?;

@@ -454,7 +454,9 @@ pub(super) fn roots(
         };
         let io = |error| OpenError::io("read", &path, error);
         let file = segment.file().expect("a segment that was found has a file");
-        let mut image = vec![0; file.size().map_err(io)? as usize];
+        // A file that is longer than its header says has nothing of ours behind that.
+        let whole = u64::from(segment.header.slots) * superblock.segment_size;
+        let mut image = vec![0; file.size().map_err(io)?.min(whole) as usize];
         read_exact_at(&**file, &mut image, 0).map_err(io)?;
         let start = id.start(superblock.segment_size);
         let mut at = PAGE;
