@@ -96,7 +96,10 @@ impl Store {
     /// off durably. Time and memory depend on that tail, not on how much is stored.
     ///
     /// # Errors
-    /// See [`OpenError`]. On an error nothing in the directory has been changed.
+    /// See [`OpenError`]. Nothing that was stored has been changed. A store that is refused (damaged, locked, of another format)
+    /// is not touched at all. One that was accepted, and could not go on then ([`OpenError::Full`], [`OpenError::Store`], or
+    /// [`OpenError::Io`] while files are tidied up), may have lost files that hold nothing, unfinished segments and those that
+    /// nothing needs; and one that was to be created may be there, empty.
     #[expect(clippy::needless_pass_by_value, reason = "options are made for one store")]
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Store, OpenError> {
         options.check()?;
