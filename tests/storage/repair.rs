@@ -3,6 +3,7 @@
 mod deep;
 mod hostile;
 mod moved;
+mod service;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-fn deep() -> Options {
+pub(super) fn deep() -> Options {
     Options { chunk_places: 16, index: 0, cache: 0, ..options() }
 }
 
@@ -31,7 +31,7 @@ fn acknowledge_all(queue: &Queue, first: u64, last: u64) {
 
 /// A queue of 400 messages in 25 chunks, of which some are gone; its checkpoint is of now. If `compacted`, the beginning of the
 /// log is gone as well, and some that checkpoints before rely on.
-fn example(compacted: bool) -> TempDir {
+pub(super) fn example(compacted: bool) -> TempDir {
     let dir = tempdir().unwrap();
     let store = Store::open(dir.path(), deep()).unwrap();
     let (orders, _) = store.create_queue(b"orders").unwrap();
@@ -59,9 +59,9 @@ fn example(compacted: bool) -> TempDir {
     dir
 }
 
-fn live(compacted: bool) -> Vec<u64> {
+pub(super) fn live(compacted: bool) -> Vec<u64> {
     let gone = |n: &u64| {
-        let more = (200..300).contains(n) || (*n < 40 && n % 4 != 0);
+        let more = (200..300).contains(n) || (*n < 40 && !n.is_multiple_of(4));
         (40..60).contains(n) || (compacted && more)
     };
     (0..400).filter(|n| !gone(n)).collect()
@@ -79,7 +79,7 @@ fn damage_newest(dir: &Path, beginning: &[u8]) -> (PathBuf, u64) {
 }
 
 /// The record of the chunk of queue 1 that begins with this place.
-fn damage_chunk(dir: &Path, base: u64) -> (PathBuf, u64) {
+pub(super) fn damage_chunk(dir: &Path, base: u64) -> (PathBuf, u64) {
     let mut beginning = b"\x06\0\0\0\x01\0\0\0\0\0\0\0".to_vec();
     beginning.extend_from_slice(&base.to_le_bytes());
     beginning.extend_from_slice(&16u32.to_le_bytes());

@@ -10,11 +10,11 @@ use haypile::storage::{Change, Persistence};
 use super::*;
 
 /// Kinds of records.
-const MESSAGE: u8 = 1;
-const MOVED: u8 = 11;
+pub(super) const MESSAGE: u8 = 1;
+pub(super) const MOVED: u8 = 11;
 
 /// Records of a message of one queue with this body: the file, the offset of the record, and its kind.
-fn records(dir: &Path, body: &str) -> Vec<(PathBuf, usize, u8)> {
+pub(super) fn records(dir: &Path, body: &str) -> Vec<(PathBuf, usize, u8)> {
     let mut records = Vec::new();
     for (name, content) in files(dir) {
         let found = content.windows(body.len()).enumerate().filter(|(_, w)| *w == body.as_bytes());
@@ -30,7 +30,7 @@ fn records(dir: &Path, body: &str) -> Vec<(PathBuf, usize, u8)> {
 }
 
 /// Flips a bit in every record of this kind that a message has.
-fn damage_records(dir: &Path, body: &str, kind: u8) {
+pub(super) fn damage_records(dir: &Path, body: &str, kind: u8) {
     let records = records(dir, body);
     let of_kind = records.iter().filter(|record| record.2 == kind);
     let damaged = of_kind.map(|(file, offset, _)| flip(file, offset + 80)).count();
@@ -131,7 +131,7 @@ fn remove_unused(dir: &Path) {
 
 /// A store most of whose 60 messages were moved, and whose last checkpoint has them at their new places. `keep_old`: every
 /// file of their old segments is still there, as before a checkpoint would use them again; or none is.
-fn compacted(keep_old: bool) -> TempDir {
+pub(super) fn compacted(keep_old: bool) -> TempDir {
     let dir = tempdir().unwrap();
     let store = Store::open(dir.path(), options()).unwrap();
     let (orders, _) = store.create_queue(b"orders").unwrap();
