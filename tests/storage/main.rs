@@ -19,3 +19,5 @@ mod repair;
 mod simulated;
 mod stress;
 mod support;
+#[path = "../common/unsynced.rs"]
+mod unsynced;

@@ -1,9 +1,11 @@
 //! Telling all that is damaged in a store, and making it whole again without what is lost.
 
 mod deep;
+mod holes;
 mod hostile;
 mod moved;
 mod service;
+mod sweep;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,6 +18,7 @@ use haypile::storage::{OpenError, Options, Store};
 use tempfile::{TempDir, tempdir};
 
 use crate::support::*;
+use crate::unsynced::UnsyncedDisk;
 
 const GROUP: usize = 4096;
 
@@ -454,7 +457,9 @@ fn what_was_cut_off_does_not_come_back() {
 #[test]
 fn any_damaged_byte_costs_what_is_said_and_nothing_else() {
     let dir = tempdir().unwrap();
-    let small = Options { segment_size: 16 << 10, segments_ahead: 1, ..options() };
+    let disk: Arc<dyn Disk> = Arc::new(UnsyncedDisk);
+    let small =
+        Options { segment_size: 16 << 10, segments_ahead: 1, disk: disk.clone(), ..options() };
     let store = Store::open(dir.path(), small.clone()).unwrap();
     let (orders, _) = store.create_queue(b"orders").unwrap();
     for n in 0..8 {
@@ -482,7 +487,7 @@ fn any_damaged_byte_costs_what_is_said_and_nothing_else() {
             copy(dir.path(), copied.path());
             flip(&copied.path().join(&name), offset);
             let place = format!("{name} at {offset}");
-            let outcome = match run(copied.path(), true) {
+            let outcome = match repair(&disk, copied.path(), true, |_| {}) {
                 Ok(outcome) => outcome,
                 Err(RepairError::NoCheckpoint(_)) => {
                     *outcomes.entry("refused").or_insert(0) += 1;

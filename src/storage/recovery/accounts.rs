@@ -15,7 +15,7 @@ pub(super) type HoleIndex = usize;
 /// What is missing of queues, and in which hole it went.
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
-    /// The newest hole, and the queues that have had a message since.
+    /// The newest hole, and the queues that have had a message since what cannot be read of it.
     waiting: Option<(HoleIndex, HashSet<QueueId>)>,
     /// Runs of places that no record was found for: from the first to the last one, and the hole.
     missing: BTreeMap<(QueueId, Sequence), (Sequence, HoleIndex)>,
@@ -26,7 +26,7 @@ pub(super) struct Accounts {
 }
 
 impl Accounts {
-    /// From here on it is this hole that what is skipped went into.
+    /// Something cannot be read here: what is skipped from here on went into this hole.
     pub(super) fn hole(&mut self, hole: HoleIndex) {
         self.waiting = Some((hole, HashSet::new()));
     }

@@ -320,6 +320,8 @@ impl Salvage<'_, '_> {
         loop {
             let next = search.next(part, at, lsn, segment.seed);
             if next != Some(at) {
+                // From here on each queue's next message shows again what is missing of it.
+                self.accounts.hole(hole);
                 self.claim(hole, &part[at..]);
                 let from = lsn.plus(at as u64);
                 let to = next.map_or(records_end.min(last), |next| lsn.plus(next as u64));

@@ -1,5 +1,6 @@
 //! What somebody, or a file system, may have put into a data directory.
 
+use haypile::storage::disk::Access;
 use haypile::storage::inspect::inspect;
 
 use super::*;
@@ -31,8 +32,8 @@ fn names_and_sizes_that_make_no_sense_harm_nothing() {
     fs::write(path("fffffffffffffffe.unfinished"), b"").unwrap();
     fs::write(path("repair-3"), b"not a directory").unwrap();
     fs::create_dir(path("repair-18446744073709551615")).unwrap();
-    let places = fs::File::create(path("repair-18446744073709551615/places")).unwrap();
-    places.set_len(1 << 40).unwrap();
+    let places = RealDisk.create(&path("repair-18446744073709551615/places")).unwrap();
+    places.write_at(b"x", 1 << 40).unwrap();
     let found = look(dir.path());
     assert!(found.refusal.is_some());
     let (done, kept) = repaired(dir.path());
@@ -72,8 +73,7 @@ fn a_segment_that_is_much_too_long_is_told_and_costs_no_memory() {
     let (root, offset) = find_root(dir.path());
     flip(&root, offset);
     let (file, _) = find(dir.path(), text(10).as_bytes());
-    let longer = fs::OpenOptions::new().write(true).open(&file).unwrap();
-    longer.set_len(1 << 40).unwrap();
+    RealDisk.open(&file, Access::ReadWrite).unwrap().write_at(b"x", 1 << 40).unwrap();
     let found = verify(&RealDisk, dir.path(), |_| {}).unwrap();
     assert!(found.damage.iter().any(|f| f.file == file && f.what.contains("instead of 65536")));
     assert_eq!(found.older_checkpoint.map(|lsn| lsn.get()), Some(0));
