@@ -1,5 +1,7 @@
 //! Damage that a running server meets: its consumers get everything else, in order, and it is told afterwards.
 
+#![expect(clippy::disallowed_methods, reason = "files are damaged from outside")]
+
 use std::path::{Path, PathBuf};
 
 use haypile::amqp::codec::Method;
