@@ -7,7 +7,7 @@ use haypile::storage::{Change, Persistence, Sequence, SequenceRange};
 use super::*;
 use crate::unsynced::UnsyncedDisk;
 
-/// Damaged is every so many-th byte; a prime, so that it comes to all parts of a record.
+/// Damaged is one in so many bytes; a prime, so that it comes to all parts of a record.
 const STRIDE: usize = 101;
 
 const MESSAGES: u64 = 230;
@@ -156,5 +156,4 @@ fn any_damaged_byte_of_a_deep_compacted_store_costs_what_is_said_and_nothing_els
     for kind in ["did not open", "needed", "not needed"] {
         assert!(outcomes.get(kind).is_some_and(|count| *count > 10), "{kind}: {outcomes:?}");
     }
-    println!("{outcomes:?}");
 }
