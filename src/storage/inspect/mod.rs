@@ -2,8 +2,8 @@
 //! making a damaged one whole again ([`repair`]).
 //!
 //! Nothing is ever changed here, but by a repair that is told to. The directory is locked meanwhile, so a store that is in
-//! use is refused. What lives here: reading [segments](sweep) and [messages](messages), [looking](search) for what is not
-//! where it should be, [keeping](keep) what is taken out and [putting right](mend) what is left. It may use all of the
+//! use is refused. What lives here: reading segments and messages, looking for what is not where it should be,
+//! keeping what is taken out and putting right what is left. It may use all of the
 //! engine; it must never take for true what nothing whole says.
 
 mod keep;

@@ -201,37 +201,37 @@ fn a_missing_segment_of_moved_messages_is_made_up_for_by_the_old_ones() {
 }
 
 /// The record of a torn tail was never confirmed, and its place was given to another message. When that one is damaged, the
-/// other is not it.
+/// other is not it: also where the segment is gone that would tell where the torn tail begins.
 #[test]
 fn what_a_torn_tail_has_left_is_not_taken_for_a_lost_message() {
     let dir = tempdir().unwrap();
     let store = Store::open(dir.path(), options()).unwrap();
     let (orders, _) = store.create_queue(b"orders").unwrap();
     confirm(&store, &orders, text(0));
+    confirm(&store, &orders, "torn");
     drop((store, orders));
-    let before = files(dir.path());
+    let (first, offset) = find(dir.path(), b"torn");
+    let whole = fs::read(&first).unwrap();
+    flip(&first, offset);
     let store = Store::open(dir.path(), options()).unwrap();
-    confirm(&store, &queue(&store, "orders"), "never confirmed");
-    drop(store);
-    // As if only the group had reached the disk, and nothing that told of its segment before.
-    let torn = files(dir.path());
-    fs::write(dir.path().join("superblock"), &before["superblock"]).unwrap();
-    let (file, offset) = find(dir.path(), b"never confirmed");
-    let opening = offset / GROUP * GROUP;
-    let mut content = torn[file.file_name().unwrap().to_str().unwrap()].clone();
-    content[opening + 30] ^= 1;
-    fs::write(&file, &content).unwrap();
-    let store = Store::open(dir.path(), options()).unwrap();
-    confirm(&store, &queue(&store, "orders"), text(1));
+    let orders = queue(&store, "orders");
+    assert_eq!(orders.next_sequence().get(), 1);
+    (1..40).for_each(|n| confirm(&store, &orders, text(n)));
+    assert!(store.compact().unwrap().messages > 20);
+    drop(orders);
     store.close().unwrap();
-    // What was torn is whole again, to make it as hard as can be.
-    if let Some(content) = torn.get(file.file_name().unwrap().to_str().unwrap()) {
-        fs::write(&file, content).unwrap();
+    remove_unused(dir.path());
+    // The file was not used again yet, and what was torn is whole, to make it as hard as can be.
+    assert!(!first.exists() && !dir.path().join("0000000000000002.segment").exists());
+    fs::write(&first, whole).unwrap();
+    assert!(look(dir.path()).is_whole());
+    // Of the one there is a whole double in that file, of the other there is not.
+    for n in [0, 1] {
+        damage_records(dir.path(), &text(n), MOVED);
     }
-    damage_records(dir.path(), &text(1), MESSAGE);
     let (done, _) = repaired(dir.path());
-    assert_eq!((done.lost, done.restored), (1, 0));
-    holds(dir.path(), 0..1);
+    assert_eq!((done.lost, done.restored), (1, 1));
+    holds(dir.path(), (0..40).filter(|n| *n != 1));
 }
 
 /// A message of several queues is one record: damaged, it is lost for those that still have it, and for none else.
