@@ -77,6 +77,9 @@ fn print_finding(finding: &Finding, all: bool, listed: &str, lost: &str) {
         let word = if message.record.is_some() { listed } else { lost };
         println!("  {word}: the message in place {} of queue {queue}", message.sequence);
     }
+    if finding.uncertain {
+        println!("  some of these messages may have been acknowledged");
+    }
     if !finding.needed {
         println!("  no live message is in it, and nothing needs it");
     }
@@ -113,11 +116,12 @@ fn finding(finding: &Finding) -> Value {
         "what": finding.what,
         "needed": finding.needed,
         "list_of_messages": finding.list,
+        "uncertain": finding.uncertain,
         "messages": finding.messages.iter().map(|lost| json!({
             "queue_id": lost.queue.get(),
             "queue": StoredQueue::describe(lost.queue, &lost.attributes),
             "sequence": lost.sequence.get(),
-            "record_lsn": lost.record.map(|(lsn, _)| lsn.get()),
+            "record_lsn": lost.record.map(|record| record.lsn.get()),
         })).collect::<Vec<_>>(),
     })
 }

@@ -50,7 +50,8 @@ pub enum StoreError {
     },
 }
 
-/// Why a data directory was not opened. Nothing in the directory has been changed.
+/// Why a data directory was not opened. Nothing that was stored has been changed; see
+/// [`Store::open`](super::Store::open) for files that hold nothing.
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// Another process, or another store in this one, has the directory.
@@ -96,7 +97,8 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The store is in order, and there is no room for the one segment that it needs to go on.
+    /// The store is in order, and there is no room for the one segment that it needs to go on. Unfinished segments have been
+    /// removed to make some.
     #[error(
         "the disk is full: {} cannot be opened without {bytes} free bytes for one more segment; \
          free some space (no file in this directory can be spared), then start again", dir.display()

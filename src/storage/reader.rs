@@ -106,18 +106,6 @@ pub(crate) fn read_messages(
     }
 }
 
-/// Reads one message.
-pub(crate) fn read_message(
-    segments: &SegmentSet,
-    lsn: Lsn,
-    length: u32,
-) -> Result<super::Message, StoreError> {
-    let (segment, offset) = locate(segments, lsn)?;
-    let mut buffer = vec![0; length as usize];
-    read(segments, &segment, &mut buffer, offset, lsn)?;
-    Ok(message(segments, &segment, &buffer, lsn, length)?.message())
-}
-
 fn message<'a>(
     segments: &SegmentSet,
     segment: &Segment,

@@ -26,9 +26,6 @@ use super::threads::Threads;
 use super::units::{Lsn, QueueId};
 use super::upkeep::Upkeep;
 
-/// Numbers from here on belong to queues that are not durable. Records may name them; recovery knows none of them.
-const FIRST_VOLATILE: u64 = 1 << 63;
-
 /// An open that finds a full disk writes so many checkpoints at most. The first takes what was live away from the segment of
 /// the one before, and the second can free that.
 const OPENING_CHECKPOINTS: usize = 3;
@@ -101,7 +98,10 @@ impl Store {
     /// off durably. Time and memory depend on that tail, not on how much is stored.
     ///
     /// # Errors
-    /// See [`OpenError`]. On an error nothing in the directory has been changed.
+    /// See [`OpenError`]. Nothing that was stored has been changed. A store that is refused (damaged, locked, of another format)
+    /// is not touched at all. One that was accepted, and could not go on then ([`OpenError::Full`], [`OpenError::Store`], or
+    /// [`OpenError::Io`] while files are tidied up), may have lost files that hold nothing, unfinished segments and those that
+    /// nothing needs; and one that was to be created may be there, empty.
     #[expect(clippy::needless_pass_by_value, reason = "options are made for one store")]
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Store, OpenError> {
         options.check()?;
@@ -168,7 +168,7 @@ impl Store {
             chunk_places: u32::from(options.chunk_places),
             clock: options.clock.clone(),
             upkeep: Upkeep::default(),
-            next_volatile: AtomicU64::new(FIRST_VOLATILE),
+            next_volatile: AtomicU64::new(QueueId::FIRST_VOLATILE.0),
             set_aside: AtomicU64::new(0),
             report: recovered.report,
             _lock: opened.lock,

@@ -26,8 +26,9 @@ impl Lsn {
         self.0
     }
 
+    /// Saturates: a file's name, or a record that makes no sense, may speak of places beyond any log.
     pub(crate) fn plus(self, bytes: u64) -> Lsn {
-        Lsn(self.0 + bytes)
+        Lsn(self.0.saturating_add(bytes))
     }
 
     /// Bytes from `earlier` up to here.
@@ -62,13 +63,13 @@ impl SegmentId {
         SegmentId(lsn.0 / segment_size)
     }
 
-    /// The first byte of the slot: the segment's header.
+    /// The first byte of the slot: the segment's header. Saturates like [`Lsn::plus`].
     pub(crate) fn start(self, segment_size: u64) -> Lsn {
-        Lsn(self.0 * segment_size)
+        Lsn(self.0.saturating_mul(segment_size))
     }
 
     pub(crate) fn plus(self, slots: u64) -> SegmentId {
-        SegmentId(self.0 + slots)
+        SegmentId(self.0.saturating_add(slots))
     }
 }
 
@@ -83,6 +84,14 @@ impl fmt::Display for SegmentId {
 pub struct QueueId(pub(crate) u64);
 
 impl QueueId {
+    /// Numbers from here on belong to queues that are not durable. Records may name them; recovery knows none of them.
+    pub(crate) const FIRST_VOLATILE: QueueId = QueueId(1 << 63);
+
+    /// Whether it is the number of a queue that is not durable.
+    pub(crate) fn is_volatile(self) -> bool {
+        self >= QueueId::FIRST_VOLATILE
+    }
+
     /// The number itself.
     pub fn get(self) -> u64 {
         self.0

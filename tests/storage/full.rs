@@ -227,10 +227,15 @@ fn without_any_room_the_error_says_how_much_is_needed() {
     for (name, _) in &names {
         std::fs::remove_file(dir.path().join(name)).unwrap();
     }
+    let before = files(dir.path());
+    let unfinished = format!("{:016x}.unfinished", 1000);
+    std::fs::write(dir.path().join(unfinished), b"an interrupted preparation").unwrap();
     let disk_now = QuotaDisk::new(0);
     let options = Options { disk: Arc::new(disk_now.clone()), ..options };
     let error = Store::open(dir.path(), options.clone()).unwrap_err();
     assert!(matches!(error, OpenError::Full { bytes: SEGMENT, .. }), "{error}");
+    // What had been kept is as it was; what was never in use made way.
+    assert!(files(dir.path()) == before);
     assert!(error.to_string().contains("65536 free bytes"), "{error}");
     // So much is enough.
     disk_now.leave(SEGMENT);

@@ -20,3 +20,5 @@ mod repair;
 mod simulated;
 mod stress;
 mod support;
+#[path = "../common/unsynced.rs"]
+mod unsynced;

@@ -7,6 +7,7 @@
 
 mod chunk;
 mod in_log;
+mod mend;
 mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use self::chunk::{Chunk, PLACES};
 pub(crate) use self::chunk::{Entry, footprint};
+pub(crate) use self::places::Places;
 use super::message::Message;
 use super::record::{ChunkEntry, ChunkRecord, ChunkState, PageRef, SegmentShare};
 use super::units::{Lsn, SegmentId, Sequence, SequenceRange};
@@ -41,9 +43,12 @@ pub(crate) struct QueueIndex {
     chunk_places: u32,
 }
 
+/// So many places of a queue belong to one directory: that of the chunk which they are in, as its first place says.
+pub(crate) const DIRECTORY_PLACES: u64 = 1 << 17;
+
 /// The directory that a chunk is in.
 pub(crate) fn directory_of(base: Sequence) -> u64 {
-    base.0 >> 17
+    base.0 / DIRECTORY_PLACES
 }
 
 /// What is not needed any more after an operation: for the caller to give back.
@@ -559,8 +564,8 @@ impl QueueIndex {
         save: impl FnMut(Sequence, u32, Vec<(u16, ChunkEntry)>) -> Result<PageRef, E>,
     ) -> Result<Vec<ChunkState>, E> {
         self.outdated.remove(&number);
-        let first = Sequence(number << 17);
-        let last = Sequence((number << 17) + ((1 << 17) - 1));
+        let first = Sequence(number * DIRECTORY_PLACES);
+        let last = Sequence(first.0 + (DIRECTORY_PLACES - 1));
         self.snapshot_between(first, last, released, save)
     }
 

@@ -54,6 +54,20 @@ impl<'a> MessageRecord<'a> {
         message.body.parts().for_each(|part| buffer.extend_from_slice(part));
     }
 
+    /// Appends the payload of a record with the same message and other `references` to `buffer`.
+    pub(crate) fn encode_for(&self, buffer: &mut Vec<u8>, references: &[Reference]) {
+        buffer.extend_from_slice(&(references.len() as u32).to_le_bytes());
+        buffer.extend_from_slice(&(self.header.len() as u32).to_le_bytes());
+        put_references(buffer, references);
+        buffer.extend_from_slice(self.header);
+        buffer.extend_from_slice(self.body);
+    }
+
+    /// Bytes of the payload that [`encode_for`](Self::encode_for) gives for so many references.
+    pub(crate) fn encoded_size_for(&self, references: usize) -> usize {
+        FIXED + references * REFERENCE + self.header.len() + self.body.len()
+    }
+
     pub(crate) fn decode(payload: &'a [u8]) -> Result<MessageRecord<'a>, Malformed> {
         let mut cursor = Cursor::new(payload);
         let (references, header) = (cursor.u32()? as usize, cursor.u32()? as usize);
@@ -112,7 +126,7 @@ const MOVED: usize = 16;
 impl<'a> MovedRecord<'a> {
     /// Bytes of the payload for `message` with so many references left.
     pub(crate) fn encoded_size(message: &MessageRecord<'_>, references: usize) -> usize {
-        MOVED + FIXED + references * REFERENCE + message.header.len() + message.body.len()
+        MOVED + message.encoded_size_for(references)
     }
 
     /// Appends the payload to `buffer`.
@@ -126,11 +140,7 @@ impl<'a> MovedRecord<'a> {
         buffer.extend_from_slice(&from.length.to_le_bytes());
         buffer.extend_from_slice(&from.sharers.to_le_bytes());
         buffer.extend_from_slice(&[0; 2]);
-        buffer.extend_from_slice(&(references.len() as u32).to_le_bytes());
-        buffer.extend_from_slice(&(message.header.len() as u32).to_le_bytes());
-        put_references(buffer, references);
-        buffer.extend_from_slice(message.header);
-        buffer.extend_from_slice(message.body);
+        message.encode_for(buffer, references);
     }
 
     pub(crate) fn decode(payload: &'a [u8]) -> Result<MovedRecord<'a>, Malformed> {

@@ -9,7 +9,7 @@ use crate::storage::disk::{Access, Disk, DiskFile, read_exact_at};
 use crate::storage::error::{Damage, OpenError};
 use crate::storage::segment::{
     FreeFile, HeaderFault, Segment, SegmentHeader, SegmentSet, file_name, is_unfinished,
-    parse_file_name,
+    is_within_reach, parse_file_name,
 };
 use crate::storage::superblock::Superblock;
 use crate::storage::units::SegmentId;
@@ -25,13 +25,16 @@ pub(super) struct Directory<'a> {
 }
 
 impl<'a> Directory<'a> {
+    /// Lists a directory. A file with a number that no log comes to is none of ours, whatever it is called.
     pub(super) fn read(
         disk: &'a dyn Disk,
         dir: &'a Path,
         access: Access,
+        segment_size: u64,
     ) -> Result<Directory<'a>, OpenError> {
         let names = disk.list(dir).map_err(|e| OpenError::io("list", dir, e))?;
-        let segments = names.iter().filter_map(|name| parse_file_name(name)).collect();
+        let numbers = names.iter().filter_map(|name| parse_file_name(name));
+        let segments = numbers.filter(|id| is_within_reach(*id, segment_size)).collect();
         let unfinished = names.into_iter().filter(|name| is_unfinished(name)).collect();
         Ok(Directory { disk, dir, access, segments, unfinished })
     }

@@ -14,7 +14,7 @@ use crate::storage::log::group::CheckedGroup;
 use crate::storage::queue::QueueCore;
 use crate::storage::record::{
     AcknowledgeRecord, ChunkEntry, DeliveredRecord, MessageRecord, MovedRecord, Record, RecordKind,
-    StoredChange, TopologyRecord,
+    Reference, StoredChange, TopologyRecord,
 };
 use crate::storage::segment::SegmentSet;
 use crate::storage::units::{Lsn, QueueId, SegmentId, Sequence};
@@ -34,6 +34,23 @@ impl<'a> Replay<'a> {
     /// The place that the next message of a queue gets.
     pub(super) fn next_of(&self, queue: QueueId) -> Option<Sequence> {
         self.catalog.queue(queue).map(|queue| queue.state.lock().index.next())
+    }
+
+    /// Whether a place holds a live message.
+    pub(super) fn is_live(&self, reference: Reference) -> bool {
+        let queue = self.catalog.queue(reference.queue);
+        queue.is_some_and(|queue| queue.state.lock().index.is_live(reference.sequence))
+    }
+
+    /// Puts a message into a place that nothing was found for so far.
+    pub(super) fn bring_back(&self, reference: Reference, entry: ChunkEntry) {
+        let Some(queue) = self.catalog.queue(reference.queue) else { return };
+        let mut state = queue.state.lock();
+        if state.index.bring_back(reference.sequence, entry) {
+            state.changed = true;
+            let segment = SegmentId::holding(entry.lsn, self.segments.segment_size());
+            self.segments.add(segment, 1, entry.share());
+        }
     }
 
     pub(super) fn finish(self) -> Catalog {

@@ -37,6 +37,11 @@ pub(crate) fn parse_file_name(name: &str) -> Option<SegmentId> {
     (file_name(id) == name && id.0 != 0).then_some(id)
 }
 
+/// Whether the log can ever have come to a segment with this number. Half of all LSNs are far more than any disk can write.
+pub(crate) fn is_within_reach(id: SegmentId, segment_size: u64) -> bool {
+    id.0 < u64::MAX / 2 / segment_size
+}
+
 /// The name of a file that is being made into a segment. One that is found at start-up was never in use.
 pub(crate) fn unfinished_file_name(id: SegmentId) -> String {
     format!("{:016x}.unfinished", id.0)
@@ -65,5 +70,13 @@ mod tests {
         for other in ["notes.unfinished", "beef.unfinished", "+000000000000005.unfinished"] {
             assert!(!is_unfinished(other), "{other}");
         }
+    }
+
+    #[test]
+    fn numbers_that_no_log_comes_to_are_told() {
+        let size = 64 << 20;
+        assert!(is_within_reach(SegmentId(1 << 36), size));
+        assert!(!is_within_reach(SegmentId(1 << 37), size));
+        assert!(!is_within_reach(SegmentId(u64::MAX), PAGE));
     }
 }
