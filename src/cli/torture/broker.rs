@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,9 @@ const SEGMENT_POWERS: std::ops::Range<u32> = 20..24;
 
 /// A round publishes so many messages at most.
 const MESSAGES: i64 = 100_000;
+
+/// Where a server listens, once it is ready.
+type Ready = Arc<Mutex<Option<SocketAddr>>>;
 
 /// See the module.
 #[derive(Debug)]
@@ -71,11 +74,8 @@ impl TorturedBroker {
         self.oracle.lock().defect(DefectKind::Misbehaved, text);
     }
 
-    /// Starts a server; `faults` says whether the disk may have those of the round.
-    fn spawn(
-        &self,
-        ending: Option<Ending>,
-    ) -> Result<(Process, Arc<Mutex<Option<SocketAddr>>>), TortureError> {
+    /// Starts a server, on a disk with the faults of that ending.
+    fn spawn(&self, ending: Option<Ending>) -> Result<(Process, Ready), TortureError> {
         let mut command = child_command("serve", &self.data)?;
         command.env("HAYPILE_LOG", "warn");
         let mut fault = |option: &str, value: u64| {
@@ -97,8 +97,7 @@ impl TorturedBroker {
         Ok((process, address))
     }
 
-    /// Starts a server and waits until it is ready. Whether it is; if not, what it ended with was right if `may_refuse` says
-    /// so.
+    /// Starts a server and waits until it is ready. Whether it is: on a disk with faults it may refuse, if it says why.
     fn start(&mut self, faults: Option<Ending>) -> Result<bool, TortureError> {
         let began = Instant::now();
         let (mut process, address) = self.spawn(faults)?;
@@ -182,7 +181,7 @@ impl TorturedBroker {
             }
             let ended = end(&mut process, round, bounds, &self.workplace, &over, &self.oracle);
             if ended.is_err() {
-                over.store(true, std::sync::atomic::Ordering::Relaxed);
+                over.store(true, Ordering::Relaxed);
                 process.kill().ok(); // Else the clients would go on waiting for it.
             }
             for thread in threads {

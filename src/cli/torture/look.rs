@@ -36,6 +36,9 @@ pub(super) fn look(
             let mut oracle = oracle.lock();
             oracle.recovered(queue, &contents);
             oracle.all_handed_out(queue);
+            if oracle.defects().total() > 0 {
+                continue; // It is evidence: nothing is acknowledged.
+            }
         }
         let handed_out: Vec<Identity> = contents.iter().filter_map(|found| found.label).collect();
         let mut gone = Vec::new();

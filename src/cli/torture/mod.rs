@@ -34,6 +34,7 @@ mod workplace;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -57,22 +58,22 @@ const LEAST_DISK: u64 = 512;
 
 /// Kill the broker again and again while it works on this disk, and check that nothing confirmed is lost.
 ///
-/// Starts `haypile serve` on a fresh directory below DIR, publishes and consumes through AMQP, kills it with SIGKILL at a
-/// random moment, starts it again (and kills it while it recovers, now and then), and compares what it gives back with what it
-/// had confirmed. Then again, until the time is over. Some rounds end differently: by SIGTERM, by a sync that fails, with a
-/// disk that is full; those two are simulated between the program and the real disk.
+/// Starts `haypile serve` on a fresh directory below DIR, publishes and consumes through AMQP, kills it with SIGKILL
+/// at a random moment, starts it again (and kills it while it recovers, now and then), and compares what it gives
+/// back with what it had confirmed. Then again, until the time is over. Some rounds end differently: by SIGTERM, by
+/// a sync that fails, with a disk that is full; those last two are simulated between the program and the real disk.
 ///
-/// Checked is that every message that was confirmed and not acknowledged is there: whole, once, in order; that others are there whole
-/// or not at all; that acknowledged messages stay away once a later message was confirmed; that what was handed out
-/// before comes back with the redelivered flag; and that a program whose sync has failed confirms nothing more, ends, and
-/// says why.
+/// It checks that every message that was confirmed and not acknowledged is there, whole, once, and in order; that
+/// others are there whole or not at all; that an acknowledged message stays away once a later one was confirmed; that
+/// what was handed out before comes back with the redelivered flag; and that a program whose sync has failed
+/// confirms nothing more, ends, and says why.
 ///
-/// What this can show: mistakes of this program and of the file system that do not need a power cut. What it cannot show: a
-/// SIGKILL ends the program and not the machine, so everything that was written is still in the page cache, synced or not. A disk
-/// that loses synced data when the power goes, or a sync that is missing in this program, looks fine here. The project's
-/// own tests simulate power cuts; to try your disk, cut its power.
+/// What this can show: mistakes of this program, and of the file system, that need no power cut. What it cannot show: a
+/// SIGKILL ends the program and not the machine, and whatever was written is still in the page cache, synced or
+/// not. A disk that loses synced data when the power goes looks fine here, and so would a sync that is missing in
+/// this program. The project's own tests simulate power cuts; to try your disk, cut its power.
 ///
-/// Ctrl-C ends it after the round, with the report. Exit code 0: nothing is wrong. 1: something is; each defect is
+/// Ctrl-C ends it after the round, with the report. Exit code 0: nothing is wrong. 1: something is, each defect is
 /// listed with its round and the seed, and the directory is kept. 2: it could not run.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -85,7 +86,7 @@ pub(super) struct Torture {
     #[arg(long)]
     store: bool,
     /// How long, in minutes; fractions are fine. The last round may take a little longer.
-    #[arg(long, value_name = "N", default_value_t = 5.0)]
+    #[arg(long, value_name = "N", default_value_t = 5.0, allow_hyphen_values = true)]
     minutes: f64,
     /// Stop after so many rounds, if the time is not over before.
     #[arg(long, value_name = "N")]
@@ -209,7 +210,7 @@ impl Torture {
             report.take(number, &victim.oracle().lock(), &victim.last_words());
         }
         report.end_progress();
-        report.interrupted = bounds.interrupted.load(std::sync::atomic::Ordering::Relaxed);
+        report.interrupted = bounds.interrupted.load(Ordering::Relaxed);
         if report.failed() {
             report.kept = Some(victim.workplace().dir().to_owned());
         } else {

@@ -222,7 +222,7 @@ impl Report {
         }
         match &self.kept {
             Some(dir) => println!(
-                "keep {} and this report: the data directory is in it as it was found",
+                "keep {} and this report: the data directory is in it, as the restart that showed it has left it",
                 dir.display()
             ),
             None => println!("nothing is wrong"),

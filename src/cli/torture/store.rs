@@ -122,6 +122,10 @@ impl TorturedStore {
         self.oracle.lock().defect(DefectKind::Misbehaved, text);
     }
 
+    fn is_wrong(&self) -> bool {
+        self.oracle.lock().defects().total() > 0
+    }
+
     /// Starts a child, and waits until its store is open or it has ended.
     fn start(
         &mut self,
@@ -248,7 +252,9 @@ impl TorturedStore {
             self.misbehaved(format!("{} messages were set aside", store.set_aside()));
         }
         // A close writes a checkpoint, and leaves the next open nothing to replay; a drop does not.
-        let closed = if round.random.bool() { store.close() } else { Ok(()) };
+        // Neither is done to a store with a defect: it is evidence.
+        let closes = round.random.bool() && !self.is_wrong();
+        let closed = if closes { store.close() } else { Ok(()) };
         match checked.and_then(|found| closed.map(|()| found)) {
             Ok(found) => (took, found),
             Err(error) => {
@@ -271,7 +277,8 @@ impl TorturedStore {
             let contents: Vec<Found> = all.iter().map(|(_, found)| found.clone()).collect();
             count += contents.len() as u64;
             self.oracle.lock().recovered(number, &contents);
-            let Some(queue) = queue else { continue };
+            // Of evidence, nothing is acknowledged.
+            let Some(queue) = queue.filter(|_| !self.is_wrong()) else { continue };
             let gone: Vec<&(Sequence, Found)> =
                 all.iter().filter(|_| round.random.f64() >= keep).collect();
             let ranges: Vec<SequenceRange> =

@@ -89,10 +89,11 @@ fn what_was_not_confirmed_may_be_there_or_not() {
     for there in [true, false] {
         let mut oracle = Oracle::new(1);
         oracle.published(sent(id(1, 0), true));
-        oracle.recovered(QUEUE, if there { &[found(id(1, 0))][..] } else { &[] });
+        let contents = |there: bool| all(&[id(1, 0)][..usize::from(there)]);
+        oracle.recovered(QUEUE, &contents(there));
         nothing_wrong(&oracle);
         // From then on it is settled which.
-        oracle.recovered(QUEUE, if there { &[] } else { &[found(id(1, 0))][..] });
+        oracle.recovered(QUEUE, &contents(!there));
         let kind = if there { DefectKind::Lost } else { DefectKind::Resurrected };
         assert_eq!(only(&oracle), (kind, 1));
     }
