@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::client::{Client, ClientError, declaration};
 use super::defect::DefectKind;
-use super::ending::{Bounds, end, may_refuse};
+use super::ending::{Bounds, end, is_full, may_refuse};
 use super::look::look;
 use super::oracle::{Consumer, Oracle};
 use super::peers::{EVERYWHERE, PAIRS, Peers, consume, publish};
@@ -112,6 +112,9 @@ impl TorturedBroker {
         }
         self.last_words = process.last_words();
         let code = status.and_then(|status| status.code());
+        if faults.is_none() && is_full(&self.last_words) {
+            return Err(TortureError::NoRoom(self.data.clone()));
+        }
         if faults.is_none_or(|ending| !may_refuse(ending, code, &self.last_words)) {
             let how = status.map_or("not ready in time".to_owned(), describe);
             self.misbehaved(format!("the server did not start: {how}"));
@@ -210,6 +213,9 @@ impl TorturedBroker {
                 .map_err(TortureError::Control)?;
             if let Some(status) = early {
                 self.last_words = process.last_words();
+                if is_full(&self.last_words) {
+                    return Err(TortureError::NoRoom(self.data.clone()));
+                }
                 self.misbehaved(format!("it ended while it recovered: {}", describe(status)));
                 break;
             }

@@ -122,6 +122,11 @@ pub(super) enum TortureError {
     Minutes(f64),
     #[error("cannot use {}: {source}; give a directory that can be written to", path.display())]
     Directory { path: PathBuf, source: io::Error },
+    #[error(
+        "there is no room left in {}: free some, or torture a larger disk; nothing can be said of the round that met it",
+        .0.display()
+    )]
+    NoRoom(PathBuf),
     #[error("cannot find this program's own file: {0}")]
     NoProgram(io::Error),
     #[error("cannot start {}: {source}", program.display())]

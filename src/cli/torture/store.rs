@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::defect::DefectKind;
-use super::ending::{Bounds, end, may_refuse};
+use super::ending::{Bounds, end, is_full, may_refuse};
 use super::note::Note;
 use super::oracle::{Found, Oracle};
 use super::plan::{Ending, Plan, Round};
@@ -20,7 +20,9 @@ use super::workplace::Workplace;
 use super::{READY, TortureError, Victim};
 use crate::storage::disk::RealDisk;
 use crate::storage::inspect::verify;
-use crate::storage::{Fetch, Fetched, Queue, Sequence, SequenceRange, Store, StoreError};
+use crate::storage::{
+    Fetch, Fetched, OpenError, Queue, Sequence, SequenceRange, Store, StoreError,
+};
 
 /// Segments have 2 to the power of this many bytes, drawn anew for each store.
 const SEGMENT_POWERS: std::ops::Range<u32> = 16..20;
@@ -224,6 +226,9 @@ impl TorturedStore {
                 .map_err(TortureError::Control)?;
             if let Some(status) = early {
                 self.last_words = process.last_words();
+                if is_full(&self.last_words) {
+                    return Err(TortureError::NoRoom(self.data.clone()));
+                }
                 self.misbehaved(format!("it ended while it recovered: {}", describe(status)));
                 break;
             }
@@ -234,15 +239,20 @@ impl TorturedStore {
     }
 
     /// Opens the store, has the oracle judge it, and acknowledges a part of what is there.
-    fn check(&mut self, round: &mut Round, bounds: &Bounds) -> (Duration, u64) {
+    fn check(
+        &mut self,
+        round: &mut Round,
+        bounds: &Bounds,
+    ) -> Result<(Duration, u64), TortureError> {
         let began = Instant::now();
         let opened = Store::open(&self.data, options(self.segment_size, Arc::new(RealDisk)));
         let took = began.elapsed();
         let store = match opened {
             Ok(store) => store,
+            Err(OpenError::Full { dir, .. }) => return Err(TortureError::NoRoom(dir)),
             Err(error) => {
                 self.misbehaved(format!("the store does not open: {error}"));
-                return (took, 0);
+                return Ok((took, 0));
             }
         };
         self.last_restart = took;
@@ -256,10 +266,10 @@ impl TorturedStore {
         let closes = round.random.bool() && !self.is_wrong();
         let closed = if closes { store.close() } else { Ok(()) };
         match checked.and_then(|found| closed.map(|()| found)) {
-            Ok(found) => (took, found),
+            Ok(found) => Ok((took, found)),
             Err(error) => {
                 self.misbehaved(format!("the open store failed: {error}"));
-                (took, 0)
+                Ok((took, 0))
             }
         }
     }
@@ -343,7 +353,7 @@ impl Victim for TorturedStore {
         let kills_in_recovery = self.kill_in_recovery(round, bounds)?;
         report.kills_in_recovery += kills_in_recovery;
         let required = self.oracle.lock().required();
-        let (restart, found) = self.check(round, bounds);
+        let (restart, found) = self.check(round, bounds)?;
         report.restarted(restart);
         Ok(RoundResult { ended, kills_in_recovery, restart, found, required })
     }

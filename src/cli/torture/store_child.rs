@@ -128,9 +128,7 @@ impl StoreChild {
             }
         };
         let worked = if self.idle { work.idle() } else { self.work(&work) };
-        let Work { store, queues, .. } = work;
-        drop(queues);
-        match worked.and_then(|()| Ok(store.close()?)) {
+        match worked {
             Ok(()) => DONE,
             Err(error) => {
                 complain(&error);
@@ -180,10 +178,16 @@ impl StoreChild {
             }
             let random = random.fork();
             threads.push(scope.spawn(move || work.stop_all(work.look_after(random))));
+            while work.goes_on() {
+                thread::sleep(PAUSE);
+            }
+            // In the middle of the work: whoever waits, for room on a full disk maybe, is told.
+            let closed = work.store.clone().close();
             for thread in threads {
                 let stopped = thread.join().expect("a thread of the child does not panic");
                 outcome = std::mem::replace(&mut outcome, Ok(())).and(stopped);
             }
+            outcome = std::mem::replace(&mut outcome, Ok(())).and(closed.map_err(Stopped::from));
         });
         outcome
     }
@@ -200,10 +204,13 @@ impl Work {
         !self.over.load(Ordering::Relaxed)
     }
 
-    /// One that stops is the end of all.
+    /// One that stops is the end of all. That the store was closed is no failure.
     fn stop_all(&self, stopped: Result<(), Stopped>) -> Result<(), Stopped> {
         self.over.store(true, Ordering::Relaxed);
-        stopped
+        match stopped {
+            Err(Stopped::Store(StoreError::Closed)) => Ok(()),
+            other => other,
+        }
     }
 
     fn idle(&self) -> Result<(), Stopped> {
@@ -211,7 +218,7 @@ impl Work {
         while self.goes_on() {
             thread::sleep(PAUSE);
         }
-        Ok(())
+        Ok(self.store.clone().close()?)
     }
 
     fn publish(
