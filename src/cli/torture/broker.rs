@@ -20,7 +20,7 @@ use super::process::{Process, child_command, describe};
 use super::report::{Report, RoundResult};
 use super::stamp::{Publisher, QueueNumber};
 use super::workplace::Workplace;
-use super::{READY, TortureError, Victim};
+use super::{READY, ROUNDS_PER_STORE, TortureError, Victim};
 use crate::amqp::codec::Method;
 use crate::message::RawTable;
 use crate::storage::disk::RealDisk;
@@ -246,7 +246,9 @@ impl Victim for TorturedBroker {
         report: &mut Report,
     ) -> Result<RoundResult, TortureError> {
         self.last_words.clear();
-        if report.stores == 0 || self.workplace.bytes() > bounds.disk_limit {
+        if report.rounds.is_multiple_of(ROUNDS_PER_STORE)
+            || self.workplace.bytes() > bounds.disk_limit
+        {
             self.begin(round, report)?;
         }
         let faulty = matches!(round.ending, Ending::SyncFails(_) | Ending::DiskFull(_));

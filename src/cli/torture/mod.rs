@@ -53,6 +53,9 @@ use super::{COULD_NOT_RUN, DONE, FAILED, complain};
 /// How long a start may take until the program is ready.
 const READY: Duration = Duration::from_secs(120);
 
+/// After so many rounds the store is verified, and another one begun with segments of another size.
+const ROUNDS_PER_STORE: u64 = 50;
+
 /// The least that the files of a store may take: some segments, and what lies between two checkpoints.
 const LEAST_DISK: u64 = 512;
 

@@ -17,7 +17,7 @@ use super::report::{Report, RoundResult};
 use super::stamp::{Identity, QueueNumber};
 use super::store_child::{find, found, options};
 use super::workplace::Workplace;
-use super::{READY, TortureError, Victim};
+use super::{READY, ROUNDS_PER_STORE, TortureError, Victim};
 use crate::storage::disk::RealDisk;
 use crate::storage::inspect::verify;
 use crate::storage::{
@@ -333,7 +333,9 @@ impl Victim for TorturedStore {
         bounds: &Bounds,
         report: &mut Report,
     ) -> Result<RoundResult, TortureError> {
-        if report.stores == 0 || self.workplace.bytes() > bounds.disk_limit {
+        if report.rounds.is_multiple_of(ROUNDS_PER_STORE)
+            || self.workplace.bytes() > bounds.disk_limit
+        {
             if report.stores > 0 {
                 self.verify();
                 self.data = self.workplace.begin_data()?;
