@@ -9,7 +9,7 @@
 //! | `oracle`, `defect` | what is right, and what is not; no sockets, no processes |
 //! | `stamp`, `plan` | what a message says of itself; what a seed stands for |
 //! | `broker`, `peers`, `look`, `client` | torture of the broker, through AMQP |
-//! | `store`, `store_child`, `note` | torture of the engine alone, and what its child tells |
+//! | `store`, `store_child`, `note`, `store_check` | torture of the engine alone, what its child tells, and what is left |
 //! | `child`, `process`, `ending`, `faults` | the process that is killed, how it ends, disks that fail |
 //! | `workplace`, `report`, `interrupt` | the directory, the figures, Ctrl-C |
 
@@ -29,6 +29,7 @@ mod process;
 mod report;
 mod stamp;
 mod store;
+mod store_check;
 mod store_child;
 mod workplace;
 

@@ -14,15 +14,12 @@ use super::oracle::{Found, Oracle};
 use super::plan::{Ending, Plan, Round};
 use super::process::{Process, child_command, describe};
 use super::report::{Report, RoundResult};
-use super::stamp::{Identity, QueueNumber};
-use super::store_child::{find, found, options};
+use super::stamp::Identity;
+use super::store_check::{Check, Checked};
 use super::workplace::Workplace;
 use super::{READY, ROUNDS_PER_STORE, TortureError, Victim};
 use crate::storage::disk::RealDisk;
 use crate::storage::inspect::verify;
-use crate::storage::{
-    Fetch, Fetched, OpenError, Queue, Sequence, SequenceRange, Store, StoreError,
-};
 
 /// Segments have 2 to the power of this many bytes, drawn anew for each store.
 const SEGMENT_POWERS: std::ops::Range<u32> = 16..20;
@@ -122,10 +119,6 @@ impl TorturedStore {
 
     fn misbehaved(&self, text: String) {
         self.oracle.lock().defect(DefectKind::Misbehaved, text);
-    }
-
-    fn is_wrong(&self) -> bool {
-        self.oracle.lock().defects().total() > 0
     }
 
     /// Starts a child, and waits until its store is open or it has ended.
@@ -238,81 +231,6 @@ impl TorturedStore {
         Ok(kills)
     }
 
-    /// Opens the store, has the oracle judge it, and acknowledges a part of what is there.
-    fn check(
-        &mut self,
-        round: &mut Round,
-        bounds: &Bounds,
-    ) -> Result<(Duration, u64), TortureError> {
-        let began = Instant::now();
-        let opened = Store::open(&self.data, options(self.segment_size, Arc::new(RealDisk)));
-        let took = began.elapsed();
-        let store = match opened {
-            Ok(store) => store,
-            Err(OpenError::Full { dir, .. }) => return Err(TortureError::NoRoom(dir)),
-            Err(error) => {
-                self.misbehaved(format!("the store does not open: {error}"));
-                return Ok((took, 0));
-            }
-        };
-        self.last_restart = took;
-        let keep = if bounds.is_much(self.workplace.bytes()) { 0.0 } else { round.keep };
-        let checked = self.check_open(&store, round, keep);
-        if store.set_aside() > 0 {
-            self.misbehaved(format!("{} messages were set aside", store.set_aside()));
-        }
-        // A close writes a checkpoint, and leaves the next open nothing to replay; a drop does not.
-        // Neither is done to a store with a defect: it is evidence.
-        let closes = round.random.bool() && !self.is_wrong();
-        let closed = if closes { store.close() } else { Ok(()) };
-        match checked.and_then(|found| closed.map(|()| found)) {
-            Ok(found) => Ok((took, found)),
-            Err(error) => {
-                self.misbehaved(format!("the open store failed: {error}"));
-                Ok((took, 0))
-            }
-        }
-    }
-
-    fn check_open(
-        &mut self,
-        store: &Store,
-        round: &mut Round,
-        keep: f64,
-    ) -> Result<u64, StoreError> {
-        let mut count = 0;
-        for number in (0..self.plan.queues).map(QueueNumber) {
-            let queue = find(store, number);
-            let all = queue.as_ref().map_or(Ok(Vec::new()), fetch_all)?;
-            let contents: Vec<Found> = all.iter().map(|(_, found)| found.clone()).collect();
-            count += contents.len() as u64;
-            self.oracle.lock().recovered(number, &contents);
-            // Of evidence, nothing is acknowledged.
-            let Some(queue) = queue.filter(|_| !self.is_wrong()) else { continue };
-            let gone: Vec<&(Sequence, Found)> =
-                all.iter().filter(|_| round.random.f64() >= keep).collect();
-            let ranges: Vec<SequenceRange> =
-                gone.iter().map(|(place, _)| SequenceRange::one(*place)).collect();
-            let identities: Vec<Identity> =
-                gone.iter().filter_map(|(_, found)| found.label).collect();
-            let acknowledged = queue.acknowledge(&ranges)?;
-            if acknowledged.messages != ranges.len() as u64 {
-                self.misbehaved(format!(
-                    "{number}: {} messages were acknowledged, and {} are gone",
-                    ranges.len(),
-                    acknowledged.messages
-                ));
-            }
-            if let Some(durable_at) = acknowledged.durable_at {
-                store.wait_durable(durable_at)?;
-            }
-            let mut oracle = self.oracle.lock();
-            identities.iter().for_each(|identity| oracle.acknowledged(number, *identity));
-            oracle.settled(number, &identities, &[]);
-        }
-        Ok(count)
-    }
-
     fn verify(&self) {
         match verify(&RealDisk, &self.data, |_| {}) {
             Ok(verification) if verification.is_whole() => {}
@@ -355,7 +273,16 @@ impl Victim for TorturedStore {
         let kills_in_recovery = self.kill_in_recovery(round, bounds)?;
         report.kills_in_recovery += kills_in_recovery;
         let required = self.oracle.lock().required();
-        let (restart, found) = self.check(round, bounds)?;
+        let check = Check {
+            data: self.data.clone(),
+            segment_size: self.segment_size,
+            queues: self.plan.queues,
+            oracle: self.oracle.clone(),
+            keep: if bounds.is_much(self.workplace.bytes()) { 0.0 } else { round.keep },
+            random: round.random.fork(),
+        };
+        let Checked { opening: restart, found } = check.run()?;
+        self.last_restart = restart;
         report.restarted(restart);
         Ok(RoundResult { ended, kills_in_recovery, restart, found, required })
     }
@@ -375,25 +302,5 @@ impl Victim for TorturedStore {
 
     fn last_words(&self) -> String {
         self.last_words.clone()
-    }
-}
-
-fn fetch_all(queue: &Queue) -> Result<Vec<(Sequence, Found)>, StoreError> {
-    const AT_ONCE: usize = 256;
-    let mut all = Vec::new();
-    let mut from = Sequence::FIRST;
-    loop {
-        let mut fetched: Vec<Fetched> = Vec::new();
-        let fetch = queue.fetch(from, AT_ONCE, &mut fetched);
-        if let Some(last) = fetched.last() {
-            from = last.sequence.next();
-        }
-        let more = !fetched.is_empty();
-        all.extend(fetched.iter().map(|fetched| (fetched.sequence, found(fetched))));
-        match fetch {
-            Fetch::NeedsLoad => queue.load(from)?,
-            Fetch::Complete if more => {}
-            Fetch::Complete => return Ok(all),
-        }
     }
 }
