@@ -90,7 +90,7 @@ pub(super) fn as_json(verification: &Verification) -> Value {
     json!({
         "opens": verification.refusal.is_none(),
         "refusal": verification.refusal.as_ref().map(|damage| json!({
-            "file": damage.file,
+            "file": damage.file.to_string_lossy(),
             "offset": damage.offset,
             "what": damage.what,
             "affected": damage.affected,
@@ -110,7 +110,7 @@ pub(super) fn as_json(verification: &Verification) -> Value {
 
 fn finding(finding: &Finding) -> Value {
     json!({
-        "file": finding.file,
+        "file": finding.file.to_string_lossy(),
         "offset": finding.offset,
         "bytes": finding.bytes,
         "what": finding.what,
@@ -134,7 +134,7 @@ fn hole(hole: &LogHole) -> Value {
         "whole_records": hole.records,
         "messages_of_unknown_queues": hole.strays,
         "extents": hole.extents.iter().map(|extent| json!({
-            "file": extent.file,
+            "file": extent.file.to_string_lossy(),
             "offset": extent.offset,
             "bytes": extent.bytes,
         })).collect::<Vec<_>>(),

@@ -108,7 +108,7 @@ fn as_json(outcome: &Outcome) -> Value {
         "messages_lost": outcome.lost,
         "messages_lost_in_holes_at_most": in_holes(outcome),
         "applied": outcome.applied.as_ref().map(|applied| json!({
-            "kept": applied.kept,
+            "kept": applied.kept.to_string_lossy(),
             "whole": applied.after.is_whole(),
             "after": damage::as_json(&applied.after),
         })),
