@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
+use haypile::storage::disk::{Disk, RealDisk};
+use haypile::storage::inspect::{repair, verify};
 use haypile::storage::{OpenError, Options, Sequence, SequenceRange, Store};
 use tempfile::{TempDir, tempdir};
 
@@ -98,6 +101,25 @@ fn a_truncated_segment_is_refused_by_name() {
     let content = fs::read(dir.path().join(&tail)).unwrap();
     fs::write(dir.path().join(&tail), &content[..40_000]).unwrap();
     refused(dir.path(), &[&tail, "40000 bytes"]);
+}
+
+/// The header could not be read to its end, and that was told as a failure of the disk: the open said "failed to fill whole
+/// buffer", and `verify` and `repair`, which are for this very store, could not run at all. Found by fuzzing.
+#[test]
+fn a_segment_that_ends_within_its_header_is_damage() {
+    for length in [0, 1, 63] {
+        let dir = example();
+        let tail = used_segments(dir.path()).pop().unwrap();
+        let content = fs::read(dir.path().join(&tail)).unwrap();
+        fs::write(dir.path().join(&tail), &content[..length]).unwrap();
+        let error = refused(dir.path(), &[&tail, "ends within the segment's header"]);
+        assert!(matches!(error, OpenError::Damaged(_)));
+        let found = verify(&RealDisk, dir.path(), |_| {}).unwrap();
+        assert!(found.refusal.is_some());
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let applied = repair(&disk, dir.path(), true, |_| {}).unwrap().applied.unwrap();
+        assert!(applied.after.is_whole(), "{:?}", applied.after);
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What is in a data directory.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -66,7 +67,14 @@ impl<'a> Directory<'a> {
             file.sync_all().map_err(|e| OpenError::io("sync", &path, e))?;
         }
         let mut bytes = [0; SegmentHeader::SIZE];
-        read_exact_at(&*file, &mut bytes, 0).map_err(|e| OpenError::io("read", &path, e))?;
+        match read_exact_at(&*file, &mut bytes, 0) {
+            Ok(()) => {}
+            // Not the disk's failure: the file has lost its end.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                return Ok(Err(HeaderFault::TooShort));
+            }
+            Err(error) => return Err(OpenError::io("read", &path, error)),
+        }
         Ok(match SegmentHeader::decode(&bytes, store, id) {
             Ok(header) => Ok(Segment::found(header, self.dir, file)),
             Err(fault) => Err(fault),
@@ -100,21 +108,15 @@ impl<'a> Directory<'a> {
     ) -> Result<(SegmentSet, Vec<Damage>), OpenError> {
         let (readable, mut unreadable) = (SegmentSet::new(superblock.segment_size), Vec::new());
         for (id, file) in self.segments() {
-            let what = match self.open_segment(&superblock.store, id, false) {
-                Ok(Ok(segment)) => {
-                    readable.insert(Arc::new(segment));
-                    continue;
-                }
-                Ok(Err(fault)) => fault.describe(),
-                Err(OpenError::Io { source, .. })
-                    if source.kind() == std::io::ErrorKind::UnexpectedEof =>
-                {
-                    "the file ends within the segment's header".to_owned()
-                }
-                Err(error) => return Err(error),
-            };
-            let affected = "the messages in this segment cannot be read".to_owned();
-            unreadable.push(Damage { file, offset: 0, what, affected });
+            match self.open_segment(&superblock.store, id, false)? {
+                Ok(segment) => readable.insert(Arc::new(segment)),
+                Err(fault) => unreadable.push(Damage {
+                    file,
+                    offset: 0,
+                    what: fault.describe(),
+                    affected: "the messages in this segment cannot be read".to_owned(),
+                }),
+            }
         }
         Ok((readable, unreadable))
     }
