@@ -43,10 +43,18 @@ impl Place {
     }
 }
 
+fn directory_name(number: u64) -> String {
+    format!("repair-{number}")
+}
+
 /// The directories of earlier repairs, by number.
 fn repairs(disk: &dyn Disk, dir: &Path) -> Result<BTreeMap<u64, PathBuf>, OpenError> {
     let names = disk.list(dir).map_err(|e| OpenError::io("list", dir, e))?;
-    let number = |name: &String| name.strip_prefix("repair-")?.parse().ok();
+    // Of names that are ours; there is always a number behind the largest of them.
+    let number = |name: &String| {
+        let number: u64 = name.strip_prefix("repair-")?.parse().ok()?;
+        (number < u64::MAX && directory_name(number) == *name).then_some(number)
+    };
     Ok(names.iter().filter_map(|name| Some((number(name)?, dir.join(name)))).collect())
 }
 
@@ -85,10 +93,11 @@ pub(super) fn keep(
     report: &str,
 ) -> Result<PathBuf, OpenError> {
     let number = repairs(disk, dir)?.keys().max().map_or(1, |newest| newest + 1);
-    let target = dir.join(format!("repair-{number}"));
+    let target = dir.join(directory_name(number));
     disk.create_dir_all(&target).map_err(|e| OpenError::io("create", &target, e))?;
+    let mut copied = HashSet::new();
     for extent in extents {
-        copy(disk, extent, &target)?;
+        copy(disk, extent, &target, &mut copied)?;
     }
     write(disk, &target.join(REPORT), report.as_bytes())?;
     let lines: String = places
@@ -102,7 +111,14 @@ pub(super) fn keep(
     Ok(target)
 }
 
-fn copy(disk: &dyn Disk, extent: &Extent, target: &Path) -> Result<(), OpenError> {
+/// Copies a part of a file, unless it is one of those `copied` already: parts that reach beyond the end of the file are the
+/// same where they begin at the same place.
+fn copy(
+    disk: &dyn Disk,
+    extent: &Extent,
+    target: &Path,
+    copied: &mut HashSet<PathBuf>,
+) -> Result<(), OpenError> {
     let file = match disk.open(&extent.file, Access::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -115,6 +131,9 @@ fn copy(disk: &dyn Disk, extent: &Extent, target: &Path) -> Result<(), OpenError
     }
     let name = extent.file.file_name().unwrap_or_default().to_string_lossy();
     let path = target.join(format!("{name}.{}-{end}", extent.offset));
+    if !copied.insert(path.clone()) {
+        return Ok(());
+    }
     let copy = disk.create(&path).map_err(|e| OpenError::io("create", &path, e))?;
     let mut at = extent.offset;
     while at < end {
