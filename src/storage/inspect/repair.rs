@@ -194,6 +194,8 @@ fn rewrite(
     found: &Verification,
 ) -> Result<(), OpenError> {
     let recovered = examined.recovered.expect("a store without a checkpoint was refused before");
+    // Messages may have been found in segments that the log does not need any more.
+    let readable = examined.readable;
     let opened = OpenedStore {
         lock: examined.lock,
         superblock: examined.superblock,
@@ -213,7 +215,7 @@ fn rewrite(
             let Some(queue) = queues.get(&first.queue) else { continue };
             for lost in &finding.messages {
                 let Some((lsn, length)) = lost.record else { continue };
-                let message = reader::read_message(&store.shared.segments, lsn, length)?;
+                let message = reader::read_message(&readable, lsn, length)?;
                 store.append(&Arc::new(message), Persistence::Durable, &[queue])?;
             }
             // All of them at once: which of them is where only the list knew.
