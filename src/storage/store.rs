@@ -25,9 +25,6 @@ use super::threads::Threads;
 use super::units::{Lsn, QueueId};
 use super::upkeep::Upkeep;
 
-/// Numbers from here on belong to queues that are not durable. Records may name them; recovery knows none of them.
-const FIRST_VOLATILE: u64 = 1 << 63;
-
 /// An open that finds a full disk writes so many checkpoints at most. The first takes what was live away from the segment of
 /// the one before, and the second can free that.
 const OPENING_CHECKPOINTS: usize = 3;
@@ -161,7 +158,7 @@ impl Store {
             moved_bytes: AtomicU64::new(0),
             chunk_places: u32::from(options.chunk_places),
             upkeep: Upkeep::default(),
-            next_volatile: AtomicU64::new(FIRST_VOLATILE),
+            next_volatile: AtomicU64::new(QueueId::FIRST_VOLATILE.0),
             set_aside: AtomicU64::new(0),
             report: recovered.report,
             _lock: opened.lock,

@@ -18,6 +18,9 @@ impl Lsn {
     /// Below every record: always durable.
     pub const ZERO: Lsn = Lsn(0);
 
+    /// No log gets so far: what lies behind this was never written. Below it no sum of a position and a length overflows.
+    pub(crate) const LIMIT: Lsn = Lsn(1 << 62);
+
     /// The position as a number of bytes.
     pub fn get(self) -> u64 {
         self.0
@@ -54,6 +57,13 @@ impl SegmentId {
         self.0
     }
 
+    /// Whether a log can have so many slots from this one on. Nothing is to be calculated with numbers that are not.
+    pub(crate) fn can_be(self, slots: u32, segment_size: u64) -> bool {
+        let end =
+            self.0.checked_add(u64::from(slots)).and_then(|end| end.checked_mul(segment_size));
+        end.is_some_and(|end| end <= Lsn::LIMIT.0)
+    }
+
     /// The slot that holds `lsn`.
     pub(crate) fn holding(lsn: Lsn, segment_size: u64) -> SegmentId {
         SegmentId(lsn.0 / segment_size)
@@ -80,6 +90,9 @@ impl fmt::Display for SegmentId {
 pub struct QueueId(pub(crate) u64);
 
 impl QueueId {
+    /// Numbers from here on belong to queues that are not durable. Records may name them; recovery knows none of them.
+    pub(crate) const FIRST_VOLATILE: QueueId = QueueId(1 << 63);
+
     /// The number itself.
     pub fn get(self) -> u64 {
         self.0
@@ -102,6 +115,9 @@ pub struct Sequence(pub(crate) u64);
 impl Sequence {
     /// The place of a queue's first message.
     pub const FIRST: Sequence = Sequence(0);
+
+    /// No queue gets so far: nobody was given a place from here on.
+    pub(crate) const LIMIT: Sequence = Sequence(1 << 62);
 
     /// The number itself, counted from zero.
     pub fn get(self) -> u64 {

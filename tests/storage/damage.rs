@@ -204,6 +204,17 @@ fn a_store_of_a_newer_format_is_refused_by_its_version() {
     assert!(matches!(error, OpenError::Format { found: 3, .. }));
 }
 
+/// The number behind its own was too large to be one.
+#[test]
+fn a_file_with_a_number_that_no_segment_can_have_is_left_alone() {
+    let dir = example();
+    let foreign = dir.path().join("ffffffffffffffff.segment");
+    fs::write(&foreign, "somebody's notes").unwrap();
+    let store = Store::open(dir.path(), manual()).unwrap();
+    assert_eq!(fetch_all(&queue(&store, "orders")).len(), 125);
+    assert_eq!(fs::read(foreign).unwrap(), b"somebody's notes");
+}
+
 #[test]
 fn an_unknown_file_in_the_directory_is_left_alone() {
     let dir = example();

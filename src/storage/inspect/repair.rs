@@ -203,7 +203,7 @@ fn rewrite(
         // Files are left to the next open: until the checkpoint is durable, none may be recycled.
         free: Vec::new(),
     };
-    recovery::remove_unfinished(&**disk, dir)?;
+    recovery::remove_unfinished(&**disk, dir, opened.superblock.state().segment_size)?;
     let options =
         Options { disk: disk.clone(), background: Background::Caller, ..Options::default() };
     let store = Store::start(dir, &options, opened)?;

@@ -21,6 +21,7 @@ pub(super) struct Directory<'a> {
     disk: &'a dyn Disk,
     dir: &'a Path,
     access: Access,
+    segment_size: u64,
     segments: BTreeSet<SegmentId>,
     unfinished: Vec<String>,
 }
@@ -30,11 +31,17 @@ impl<'a> Directory<'a> {
         disk: &'a dyn Disk,
         dir: &'a Path,
         access: Access,
+        segment_size: u64,
     ) -> Result<Directory<'a>, OpenError> {
         let names = disk.list(dir).map_err(|e| OpenError::io("list", dir, e))?;
-        let segments = names.iter().filter_map(|name| parse_file_name(name)).collect();
+        // What has a number that no segment can have is not ours.
+        let segments = names
+            .iter()
+            .filter_map(|name| parse_file_name(name))
+            .filter(|id| id.can_be(1, segment_size))
+            .collect();
         let unfinished = names.into_iter().filter(|name| is_unfinished(name)).collect();
-        Ok(Directory { disk, dir, access, segments, unfinished })
+        Ok(Directory { disk, dir, access, segment_size, segments, unfinished })
     }
 
     /// The numbers of the segment files, ascending, with their paths.
@@ -76,6 +83,7 @@ impl<'a> Directory<'a> {
             Err(error) => return Err(OpenError::io("read", &path, error)),
         }
         Ok(match SegmentHeader::decode(&bytes, store, id) {
+            Ok(header) if !id.can_be(header.slots, self.segment_size) => Err(HeaderFault::Slots),
             Ok(header) => Ok(Segment::found(header, self.dir, file)),
             Err(fault) => Err(fault),
         })

@@ -97,11 +97,12 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<OpenedStore, OpenErr
             create(disk, dir, options)?
         }
     };
-    let directory = Directory::read(disk, dir, Access::ReadWrite)?;
+    let segment_size = superblock.state().segment_size;
+    let directory = Directory::read(disk, dir, Access::ReadWrite, segment_size)?;
     let mut recovered = recover(&directory, superblock.state())?;
     recovered.report.created = created;
     // From here on the store is accepted, and may be changed.
-    let free = directory.reuse(&recovered.unused, superblock.state().segment_size)?;
+    let free = directory.reuse(&recovered.unused, segment_size)?;
     directory.remove_unfinished()?;
     Ok(OpenedStore { lock, superblock, recovered, free })
 }
@@ -119,7 +120,8 @@ pub(crate) fn read(
     };
     let superblock = SuperblockFile::open(disk, dir, Access::Read)?
         .ok_or_else(|| OpenError::NoStore(dir.to_owned()))?;
-    let directory = Directory::read(disk, dir, Access::Read)?;
+    let segment_size = superblock.state().segment_size;
+    let directory = Directory::read(disk, dir, Access::Read, segment_size)?;
     let recovered = recover(&directory, superblock.state())?;
     Ok((lock, *superblock.state(), recovered))
 }
@@ -132,7 +134,7 @@ fn take(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DirectoryLock>, OpenError
 
 /// Makes an empty store of an empty directory.
 fn create(disk: &dyn Disk, dir: &Path, options: &Options) -> Result<SuperblockFile, OpenError> {
-    let directory = Directory::read(disk, dir, Access::Read)?;
+    let directory = Directory::read(disk, dir, Access::Read, options.segment_size)?;
     if let Some((id, _)) = directory.segments().next() {
         return Err(OpenError::Damaged(super::Damage {
             file: SuperblockFile::path(dir),
@@ -279,7 +281,7 @@ pub(crate) fn examine(disk: &dyn Disk, dir: &Path, access: Access) -> Result<Exa
     };
     let superblock = SuperblockFile::open(disk, dir, access)?
         .ok_or_else(|| OpenError::NoStore(dir.to_owned()))?;
-    let directory = Directory::read(disk, dir, access)?;
+    let directory = Directory::read(disk, dir, access, superblock.state().segment_size)?;
     let (readable, unreadable) = directory.all_segments(superblock.state())?;
     let mut examined = Examined {
         lock,
@@ -304,8 +306,12 @@ pub(crate) fn examine(disk: &dyn Disk, dir: &Path, access: Access) -> Result<Exa
 }
 
 /// Removes what interrupted preparations of segments have left behind, as an open does: their names are used again.
-pub(crate) fn remove_unfinished(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
-    Directory::read(disk, dir, Access::ReadWrite)?.remove_unfinished()
+pub(crate) fn remove_unfinished(
+    disk: &dyn Disk,
+    dir: &Path,
+    segment_size: u64,
+) -> Result<(), OpenError> {
+    Directory::read(disk, dir, Access::ReadWrite, segment_size)?.remove_unfinished()
 }
 
 impl Examined {

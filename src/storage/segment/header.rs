@@ -29,6 +29,7 @@ pub(crate) struct SegmentHeader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeaderFault {
     TooShort,
+    Slots,
     Checksum,
     OtherStore,
     OtherSegment(SegmentId),
@@ -38,6 +39,7 @@ impl HeaderFault {
     pub(crate) fn describe(self) -> String {
         match self {
             HeaderFault::TooShort => "the file ends within the segment's header".to_owned(),
+            HeaderFault::Slots => "the segment's header says a size that cannot be".to_owned(),
             HeaderFault::Checksum => "the segment's header does not pass its checksum".to_owned(),
             HeaderFault::OtherStore => "the file belongs to another store".to_owned(),
             HeaderFault::OtherSegment(id) => {
