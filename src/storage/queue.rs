@@ -211,7 +211,7 @@ impl Queue {
 
     fn load_messages(&self, messages: &[(Sequence, Lsn, u32)]) -> Result<(), StoreError> {
         let newest = messages.iter().map(|(_, lsn, length)| lsn.plus(u64::from(*length))).max();
-        self.shared.log.wait(newest.unwrap_or_default())?;
+        self.shared.log.wait_to_read(newest.unwrap_or_default())?;
         reader::read_messages(&self.shared.segments, messages, |run| {
             let mut state = self.core.state.lock();
             state.used = true;
