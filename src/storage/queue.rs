@@ -300,3 +300,22 @@ impl Hash for Queue {
         self.core.id.hash(state);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Background, Options, Store};
+
+    /// A list of messages, its checksum right, put one of them behind the end of the log; reading it waited for it to be
+    /// appended, for ever. Found by fuzzing.
+    #[test]
+    fn what_is_said_to_lie_behind_the_end_of_the_log_is_not_waited_for() {
+        for background in [Background::Threads, Background::Caller] {
+            let dir = tempfile::tempdir().unwrap();
+            let options = Options { segment_size: 1 << 20, background, ..Options::default() };
+            let store = Store::open(dir.path(), options).unwrap();
+            let (queue, _) = store.create_queue(b"queue").unwrap();
+            queue.load_messages(&[(Sequence::FIRST, Lsn(1 << 50), 100)]).unwrap();
+        }
+    }
+}
