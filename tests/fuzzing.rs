@@ -57,12 +57,6 @@ const FOUND: &[(&str, &str, &str)] = &[
     ),
     (
         "recovery",
-        "a-place-behind-the-end-of-the-log",
-        "a list of messages, its checksum right, put one of them behind the end of the log; reading it waited for it to be \
-         appended, for ever",
-    ),
-    (
-        "recovery",
         "a-segment-without-a-header",
         "a segment's file that was cut off within its header was told as a failure of the disk, so that neither verify nor \
          repair could look at the store",

@@ -2,7 +2,7 @@
 //!
 //! A damage is a choice (one byte) and its arguments. The first ones are what disks and people do. Those from
 //! [`FORGED`] on write what they like and make the checksums right again: nothing can tell that from what the engine has
-//! written, so all that is asked of it then is to stay in one piece.
+//! written, so all that is asked of it then is to stay in one piece; see [`Forged`].
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::Input;
 use super::image::{Files, SEGMENT, dir};
 use super::reseal::{self, Sealing};
 use crate::storage::log::group::{GROUP_HEADER, GroupHeader};
-use crate::storage::record::FRAME;
+use crate::storage::record::{FRAME, RecordKind};
 use crate::storage::segment::{PAGE, SegmentHeader, file_name};
 use crate::storage::units::SegmentId;
 
@@ -37,6 +37,18 @@ pub(super) const APPEND: u8 = 14;
 
 const SECTOR: usize = 512;
 
+/// What of the damage may pass every check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Forged {
+    /// Nothing.
+    Nothing,
+    /// Messages, and what has become of them.
+    Records,
+    /// Checkpoints: which segments are needed, and for how much. The engine keeps its books by them, and cannot check them
+    /// without reading all that they speak of.
+    Books,
+}
+
 /// Names that mean something to the engine.
 const NAMES: [&str; 8] = [
     "superblock",
@@ -49,17 +61,47 @@ const NAMES: [&str; 8] = [
     "notes.txt",
 ];
 
-/// Does one damage after the other; true: some of it may pass every check.
-pub(super) fn apply(input: &mut Input<'_>, files: &mut Files) -> bool {
-    let mut forged = false;
+/// Does one damage after the other.
+pub(super) fn apply(input: &mut Input<'_>, files: &mut Files) -> Forged {
+    let mut forged = Forged::Nothing;
     while !input.is_empty() {
         let kind = input.u8() % KINDS;
         let names: Vec<PathBuf> = files.keys().cloned().collect();
         let Some(name) = input.pick(&names) else { continue };
-        one(kind, name, &names, input, files);
-        forged |= kind >= FORGED;
+        let done = match (kind, files.get_mut(name)) {
+            (RECORD, Some(file)) => forge(Arc::make_mut(file).as_mut_slice(), input),
+            _ => {
+                one(kind, name, &names, input, files);
+                match kind {
+                    SUPERBLOCK => Forged::Books,
+                    FORGED.. => Forged::Records,
+                    _ => Forged::Nothing,
+                }
+            }
+        };
+        forged = forged.max(done);
     }
     forged
+}
+
+/// Writes into a record, and makes its checksum right.
+fn forge(content: &mut [u8], input: &mut Input<'_>) -> Forged {
+    let Some(sealing) = Sealing::of(content) else { return Forged::Nothing };
+    let groups = sealing.groups(content);
+    let Some((group, header)) = input.pick(&groups).copied() else { return Forged::Nothing };
+    let records = Sealing::records(content, group, header.length);
+    let Some((record, size)) = input.pick(&records).copied() else { return Forged::Nothing };
+    let at = record + 4 + usize::from(input.u16()) % (size - 4);
+    let was = content[record + 8];
+    patch(content, at, input);
+    sealing.record(content, record);
+    let books = [RecordKind::Chunk, RecordKind::QueuePage, RecordKind::Root, RecordKind::Directory];
+    let books = books.map(|kind| kind as u8);
+    if books.contains(&was) || books.contains(&content[record + 8]) {
+        Forged::Books
+    } else {
+        Forged::Records
+    }
 }
 
 fn one(kind: u8, name: &PathBuf, names: &[PathBuf], input: &mut Input<'_>, files: &mut Files) {
@@ -135,18 +177,6 @@ fn one(kind: u8, name: &PathBuf, names: &[PathBuf], input: &mut Input<'_>, files
             let at = usize::from(input.u8()) % SegmentHeader::SIZE;
             patch(content, at, input);
             reseal::segment_header(content);
-        }
-        RECORD => {
-            let Some(sealing) = Sealing::of(file) else { return };
-            let content = Arc::make_mut(file);
-            let Some((group, header)) = input.pick(&sealing.groups(content)).copied() else {
-                return;
-            };
-            let records = Sealing::records(content, group, header.length);
-            let Some((record, size)) = input.pick(&records).copied() else { return };
-            let at = record + 4 + usize::from(input.u16()) % (size - 4);
-            patch(content, at, input);
-            sealing.record(content, record);
         }
         GROUP => {
             let Some(sealing) = Sealing::of(file) else { return };
