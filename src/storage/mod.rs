@@ -61,6 +61,8 @@ mod compaction;
 pub mod disk;
 mod entropy;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod index;
 pub mod inspect;
 mod log;

@@ -211,7 +211,7 @@ impl Queue {
 
     fn load_messages(&self, messages: &[(Sequence, Lsn, u32)]) -> Result<(), StoreError> {
         let newest = messages.iter().map(|(_, lsn, length)| lsn.plus(u64::from(*length))).max();
-        self.shared.log.wait(newest.unwrap_or_default())?;
+        self.shared.log.wait_to_read(newest.unwrap_or_default())?;
         reader::read_messages(&self.shared.segments, messages, |run| {
             let mut state = self.core.state.lock();
             state.used = true;
@@ -298,5 +298,24 @@ impl Eq for Queue {}
 impl Hash for Queue {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.core.id.hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Background, Options, Store};
+
+    /// A list of messages, its checksum right, put one of them behind the end of the log; reading it waited for it to be
+    /// appended, for ever. Found by fuzzing.
+    #[test]
+    fn what_is_said_to_lie_behind_the_end_of_the_log_is_not_waited_for() {
+        for background in [Background::Threads, Background::Caller] {
+            let dir = tempfile::tempdir().unwrap();
+            let options = Options { segment_size: 1 << 20, background, ..Options::default() };
+            let store = Store::open(dir.path(), options).unwrap();
+            let (queue, _) = store.create_queue(b"queue").unwrap();
+            queue.load_messages(&[(Sequence::FIRST, Lsn(1 << 50), 100)]).unwrap();
+        }
     }
 }

@@ -21,6 +21,9 @@ impl Lsn {
     /// Above every record.
     pub const MAX: Lsn = Lsn(u64::MAX);
 
+    /// No log gets so far: what lies behind this was never written. Below it no sum of a position and a length overflows.
+    pub(crate) const LIMIT: Lsn = Lsn(1 << 62);
+
     /// The position as a number of bytes.
     pub fn get(self) -> u64 {
         self.0
@@ -56,6 +59,13 @@ impl SegmentId {
     /// The number itself.
     pub fn get(self) -> u64 {
         self.0
+    }
+
+    /// Whether a log can have so many slots from this one on. Nothing is to be calculated with numbers that are not.
+    pub(crate) fn can_be(self, slots: u32, segment_size: u64) -> bool {
+        let end =
+            self.0.checked_add(u64::from(slots)).and_then(|end| end.checked_mul(segment_size));
+        end.is_some_and(|end| end <= Lsn::LIMIT.0)
     }
 
     /// The slot that holds `lsn`.
@@ -115,6 +125,9 @@ impl Sequence {
     /// The place of a queue's first message.
     pub const FIRST: Sequence = Sequence(0);
 
+    /// No queue gets so far: nobody was given a place from here on.
+    pub(crate) const LIMIT: Sequence = Sequence(1 << 62);
+
     /// The number itself, counted from zero.
     pub fn get(self) -> u64 {
         self.0
@@ -166,5 +179,19 @@ impl SequenceRange {
     /// The range of `first` to `last`, or nothing where `last` lies below `first`.
     pub fn new(first: Sequence, last: Sequence) -> Option<SequenceRange> {
         (first <= last).then_some(SequenceRange { first, last })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_no_log_comes_to_are_told() {
+        let size = 64 << 20;
+        assert!(SegmentId((1 << 36) - 1).can_be(1, size));
+        assert!(!SegmentId((1 << 36) - 1).can_be(2, size));
+        assert!(!SegmentId(1 << 36).can_be(1, size));
+        assert!(!SegmentId(u64::MAX).can_be(1, 4096));
     }
 }

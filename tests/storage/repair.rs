@@ -543,3 +543,40 @@ fn what_is_no_store_or_in_use_is_refused() {
     assert!(matches!(error, RepairError::Open(OpenError::Locked(_))), "{error}");
     assert!(files(dir.path()) == before);
 }
+
+/// Two findings may begin at the same place of a file and reach beyond its end: that copies of both are the same file was
+/// "entity already exists", and the store could not be repaired at all. Found by fuzzing.
+#[test]
+fn a_segment_that_was_cut_off_is_copied_once() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), options()).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    // Ten messages in one group, and the log goes on behind it.
+    for first in (0..100).step_by(10) {
+        for n in first..first + 9 {
+            append(&store, &orders, text(n));
+        }
+        confirm(&store, &orders, text(first + 9));
+    }
+    drop((store, orders));
+    let (path, first) = find(dir.path(), text(30).as_bytes());
+    let (_, end) = find(dir.path(), text(35).as_bytes());
+    let content = fs::read(&path).unwrap();
+    fs::write(&path, &content[..end]).unwrap();
+    let (_, kept) = repaired(dir.path());
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let group = first / GROUP * GROUP;
+    assert_eq!(kept[&format!("{name}.{group}-{end}")], content[group..end]);
+}
+
+/// The number behind the largest that there is was too large: a panic, or the number 0.
+#[test]
+fn a_directory_that_no_repair_has_made_is_left_alone() {
+    let dir = example();
+    damage_message(dir.path(), 7);
+    for foreign in ["repair-18446744073709551615", "repair-007", "repair-"] {
+        fs::create_dir(dir.path().join(foreign)).unwrap();
+    }
+    let done = run(dir.path(), true).unwrap();
+    assert_eq!(done.applied.unwrap().kept, dir.path().join("repair-1"));
+}

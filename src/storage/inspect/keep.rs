@@ -47,10 +47,18 @@ impl Place {
     }
 }
 
+fn directory_name(number: u64) -> String {
+    format!("repair-{number}")
+}
+
 /// The directories of earlier repairs, by number.
 fn repairs(disk: &dyn Disk, dir: &Path) -> Result<BTreeMap<u64, PathBuf>, OpenError> {
     let names = disk.list(dir).map_err(|e| OpenError::io("list", dir, e))?;
-    let number = |name: &String| name.strip_prefix("repair-")?.parse().ok();
+    // Of names that are ours; there is always a number behind the largest of them.
+    let number = |name: &String| {
+        let number: u64 = name.strip_prefix("repair-")?.parse().ok()?;
+        (number < u64::MAX && directory_name(number) == *name).then_some(number)
+    };
     Ok(names.iter().filter_map(|name| Some((number(name)?, dir.join(name)))).collect())
 }
 

@@ -80,13 +80,12 @@ impl GroupHeader {
         if u32_at(0) != seed.checksum(lsn, &[&bytes[4..]]) || u64_at(8) != lsn.0 {
             return Err(GroupFault::Header);
         }
-        Ok(GroupHeader {
-            lsn,
-            previous: Lsn(u64_at(16)),
-            durable: Lsn(u64_at(24)),
-            length: u32_at(32),
-            records: u32_at(36),
-        })
+        let (previous, durable) = (Lsn(u64_at(16)), Lsn(u64_at(24)));
+        // Nothing but a defect writes that, and what is behind a group is not for it to say.
+        if previous > lsn || durable > lsn {
+            return Err(GroupFault::Header);
+        }
+        Ok(GroupHeader { lsn, previous, durable, length: u32_at(32), records: u32_at(36) })
     }
 
     /// Bytes from the start of the group to the start of the next one.
@@ -247,6 +246,21 @@ mod tests {
             assert!(CheckedGroup::check(&group, Lsn(0x3000), seed()).is_err(), "bit {bit}");
             group[bit / 8] ^= 1 << (bit % 8);
         }
+    }
+
+    #[test]
+    fn a_group_that_speaks_of_what_is_behind_it_does_not_pass() {
+        let behind = Lsn(0x3001);
+        for header in [
+            GroupHeader { previous: behind, ..example() },
+            GroupHeader { durable: behind, ..example() },
+        ] {
+            let bytes = header.encode(seed());
+            let outcome = GroupHeader::decode(&bytes, Lsn(0x3000), seed());
+            assert_eq!(outcome, Err(GroupFault::Header));
+        }
+        let whole = GroupHeader { previous: Lsn(0x3000), durable: Lsn(0x3000), ..example() };
+        assert_eq!(GroupHeader::decode(&whole.encode(seed()), Lsn(0x3000), seed()), Ok(whole));
     }
 
     #[test]

@@ -446,6 +446,12 @@ impl Log {
         }
     }
 
+    /// Blocks the thread until what is to be read below `lsn` is in its file. What a damaged list puts behind the end of the
+    /// log was never appended: waiting would have no end, and reading says what is wrong.
+    pub(crate) fn wait_to_read(&self, lsn: Lsn) -> Result<(), StoreError> {
+        self.wait(lsn.min(self.end()))
+    }
+
     /// Calls `callback` once `lsn` is durable, or never will be: on the log's thread, or here and now.
     pub(crate) fn on_durable(
         &self,

@@ -13,7 +13,7 @@ use crate::storage::index::QueueIndex;
 use crate::storage::queue::QueueCore;
 use crate::storage::reader;
 use crate::storage::record::{
-    Directory, Malformed, MetadataPage, PageRef, QueuePage, RecordKind, Root,
+    Directory, Malformed, MetadataPage, PageRef, QueuePage, RecordKind, Root, check_chunks,
 };
 use crate::storage::segment::SegmentSet;
 use crate::storage::superblock::{Superblock, SuperblockFile};
@@ -127,6 +127,9 @@ pub(super) fn checkpoint(
                     (Err(error), _) => return Err(error),
                 }
             }
+            check_chunks(&chunks).map_err(|malformed| {
+                damaged(directory.dir(), &reader::unreadable(&segments, reference.lsn, &malformed))
+            })?;
             for chunk in &chunks {
                 count(chunk.page);
                 chunk.shares.iter().for_each(|s| segments.add(s.segment, s.references, s.bytes));

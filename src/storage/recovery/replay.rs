@@ -147,8 +147,10 @@ impl<'a> Replay<'a> {
     fn delivered(&self, delivered: &DeliveredRecord<'_>) {
         let Some(queue) = self.catalog.queue(delivered.queue) else { return };
         let mut state = queue.state.lock();
+        let end = state.index.next().get();
         for range in delivered.ranges() {
-            for place in range.range.first.get()..=range.range.last.get() {
+            for place in range.range.first.get()..end.min(range.range.last.get().saturating_add(1))
+            {
                 state.index.set_deliveries(Sequence::new(place), range.deliveries);
             }
         }

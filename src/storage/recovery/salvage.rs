@@ -172,16 +172,10 @@ impl Salvage<'_, '_> {
         for (id, _) in self.directory.segments().filter(|(id, _)| *id >= first) {
             let segment = match self.segments.get(id) {
                 Some(known) => known,
-                None => match self.directory.open_segment(&self.superblock.store, id, true) {
-                    Ok(Ok(segment)) => Arc::new(segment),
-                    // Too short for a header is as bad as a wrong one: the log has a hole there.
-                    Ok(Err(_)) => continue,
-                    Err(OpenError::Io { source, .. })
-                        if source.kind() == std::io::ErrorKind::UnexpectedEof =>
-                    {
-                        continue;
-                    }
-                    Err(error) => return Err(error),
+                None => match self.directory.open_segment(&self.superblock.store, id, true)? {
+                    Ok(segment) => Arc::new(segment),
+                    // The log has a hole there.
+                    Err(_) => continue,
                 },
             };
             self.candidates.push(segment);

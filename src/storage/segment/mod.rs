@@ -18,10 +18,20 @@ pub(crate) use header::{HeaderFault, SegmentHeader};
 pub(crate) use pool::{FreeFile, PoolConfig, Prepared, SegmentPool};
 pub(crate) use set::{Segment, SegmentSet};
 
+use std::ops::RangeInclusive;
+
 use super::units::SegmentId;
 
 /// The unit in which the log is laid out, in bytes. A page that holds synced bytes is never written again.
 pub(crate) const PAGE: u64 = 4096;
+
+/// The smallest and the largest slot of a log, in bytes.
+pub(crate) const SLOT_SIZES: RangeInclusive<u64> = 4 * PAGE..=1 << 32;
+
+/// Whether a log can be cut into slots of so many bytes.
+pub(crate) fn is_segment_size(bytes: u64) -> bool {
+    bytes.is_multiple_of(PAGE) && SLOT_SIZES.contains(&bytes)
+}
 
 const SUFFIX: &str = ".segment";
 
@@ -35,11 +45,6 @@ pub(crate) fn parse_file_name(name: &str) -> Option<SegmentId> {
     let digits = name.strip_suffix(SUFFIX)?;
     let id = SegmentId(u64::from_str_radix(digits, 16).ok()?);
     (file_name(id) == name && id.0 != 0).then_some(id)
-}
-
-/// Whether the log can ever have come to a segment with this number. Half of all LSNs are far more than any disk can write.
-pub(crate) fn is_within_reach(id: SegmentId, segment_size: u64) -> bool {
-    id.0 < u64::MAX / 2 / segment_size
 }
 
 /// The name of a file that is being made into a segment. One that is found at start-up was never in use.
@@ -70,13 +75,5 @@ mod tests {
         for other in ["notes.unfinished", "beef.unfinished", "+000000000000005.unfinished"] {
             assert!(!is_unfinished(other), "{other}");
         }
-    }
-
-    #[test]
-    fn numbers_that_no_log_comes_to_are_told() {
-        let size = 64 << 20;
-        assert!(is_within_reach(SegmentId(1 << 36), size));
-        assert!(!is_within_reach(SegmentId(1 << 37), size));
-        assert!(!is_within_reach(SegmentId(u64::MAX), PAGE));
     }
 }
