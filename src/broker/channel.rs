@@ -224,7 +224,8 @@ impl Channel {
         let Shared { virtual_host, user, .. } = &*self.session;
         let routed = virtual_host.publish(message, user, &mut self.matches)?;
         if let Some(confirms) = &mut self.confirms {
-            confirms.published(routed.durable_at);
+            // What is stored comes behind the acknowledgements in the log. What is not would have nothing to wait for.
+            confirms.published(routed.durable_at.or(self.settlement.durable_at()));
         }
         Ok(Published { queues: routed.queues })
     }
