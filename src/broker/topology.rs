@@ -25,6 +25,9 @@ pub(super) struct Topology {
     bindings: HashMap<BindingKey, Binding>,
     /// The bindings that lead to a queue or exchange.
     incoming: HashMap<(DestinationKind, ShortStr), HashSet<BindingKey>>,
+    /// When everything that was ever taken away is so durably. Whoever asks for something to go that is gone already must not
+    /// be told before that.
+    pub(super) removed_at: Option<Lsn>,
 }
 
 /// A binding.

@@ -182,7 +182,7 @@ impl VirtualHost {
             ));
         }
         let mut topology = self.topology.write();
-        let Some(exchange) = topology.exchanges.get(name) else { return Ok(None) };
+        let Some(exchange) = topology.exchanges.get(name) else { return Ok(topology.removed_at) };
         if if_unused && !exchange.outgoing.is_empty() {
             return Err(Refusal::new(
                 Reason::PreconditionFailed,
@@ -197,6 +197,7 @@ impl VirtualHost {
     fn remove(&self, topology: &mut Topology, removal: Removal) -> Result<Option<Lsn>, Refusal> {
         let changes = topology.changes(&self.name, &removal);
         let durable_at = self.apply(changes)?;
+        topology.removed_at = topology.removed_at.max(durable_at);
         topology.remove(removal);
         Ok(durable_at)
     }
@@ -254,7 +255,11 @@ impl VirtualHost {
         if let Some(Target::Queue(queue)) = topology.target(bind.kind, &bind.destination) {
             queue.check_access(session)?;
         }
-        let removal = topology.plan_binding_removal(&BindingKey::new(&self.name, bind));
+        let key = BindingKey::new(&self.name, bind);
+        if topology.binding(&key).is_none() {
+            return Ok(topology.removed_at);
+        }
+        let removal = topology.plan_binding_removal(&key);
         self.remove(&mut topology, removal)
     }
 
@@ -321,7 +326,9 @@ impl VirtualHost {
         session: SessionId,
     ) -> Result<(u32, Option<Lsn>), Refusal> {
         let mut topology = self.topology.write();
-        let Some(queue) = topology.queue(name).cloned() else { return Ok((0, None)) };
+        let Some(queue) = topology.queue(name).cloned() else {
+            return Ok((0, topology.removed_at));
+        };
         queue.check_access(session)?;
         let (messages, durable_at, wakers) = self.take_away(&mut topology, &queue, conditions)?;
         drop(topology);
@@ -374,6 +381,7 @@ impl VirtualHost {
             Ok(self.apply(changes)?)
         });
         let (messages, durable_at, wakers) = deleted?;
+        topology.removed_at = topology.removed_at.max(durable_at);
         topology.remove(removal);
         topology.remove_queue(queue);
         Ok((messages, durable_at, wakers))

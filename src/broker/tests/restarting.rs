@@ -130,3 +130,25 @@ fn declaring_again_waits_for_the_first_declaration() {
     assert_eq!(other.channel.bind(&bind).unwrap(), bound);
     assert_eq!(one.channel.declare_queue(&queue("transient")).unwrap().durable_at, None);
 }
+
+/// Whoever deleted what another one had just deleted was told at once, and a power cut brought it back.
+#[test]
+fn deleting_again_waits_for_the_first_deletion() {
+    let rig = Rig::new();
+    let (mut one, mut other) = (rig.connect(), rig.connect());
+    let durable_exchange = DeclareExchange { durable: true, ..exchange("x", "fanout") };
+    one.channel.declare_exchange(&durable_exchange).unwrap();
+    one.channel.declare_queue(&durable("q")).unwrap();
+    let bind = binding("x", "q", "");
+    one.channel.bind(&bind).unwrap();
+    assert_eq!(other.channel.delete_queue(b"never there", false, false).unwrap().durable_at, None);
+    let unbound = one.channel.unbind(&bind).unwrap();
+    assert!(unbound.is_some());
+    assert_eq!(other.channel.unbind(&bind).unwrap(), unbound);
+    let deleted = one.channel.delete_exchange(b"x", false).unwrap();
+    assert!(deleted > unbound);
+    assert_eq!(other.channel.delete_exchange(b"x", false).unwrap(), deleted);
+    let gone = one.channel.delete_queue(b"q", false, false).unwrap();
+    assert!(gone.durable_at > deleted);
+    assert_eq!(other.channel.delete_queue(b"q", false, false).unwrap(), gone);
+}
