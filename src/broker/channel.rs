@@ -200,7 +200,8 @@ impl Channel {
     /// # Errors
     /// 404 no such queue, 405 another connection's queue.
     pub fn purge_queue(&mut self, name: &[u8]) -> Result<QueuePurged, Refusal> {
-        let (messages, durable_at) = self.queue(name)?.purge()?;
+        let queue = self.queue(name)?;
+        let (messages, durable_at) = self.session.virtual_host.purge(&queue)?;
         Ok(QueuePurged { messages, durable_at })
     }
 

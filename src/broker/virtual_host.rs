@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tracing::warn;
 
 use super::arguments::{check_exchange, check_queue, check_queue_equivalence};
@@ -27,6 +27,8 @@ pub(super) struct VirtualHost {
     store: Store,
     loader: Arc<Loader>,
     topology: RwLock<Topology>,
+    /// When everything that was ever purged is so durably. Held while a queue is purged.
+    purged_at: Mutex<Option<Lsn>>,
 }
 
 /// Where a published message went.
@@ -44,7 +46,7 @@ impl VirtualHost {
             let spec = ExchangeSpec::predeclared(exchange.clone(), kind);
             topology.exchanges.insert(exchange, Exchange::new(spec, None));
         }
-        Self { name, store, loader, topology: RwLock::new(topology) }
+        Self { name, store, loader, topology: RwLock::new(topology), purged_at: Mutex::default() }
     }
 
     pub(super) fn name(&self) -> &ShortStr {
@@ -334,6 +336,16 @@ impl VirtualHost {
         drop(topology);
         wakers.wake();
         Ok((messages, durable_at))
+    }
+
+    /// `queue.purge`: how many messages were ready, and went.
+    pub(super) fn purge(&self, queue: &Queue) -> Result<(u32, Option<Lsn>), Refusal> {
+        // Whoever finds nothing, because another one has just purged it, must not be told before that one.
+        let mut purged_at = self.purged_at.lock();
+        let (messages, durable_at) = queue.purge()?;
+        *purged_at = (*purged_at).max(durable_at);
+        let waits = queue.is_stored() && messages == 0;
+        Ok((messages, if waits { *purged_at } else { durable_at }))
     }
 
     /// Deletes an auto-delete queue whose last consumer has gone, unless a new one has come meanwhile.

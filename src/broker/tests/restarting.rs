@@ -152,3 +152,19 @@ fn deleting_again_waits_for_the_first_deletion() {
     assert!(gone.durable_at > deleted);
     assert_eq!(other.channel.delete_queue(b"q", false, false).unwrap(), gone);
 }
+
+/// The same was true of a queue that another one had just purged.
+#[test]
+fn purging_again_waits_for_the_first_purge() {
+    let rig = Rig::new();
+    let (mut one, mut other) = (rig.connect(), rig.connect());
+    one.channel.declare_queue(&durable("q")).unwrap();
+    one.channel.declare_queue(&queue("transient")).unwrap();
+    assert_eq!(other.channel.purge_queue(b"q").unwrap().durable_at, None);
+    one.send("q", "x");
+    let purged = one.channel.purge_queue(b"q").unwrap();
+    assert!(purged.durable_at.is_some());
+    let again = other.channel.purge_queue(b"q").unwrap();
+    assert_eq!((again.messages, again.durable_at), (0, purged.durable_at));
+    assert_eq!(other.channel.purge_queue(b"transient").unwrap().durable_at, None);
+}
