@@ -1,6 +1,6 @@
 //! A channel: what one client does on it, without the frames.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::arguments::consumer_priority;
@@ -34,7 +34,8 @@ pub struct Channel {
     number: ChannelNumber,
     matches: Matches,
     confirms: Option<Confirms>,
-    consumers: HashMap<ShortStr, Arc<Consumer>>,
+    /// In an order, so that closing the channel always does the same.
+    consumers: BTreeMap<ShortStr, Arc<Consumer>>,
     credit: Arc<ChannelCredit>,
     /// `basic.qos` for consumers to come; 0 for any number.
     prefetch: u32,
@@ -62,7 +63,7 @@ impl Channel {
             number,
             matches: Matches::default(),
             confirms: None,
-            consumers: HashMap::new(),
+            consumers: BTreeMap::new(),
             credit: Arc::default(),
             prefetch: 0,
             last_tag: DeliveryTag(0),
@@ -464,7 +465,7 @@ impl Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        let consumers: Vec<_> = self.consumers.drain().map(|(_, consumer)| consumer).collect();
+        let consumers: Vec<_> = std::mem::take(&mut self.consumers).into_values().collect();
         let abandoned: Vec<_> = consumers
             .iter()
             .filter(|consumer| consumer.queue().remove_consumer(consumer))

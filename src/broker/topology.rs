@@ -189,7 +189,10 @@ impl Topology {
             .map(|name| {
                 ExchangeKey { virtual_host: virtual_host.clone(), name: name.clone() }.encode()
             });
-        bindings.chain(exchanges).map(|key| Change::Remove { key }).collect()
+        let mut keys: Vec<_> = bindings.chain(exchanges).collect();
+        // So that the same requests always write the same bytes.
+        keys.sort_unstable();
+        keys.into_iter().map(|key| Change::Remove { key }).collect()
     }
 
     /// Does what was planned. Call it before a queue that goes as well is removed.
