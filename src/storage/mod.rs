@@ -73,6 +73,7 @@ mod segment;
 mod spill;
 mod store;
 mod superblock;
+mod sync;
 mod threads;
 mod units;
 mod upkeep;

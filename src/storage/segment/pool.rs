@@ -4,13 +4,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-use parking_lot::{Condvar, Mutex};
 
 use super::{Segment, SegmentHeader, unfinished_file_name};
 use crate::storage::disk::{Disk, DiskFile, write_all_at};
+use crate::storage::sync::{AtomicBool, Condvar, Mutex, Ordering, Slip, breaks};
 use crate::storage::units::SegmentId;
 
 /// How long to wait before a full disk is asked again.
@@ -200,7 +198,9 @@ impl SegmentPool {
         }
         // Either way there is room now.
         state.recycled = true;
-        self.work.notify_one();
+        if !breaks(Slip::RecycledUntold) {
+            self.work.notify_one();
+        }
         Ok(())
     }
 
@@ -274,7 +274,9 @@ impl SegmentPool {
                 return Err(failure);
             }
         }
-        self.ready.notify_all();
+        if !breaks(Slip::ReadyUntold) {
+            self.ready.notify_all();
+        }
         let enough = state.wanted.is_empty();
         drop(state);
         if enough {
