@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use haypile::broker::{
     Bind, Broker, Channel, ChannelNumber, Consume, DeclareExchange, DeclareQueue, Delivery,
-    DeliveryTag, Event, Session,
+    DeliveryTag, Event, Get, Session,
 };
 use haypile::message::{Envelope, FieldTable, Properties, RawProperties, ShortStr, Value};
 use haypile::storage::{Body, Lsn, Message as Stored};
@@ -561,6 +561,28 @@ impl Clients {
         self.chan(at).inner.cancel(tag.as_bytes()).unwrap();
     }
 
+    /// Asks for one message, and waits for the answer.
+    pub(super) fn get(&mut self, at: At, name: Name) {
+        match self.chan(at).inner.get(name.as_bytes(), false).unwrap() {
+            Get::Message(delivery, _) => self.accept(at, delivery),
+            Get::Empty => {}
+            // The answer is among what it takes next.
+            Get::Pending => {
+                self.take(at.0);
+            }
+        }
+    }
+
+    /// What a store with threads of its own does from time to time.
+    pub(super) fn look_after(&mut self, thoroughly: bool) {
+        let store = self.broker.store();
+        if thoroughly {
+            store.compact().unwrap();
+        } else {
+            store.checkpoint().unwrap();
+        }
+    }
+
     /// Takes a client's deliveries as they are now; whether there were any.
     pub(super) fn take(&mut self, client: usize) -> bool {
         self.broker.read_back();
@@ -575,7 +597,10 @@ impl Clients {
                 Event::ConsumerCancelled { consumer_tag, .. } => {
                     self.chan(at).inner.forget_consumer(&consumer_tag);
                 }
-                Event::Got { .. } | Event::GetRefused { .. } => panic!("nobody asked: {event:?}"),
+                Event::Got { message, .. } => {
+                    message.into_iter().for_each(|(delivery, _)| self.accept(at, delivery));
+                }
+                Event::GetRefused { .. } => panic!("{event:?}"),
             }
         }
         any

@@ -12,6 +12,8 @@
 //! | `cuts` | cutting the power at every change of the disk, in many ways |
 //! | `recorded`, `random`, `lies` | the tests: one session with everything in it, sessions of a seed, and that lies are caught |
 
+#![allow(clippy::unwrap_used, clippy::panic)] // clippy.toml allows them in `#[test]`s, not in their helpers
+
 mod clients;
 mod cuts;
 mod lies;

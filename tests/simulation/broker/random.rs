@@ -146,7 +146,14 @@ fn step(random: &Random, clients: &mut Clients) {
         67..77 => {
             clients.take(client);
         }
-        77..84 => clients.flush(at),
+        77..82 => clients.flush(at),
+        82..83 => clients.look_after(random.one_in(2)),
+        83..86 => {
+            let name = some_queue(random, clients);
+            if clients.may_use(at, name) {
+                clients.get(at, name);
+            }
+        }
         _ => {
             let held = clients.holds(at) as u64;
             if held > 0 {
@@ -235,7 +242,7 @@ fn random_sessions_keep_their_promises_after_a_power_cut_with_any_change_of_the_
     for seed in 1..=seeds {
         count += lives(seed, &mut done).unwrap();
     }
-    println!("{seeds} random sessions: {count} in {:?}: {done:?}", begun.elapsed());
+    eprintln!("{seeds} random sessions: {count} in {:?}: {done:?}", begun.elapsed());
     for what in Effect::NAMES {
         assert!(done.contains_key(what), "these sessions have no {what}");
     }

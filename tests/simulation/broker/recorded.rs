@@ -108,6 +108,10 @@ pub(super) fn everything(clients: &mut Clients) {
     clients.acknowledge(one, 0, false, true);
     clients.publish(one, ("", "nowhere"), &[], true, 10);
     clients.await_confirms(one);
+    clients.look_after(false);
+    clients.get(other, "q-a");
+    clients.flush(other);
+    clients.look_after(true);
     // What is taken away.
     let answer = clients.unbind(one, &dry);
     clients.receive(answer);
@@ -147,5 +151,5 @@ fn what_clients_were_told_is_so_after_a_power_cut_with_any_change_of_the_disk() 
     everything(&mut stage.clients);
     let begun = std::time::Instant::now();
     let count = stage.end().cut_everywhere(2, 50).unwrap();
-    println!("recorded session: {count} in {:?}", begun.elapsed());
+    eprintln!("recorded session: {count} in {:?}", begun.elapsed());
 }
