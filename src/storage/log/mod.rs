@@ -323,8 +323,11 @@ impl Log {
     }
 
     /// Has that callback called for the next group as well, whichever segment it is in.
+    ///
+    /// Whoever sleeps for it asks for the number of groups after this, and the writer counts a group before it looks whether
+    /// somebody wants to be told: one of them sees the other, if all four are in one order (`SeqCst`).
     pub(crate) fn tell_of_next_group(&self) {
-        self.tell.store(true, Ordering::Release);
+        self.tell.store(true, Ordering::SeqCst);
     }
 
     /// Everything that has been appended so far is durable when this is.
@@ -385,7 +388,7 @@ impl Log {
 
     pub(crate) fn statistics(&self) -> LogStatistics {
         LogStatistics {
-            groups: self.groups.load(Ordering::Relaxed),
+            groups: self.groups.load(Ordering::SeqCst),
             bytes: self.bytes.load(Ordering::Relaxed),
         }
     }

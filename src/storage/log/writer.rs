@@ -126,14 +126,14 @@ impl Log {
         }
         file.sync_data()
             .map_err(|error| format!("cannot sync {}: {error}", segment.path.display()))?;
-        self.groups.fetch_add(1, Ordering::Relaxed);
+        self.groups.fetch_add(1, Ordering::SeqCst);
         self.bytes.fetch_add(group.buffer.len() as u64, Ordering::Relaxed);
         // Before anybody is told, so that who waited for room finds it.
         self.written(group.buffer);
         self.durable.store(end.0, Ordering::Release);
         self.waiters.settle(Ok(end));
         let new = self.newest.swap(segment.id().0, Ordering::AcqRel) != segment.id().0;
-        let asked = self.tell.load(Ordering::Acquire) && self.tell.swap(false, Ordering::AcqRel);
+        let asked = self.tell.load(Ordering::SeqCst) && self.tell.swap(false, Ordering::SeqCst);
         if (new || asked)
             && let Some(callback) = self.new_segment.get()
         {
