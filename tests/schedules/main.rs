@@ -26,7 +26,7 @@ mod slips;
 mod stopping;
 mod waiting;
 
-/// The engine's sources, as far as the log needs them.
+/// The engine's sources, as far as the log needs them. What it comes to use besides has to be listed here.
 #[allow(
     dead_code,
     unused_imports,

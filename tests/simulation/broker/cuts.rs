@@ -1,6 +1,6 @@
 //! Cutting the power: at every change of the disk in a session, in many ways each, and looking at what is left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use haypile::simulation::{Fate, Image, Random, SimulatedDisk, Verdict};
@@ -217,8 +217,8 @@ fn ways(moment: &Moment, random: &Random, each: usize) -> Vec<Fates> {
         }
         ways.push(worse);
     }
-    ways.sort_unstable_by_key(|fates| format!("{fates:?}"));
-    ways.dedup();
+    let mut seen = HashSet::new();
+    ways.retain(|fates| seen.insert(fates.clone()));
     ways
 }
 

@@ -224,11 +224,13 @@ fn lives(seed: u64, done: &mut BTreeMap<&'static str, usize>) -> Result<Count, S
         for (what, times) in &recording.tally {
             *done.entry(what).or_default() += times;
         }
-        count += recording.cut_everywhere(1, 100)?;
+        let in_life = |wrong| format!("seed {seed}, life {life}: {wrong}");
+        count += recording.cut_everywhere(1, 100).map_err(in_life)?;
         let moment = random.below(recording.moments() as u64) as usize;
         let ways = recording.ways(moment, &random, 1);
-        let left =
-            recording.cut(moment, &some(&random, &ways)).map_err(|wrong| wrong.to_string())?;
+        let left = recording
+            .cut(moment, &some(&random, &ways))
+            .map_err(|wrong| in_life(wrong.to_string()))?;
         (image, world, numbers) = (left.image, left.world, recording.numbers);
     }
     Ok(count)
