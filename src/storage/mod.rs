@@ -44,6 +44,7 @@
 //! | `segment` | the files of the log, made ready ahead of need and recycled |
 //! | `record` | what is written in them |
 //! | `log` | sync groups, the one writer, waiting for durability |
+//! | `sync` | what the threads of the log and the pool synchronize with |
 //! | `index` | which messages of a queue are live, and where they are |
 //! | `store`, `append`, `queue` | what a program uses |
 //! | `spill`, `compaction` | what leaves memory for the log, and old segments for new ones |
@@ -76,6 +77,7 @@ mod segment;
 mod spill;
 mod store;
 mod superblock;
+mod sync;
 mod threads;
 mod units;
 mod upkeep;

@@ -206,6 +206,11 @@ impl Store {
         &self.shared.dir
     }
 
+    /// Who does its work.
+    pub fn background(&self) -> Background {
+        self.shared.background
+    }
+
     /// What opening the store found and did.
     pub fn recovery(&self) -> &RecoveryReport {
         &self.shared.report

@@ -16,12 +16,9 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-
-use parking_lot::{Condvar, Mutex};
 
 use self::group::{GROUP_HEADER, Group};
 use self::waiters::{Action, Waiters, WakerSlot};
@@ -31,6 +28,9 @@ use super::error::StoreError;
 use super::options::Background;
 use super::record::{self, FRAME, RecordKind};
 use super::segment::{PAGE, Segment, SegmentHeader, SegmentPool, SegmentSet};
+use super::sync::{
+    AtomicBool, AtomicU64, Condvar, Mutex, OnceLock, Ordering, Slip, breaks, current, park,
+};
 use super::units::{Lsn, SegmentId};
 
 /// The largest record, in bytes.
@@ -345,8 +345,11 @@ impl Log {
     }
 
     /// Has that callback called for the next group as well, whichever segment it is in.
+    ///
+    /// Whoever sleeps for it asks for the number of groups after this, and the writer counts a group before it looks whether
+    /// somebody wants to be told: one of them sees the other, if all four are in one order (`SeqCst`).
     pub(crate) fn tell_of_next_group(&self) {
-        self.tell.store(true, Ordering::Release);
+        self.tell.store(true, Ordering::SeqCst);
     }
 
     /// Everything that has been appended so far is durable when this is.
@@ -377,12 +380,17 @@ impl Log {
 
     /// Ends the log for good: nothing more is appended, nothing more is confirmed.
     pub(crate) fn fail(&self, reason: &str) {
+        if breaks(Slip::TellBeforeFailed) {
+            self.waiters.settle(Err(&StoreError::Failed(reason.into())));
+        }
         let failure = self.failure.get_or_init(|| {
             let failure = StoreError::Failed(reason.into());
             tracing::error!("{failure}");
             failure
         });
-        self.waiters.settle(Err(failure));
+        if !breaks(Slip::TellBeforeFailed) {
+            self.waiters.settle(Err(failure));
+        }
         self.work.notify_all();
         let callbacks = std::mem::take(&mut *self.failure_callbacks.lock());
         callbacks.into_iter().for_each(|callback| callback.0(failure.clone()));
@@ -402,7 +410,7 @@ impl Log {
 
     pub(crate) fn statistics(&self) -> LogStatistics {
         LogStatistics {
-            groups: self.groups.load(Ordering::Relaxed),
+            groups: self.groups.load(Ordering::SeqCst),
             bytes: self.bytes.load(Ordering::Relaxed),
         }
     }
@@ -434,12 +442,12 @@ impl Log {
             return self.write_until(lsn);
         }
         self.expedite(lsn);
-        let action = Action::Unpark(std::thread::current());
+        let action = Action::Unpark(current());
         if let Some((_, outcome)) = self.waiters.add(lsn, action, || self.settled(lsn)) {
             return outcome;
         }
         loop {
-            std::thread::park();
+            park();
             if let Some(outcome) = self.settled(lsn) {
                 return outcome;
             }
@@ -511,7 +519,7 @@ impl Core {
         !self.sealed.is_empty()
             || !self.open.is_empty()
                 && (self.wanted > self.open.lsn
-                    || self.stopping
+                    || self.stopping && !breaks(Slip::StopBeforeWritten)
                     || self.open.buffer.len() >= LAZY_BYTES
                     || self.open_since.elapsed() >= config.lazy_sync)
     }

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Log;
@@ -11,6 +10,7 @@ use crate::storage::disk::write_all_at;
 use crate::storage::error::StoreError;
 use crate::storage::options::Background;
 use crate::storage::segment::Prepared;
+use crate::storage::sync::{Ordering, Slip, breaks};
 use crate::storage::units::{Lsn, SegmentId};
 
 /// A buffer that grew beyond this is not kept for the next group, in bytes.
@@ -48,7 +48,7 @@ impl Log {
             if core.stopping {
                 return Ok(None);
             }
-            core.writer_waits = true;
+            core.writer_waits = !breaks(Slip::SleepUnannounced);
             let deadline = core.open_since.checked_add(self.config.lazy_sync);
             match deadline.filter(|_| !core.open.is_empty()) {
                 None => self.work.wait(&mut core),
@@ -120,17 +120,20 @@ impl Log {
         let start = segment.id().start(self.segments.segment_size());
         write_all_at(&*file, &group.buffer, group.lsn.since(start))
             .map_err(|error| format!("cannot write {}: {error}", segment.path.display()))?;
+        let end = group.end_of_log();
+        if breaks(Slip::DurableBeforeSync) {
+            self.durable.store(end.0, Ordering::Release);
+        }
         file.sync_data()
             .map_err(|error| format!("cannot sync {}: {error}", segment.path.display()))?;
-        self.groups.fetch_add(1, Ordering::Relaxed);
+        self.groups.fetch_add(1, Ordering::SeqCst);
         self.bytes.fetch_add(group.buffer.len() as u64, Ordering::Relaxed);
-        let end = group.end_of_log();
         // Before anybody is told, so that who waited for room finds it.
         self.written(group.buffer);
         self.durable.store(end.0, Ordering::Release);
         self.waiters.settle(Ok(end));
         let new = self.newest.swap(segment.id().0, Ordering::AcqRel) != segment.id().0;
-        let asked = self.tell.load(Ordering::Acquire) && self.tell.swap(false, Ordering::AcqRel);
+        let asked = self.tell.load(Ordering::SeqCst) && self.tell.swap(false, Ordering::SeqCst);
         if (new || asked)
             && let Some(callback) = self.new_segment.get()
         {

@@ -4,13 +4,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-use parking_lot::{Condvar, Mutex};
 
 use super::{Segment, unfinished_file_name};
 use crate::storage::disk::{Disk, DiskFile, write_all_at};
+use crate::storage::sync::{AtomicBool, Condvar, Mutex, Ordering, Slip, breaks};
 use crate::storage::units::SegmentId;
 
 /// How long to wait before a full disk is asked again.
@@ -218,7 +216,9 @@ impl SegmentPool {
         }
         // Either way there is room now.
         state.recycled = true;
-        self.work.notify_one();
+        if !breaks(Slip::RecycledUntold) {
+            self.work.notify_one();
+        }
         Ok(())
     }
 
@@ -292,7 +292,9 @@ impl SegmentPool {
                 return Err(failure);
             }
         }
-        self.ready.notify_all();
+        if !breaks(Slip::ReadyUntold) {
+            self.ready.notify_all();
+        }
         let enough = state.wanted.is_empty();
         drop(state);
         if enough {
