@@ -217,6 +217,10 @@ impl SuperblockFile {
         if !is_segment_size(state.segment_size) {
             return Err(damaged(40, "the segment size makes no sense"));
         }
+        // The number behind it has to be larger, or the state that has it would not count.
+        if state.generation == u64::MAX {
+            return Err(damaged(32, "the generation makes no sense"));
+        }
         if state.root >= Lsn::LIMIT {
             return Err(damaged(48, "the place of the last checkpoint makes no sense"));
         }
@@ -339,6 +343,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_although_its_checksum_is_right() {
         let cannot_be = [
+            Superblock { generation: u64::MAX, ..example() },
             Superblock { segment_size: 0, ..example() },
             Superblock { segment_size: 4096, ..example() },
             Superblock { segment_size: 1 << 33, ..example() },
