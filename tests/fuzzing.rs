@@ -52,6 +52,11 @@ const FOUND: &[(&str, &str, &str)] = &[
     ),
     (
         "recovery",
+        "a-last-group-that-makes-no-sense",
+        "an open that takes the last group up anew found only then that it could not be a group of the engine's, when the          store had been changed already",
+    ),
+    (
+        "recovery",
         "a-message-in-a-dead-segment",
         "the list of a message was damaged, and its record found in a segment that nothing needed any more, because it had \
          been moved; the repair looked for it in the segments in use, and was never finished",

@@ -146,7 +146,7 @@ impl Store {
             recovered.next_segment,
         );
         if let Some(tail) = &recovered.tail {
-            let catalog = recovery::take_up(tail, &log, &segments, recovered.catalog, dir)?;
+            let catalog = recovery::take_up(tail, &log, &segments, recovered.catalog)?;
             recovered.report.count(&catalog);
             recovered.catalog = catalog;
         }

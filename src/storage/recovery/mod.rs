@@ -29,17 +29,17 @@ use self::replay::Replay;
 pub use self::salvage::Extent;
 pub(crate) use self::salvage::Hole;
 pub(crate) use self::walk::Tail;
-use self::walk::{ApplyError, LastGroup, Walked};
+use self::walk::{LastGroup, Walked};
 use super::catalog::Catalog;
 use super::checkpoint::Parts;
 use super::checksum::StoreId;
 use super::compaction::Compacted;
 use super::disk::{Access, DirectoryLock, Disk};
 use super::entropy::Entropy;
-use super::error::{Damage, OpenError};
+use super::error::{Damage, OpenError, StoreError};
 use super::log::Log;
 use super::options::Options;
-use super::record::{Record, RecordKind};
+use super::record::Record;
 use super::segment::{FreeFile, SegmentSet};
 use super::superblock::{Superblock, SuperblockFile};
 use super::units::{Lsn, SegmentId};
@@ -244,35 +244,15 @@ pub(crate) fn take_up(
     log: &Log,
     segments: &SegmentSet,
     catalog: Catalog,
-    dir: &Path,
-) -> Result<Catalog, OpenError> {
+) -> Result<Catalog, StoreError> {
     let mut replay = Replay::new(segments, catalog);
     for (kind, payload) in &tail.records {
-        let counts = matches!(
-            kind,
-            RecordKind::Message
-                | RecordKind::Acknowledge
-                | RecordKind::Delivered
-                | RecordKind::Topology
-                | RecordKind::Moved
-        );
-        if counts {
-            // Applying it counts what is live of it.
-            let append = |buffer: &mut Vec<u8>| buffer.extend_from_slice(payload);
-            let placed = log.append(*kind, payload.len(), 0, append)?;
-            let record = Record { kind: *kind, payload };
-            replay.apply_record(placed.lsn, &record).map_err(
-                |ApplyError::Malformed(_, what)| {
-                    OpenError::Damaged(Damage {
-                        file: dir.to_owned(),
-                        offset: tail.previous.get(),
-                        what: what.to_string(),
-                        affected: "it cannot be told what a record of the last sync group did"
-                            .to_owned(),
-                    })
-                },
-            )?;
-        }
+        // Applying it counts what is live of it.
+        let append = |buffer: &mut Vec<u8>| buffer.extend_from_slice(payload);
+        let placed = log.append(*kind, payload.len(), 0, append)?;
+        replay
+            .apply_record(placed.lsn, &Record { kind: *kind, payload })
+            .expect("its meaning was looked at when the log was walked");
     }
     Ok(replay.finish())
 }

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::directory::Directory;
+use super::replay::Meaning;
 use crate::storage::disk::read_exact_at;
 use crate::storage::error::{Damage, OpenError};
 use crate::storage::log::group::{CheckedGroup, GroupFault, GroupHeader};
@@ -46,7 +47,7 @@ pub(super) struct Walked {
 pub(crate) struct Tail {
     /// Where the groups before it end: the log goes on behind there.
     pub(crate) previous: Lsn,
-    /// The records' kinds and payloads.
+    /// Kinds and payloads of the records that mean something to the state.
     pub(crate) records: Vec<(RecordKind, Vec<u8>)>,
 }
 
@@ -311,8 +312,16 @@ impl Walk<'_> {
         }
         let group = CheckedGroup::check(bytes, header.lsn, segment.seed)
             .expect("the same bytes passed before");
-        let records = group.records.iter();
-        let records = records.map(|(_, record)| (record.kind, record.payload.to_vec())).collect();
+        let mut records = Vec::new();
+        for (lsn, record) in &group.records {
+            // A record that makes no sense is to be told while nothing has been changed.
+            let meaning = Meaning::of(record).map_err(|malformed| {
+                self.not_applied(segment, ApplyError::Malformed(*lsn, malformed))
+            })?;
+            if !matches!(meaning, Meaning::Nothing) {
+                records.push((record.kind, record.payload.to_vec()));
+            }
+        }
         Ok(Some(Tail { previous: header.previous, records }))
     }
 
