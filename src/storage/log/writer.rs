@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Log;
 use super::group::Group;
+use super::{Log, RESERVE};
 use crate::storage::disk::write_all_at;
 use crate::storage::error::StoreError;
 use crate::storage::options::Background;
@@ -20,9 +20,25 @@ impl Log {
     /// Writes groups until [`stop`](Log::stop), then what is left; the body of a thread.
     pub(crate) fn run(&self) -> Result<(), StoreError> {
         while let Some(groups) = self.wait_for_groups()? {
+            self.wait_for_the_reserve();
             self.write_groups(groups)?;
         }
         Ok(())
+    }
+
+    /// Waits until enough of the segments to come are ready, or the disk is known to be full: so that the log does not run
+    /// into its last segments before anybody knows that there will be no more, and what is new can be refused.
+    fn wait_for_the_reserve(&self) {
+        let assured = (RESERVE - 1).min(self.config.segments_ahead.saturating_sub(1));
+        let to_come = {
+            let core = self.core.lock();
+            let to_come = core.planned.iter().take(assured);
+            if to_come.clone().all(|segment| segment.file().is_some()) {
+                return;
+            }
+            to_come.cloned().collect::<Vec<_>>()
+        };
+        self.pool.wait_for_answer(&to_come);
     }
 
     /// In [`Background::Caller`]: writes what there is until `lsn` is durable.

@@ -173,6 +173,26 @@ impl SegmentPool {
         } else if state.preparing == Some(segment.id()) {
             state.abandoned.insert(segment.id());
         }
+        self.ready.notify_all();
+    }
+
+    /// Waits until these segments have their files, or will not get them: because the disk is full, making one failed, they
+    /// were given up, or the store is being closed.
+    pub(crate) fn wait_for_answer(&self, segments: &[Arc<Segment>]) {
+        let mut state = self.state.lock();
+        loop {
+            let awaited = segments.iter().any(|segment| {
+                let id = segment.id();
+                let preparing = state.preparing == Some(id) && !state.abandoned.contains(&id);
+                let wanted = state.wanted.iter().any(|wanted| wanted.id() == id);
+                segment.file().is_none() && (preparing || wanted)
+            });
+            let over = state.closing || state.stopping || state.failure.is_some();
+            if !awaited || over || self.is_full() {
+                return;
+            }
+            self.ready.wait(&mut state);
+        }
     }
 
     /// Waits for the file of a segment that was asked for; on a full disk until there is room, unless the store is being
