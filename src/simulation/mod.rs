@@ -1,7 +1,8 @@
 //! A disk that is worse than any real one, and what the engine is put through on it.
 //!
-//! What lives here: the [simulated disk](SimulatedDisk) with its [fault model](image), and an [oracle](ledger) that knows
-//! what a store may be after a restart. With an injected disk and injected randomness, and all work done in the caller's
+//! What lives here: the [simulated disk](SimulatedDisk) with its [fault model](image); an [oracle](ledger) that knows what a
+//! store may be after a restart; [workloads], all of whose crash points are [explored](explorer), and all of whose operations
+//! [fail](faults) in turn; and [the engine's rules](Mutant), to be broken. With an injected disk and injected randomness, and all work done in the caller's
 //! thread, a run is the same every time, to the byte. It may use the engine's public interface, and must never be used by the
 //! engine. Only with the feature `simulation`: for the project's own tests, and for programs that embed the engine and want to
 //! know what becomes of *their* data.
@@ -33,12 +34,19 @@
 //! # }
 //! ```
 
+mod breaking;
 pub mod disk;
 mod driver;
+pub mod explorer;
+pub mod faults;
 pub mod image;
 pub mod ledger;
 mod random;
+pub mod scene;
+pub mod workloads;
 
+pub use crate::storage::mutant::Mutant;
+pub use breaking::with_mutant;
 pub use disk::{Operation, OperationKind, SimulatedDisk, Verdict};
 pub use driver::{Driver, ReopenError};
 pub use image::{Fate, Image, Pending};

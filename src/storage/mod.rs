@@ -50,6 +50,7 @@
 //! | `spill`, `compaction` | what leaves memory for the log, and old segments for new ones |
 //! | `upkeep`, `threads` | what a store does by itself, and when |
 //! | `checkpoint`, `superblock`, `recovery` | from one life of the store to the next |
+//! | `mutant` | the rules above, each of them to be broken on purpose by a test |
 //! | [`inspect`] | looking at a store, open or not, verifying and repairing it |
 
 mod append;
@@ -68,6 +69,10 @@ mod index;
 pub mod inspect;
 mod log;
 mod message;
+#[cfg(not(feature = "simulation"))]
+mod mutant;
+#[cfg(feature = "simulation")]
+pub mod mutant;
 mod options;
 mod queue;
 mod reader;

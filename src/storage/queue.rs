@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::error::StoreError;
 use super::index::{Missing, NotResident, QueueIndex, Released};
 use super::message::Message;
+use super::mutant::{Mutant, is_active};
 use super::reader;
 use super::record::{AcknowledgeRecord, DeliveredRecord, RecordKind};
 use super::store::Shared;
@@ -265,6 +266,7 @@ impl Queue {
         let Some(newest) = state.index.next().previous() else {
             return Ok(Acknowledged { messages: 0, durable_at: None });
         };
+        let newest = if is_active(Mutant::AcknowledgeFuture) { Sequence(u64::MAX) } else { newest };
         let ranges: SmallVec<[SequenceRange; 8]> = ranges
             .iter()
             .filter_map(|range| SequenceRange::new(range.first, range.last.min(newest)))

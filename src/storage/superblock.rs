@@ -34,6 +34,7 @@ use super::clock::Timestamp;
 use super::compaction::Compacted;
 use super::disk::{Access, Disk, DiskFile, read_exact_at, write_all_at};
 use super::error::{Damage, OpenError};
+use super::mutant::{Mutant, is_active};
 use super::segment::{PAGE, is_segment_size};
 use super::units::{Lsn, SegmentId};
 
@@ -172,7 +173,7 @@ impl SuperblockFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(OpenError::io("open", &path, error)),
         };
-        if access == Access::ReadWrite {
+        if access == Access::ReadWrite && !is_active(Mutant::TrustCachedSuperblock) {
             // What is read next must not be taken away by a second crash.
             file.sync_all().map_err(|e| OpenError::io("sync", &path, e))?;
         }
@@ -250,10 +251,12 @@ impl SuperblockFile {
     /// read. An error leaves it open which state a restart will find.
     pub(crate) fn update(&mut self, state: Superblock) -> io::Result<()> {
         let state = Superblock { generation: self.state.generation + 1, ..state };
-        for _ in 0..2 {
+        for turn in 0..2 {
             let target = 1 - self.newest_copy;
             write_all_at(&*self.file, &state.encode(), target * PAGE)?;
-            self.file.sync_data()?;
+            if turn == 1 || !is_active(Mutant::OverwriteBothCopies) {
+                self.file.sync_data()?;
+            }
             self.newest_copy = target;
         }
         self.state = state;

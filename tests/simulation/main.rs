@@ -1,7 +1,11 @@
 //! What the engine is put through on a disk that is worse than any real one.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests are tests")]
+#![expect(clippy::print_stdout, reason = "figures, for whoever asks to see them: `--nocapture`")]
 
 #[cfg(feature = "broker")]
 mod broker;
+mod exhaustive;
 mod failed_syncs;
+mod faults;
+mod mutants;
 mod power_cuts;

@@ -17,6 +17,7 @@ use self::chunk::{Chunk, PLACES};
 pub(crate) use self::chunk::{Entry, footprint};
 pub(crate) use self::places::Places;
 use super::message::Message;
+use super::mutant::{Mutant, is_active};
 use super::record::{ChunkEntry, ChunkRecord, ChunkState, PageRef, SegmentShare};
 use super::units::{Lsn, SegmentId, Sequence, SequenceRange};
 
@@ -459,6 +460,7 @@ impl QueueIndex {
         released: &mut Released,
     ) -> bool {
         let known = self.chunk_of(sequence).is_none_or(|chunk| chunk.knows(sequence, to.lsn));
+        let known = known && !is_active(Mutant::MoveUnchecked);
         if !known {
             self.relocate(sequence, from, to, released);
         }
@@ -547,6 +549,9 @@ impl QueueIndex {
     /// of the queue's end is true of all chunks before it, which are looked at later.
     pub(crate) fn changed_directories(&self) -> Vec<u64> {
         let mut changed = self.outdated.clone();
+        if is_active(Mutant::ForgetDirectory) {
+            changed.clear();
+        }
         let chunks = self.chunks.values();
         changed.extend(chunks.filter(|c| c.is_changed()).map(|c| directory_of(c.base())));
         // A queue that was shallow has none yet.

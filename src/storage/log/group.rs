@@ -5,7 +5,8 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::storage::checksum::Seed;
-use crate::storage::record::{self, Record, RecordFault};
+use crate::storage::mutant::{Mutant, is_active};
+use crate::storage::record::{self, FRAME, Record, RecordFault};
 use crate::storage::segment::{PAGE, Segment};
 use crate::storage::units::Lsn;
 
@@ -101,6 +102,15 @@ impl GroupHeader {
 
 /// The bytes that a group of `length` bytes takes, up to the next 4 KiB boundary.
 pub(super) fn span(length: usize) -> u64 {
+    if is_active(Mutant::ShareSectors) {
+        (length as u64).next_multiple_of(64)
+    } else {
+        padded(length)
+    }
+}
+
+/// The same without a question: this is asked for each record.
+fn padded(length: usize) -> u64 {
     (length as u64).next_multiple_of(PAGE)
 }
 
@@ -125,6 +135,10 @@ impl<'a> CheckedGroup<'a> {
         let mut records = Vec::new();
         let mut at = lsn.plus(GROUP_HEADER as u64);
         while !rest.is_empty() {
+            if is_active(Mutant::TrustLength) {
+                let length = rest[4..8].iter().rfold(0, |sum, byte| sum << 8 | usize::from(*byte));
+                let _trusted = &rest[..FRAME + length];
+            }
             let record =
                 record::open(rest, at, seed).map_err(|fault| GroupFault::Record(fault, at))?;
             records.push((at, record));
@@ -177,7 +191,7 @@ impl Group {
 
     /// Where the group ends if it gets `more` bytes.
     pub(super) fn end_with(&self, more: usize) -> Lsn {
-        self.lsn.plus(span(self.buffer.len() + more))
+        self.lsn.plus(padded(self.buffer.len() + more))
     }
 
     /// Completes the group for writing: header in front, zeros behind.
@@ -197,7 +211,7 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::record::{FRAME, RecordKind};
+    use crate::storage::record::RecordKind;
     use crate::storage::units::SegmentId;
 
     fn seed() -> Seed {

@@ -25,6 +25,7 @@ use self::waiters::{Action, Waiters, WakerSlot};
 use super::checksum::StoreId;
 use super::entropy::Entropy;
 use super::error::StoreError;
+use super::mutant::{Mutant, is_active};
 use super::options::Background;
 use super::record::{self, FRAME, RecordKind};
 use super::segment::{PAGE, Segment, SegmentHeader, SegmentPool, SegmentSet};
@@ -502,7 +503,7 @@ fn plan(
         store: config.store,
         id: *next_segment,
         slots,
-        salt: config.entropy.number(),
+        salt: if is_active(Mutant::RecycleWithoutSalt) { 0 } else { config.entropy.number() },
     };
     *next_segment = next_segment.plus(u64::from(slots));
     let segment = Arc::new(Segment::planned(header, &config.dir));

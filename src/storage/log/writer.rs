@@ -8,6 +8,7 @@ use super::group::Group;
 use super::{Log, RESERVE};
 use crate::storage::disk::write_all_at;
 use crate::storage::error::StoreError;
+use crate::storage::mutant::{Mutant, is_active};
 use crate::storage::options::Background;
 use crate::storage::segment::Prepared;
 use crate::storage::sync::{Ordering, Slip, breaks};
@@ -100,7 +101,9 @@ impl Log {
                 return Err(StoreError::Full);
             }
             if let Err(reason) = ready.and_then(|_| self.write_group(group)) {
-                self.fail(&reason);
+                if !is_active(Mutant::GoOnAfterFailure) {
+                    self.fail(&reason);
+                }
                 return Err(StoreError::Failed(reason));
             }
         }
@@ -137,11 +140,15 @@ impl Log {
         write_all_at(&*file, &group.buffer, group.lsn.since(start))
             .map_err(|error| format!("cannot write {}: {error}", segment.path.display()))?;
         let end = group.end_of_log();
-        if breaks(Slip::DurableBeforeSync) {
+        if breaks(Slip::DurableBeforeSync) || is_active(Mutant::ConfirmBeforeSync) {
             self.durable.store(end.0, Ordering::Release);
+            self.waiters.settle(Ok(end));
         }
-        file.sync_data()
-            .map_err(|error| format!("cannot sync {}: {error}", segment.path.display()))?;
+        let mut synced = file.sync_data();
+        if synced.is_err() && is_active(Mutant::RetrySync) {
+            synced = file.sync_data();
+        }
+        synced.map_err(|error| format!("cannot sync {}: {error}", segment.path.display()))?;
         self.groups.fetch_add(1, Ordering::SeqCst);
         self.bytes.fetch_add(group.buffer.len() as u64, Ordering::Relaxed);
         // Before anybody is told, so that who waited for room finds it.

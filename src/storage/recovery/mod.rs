@@ -38,6 +38,7 @@ use super::disk::{Access, DirectoryLock, Disk};
 use super::entropy::Entropy;
 use super::error::{Damage, OpenError, StoreError};
 use super::log::Log;
+use super::mutant::{Mutant, is_active};
 use super::options::Options;
 use super::record::Record;
 use super::segment::{FreeFile, SegmentSet};
@@ -106,7 +107,9 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<OpenedStore, OpenErr
     let disk = &*options.disk;
     disk.create_dir_all(dir).map_err(|e| OpenError::io("create the directory", dir, e))?;
     let lock = take(disk, dir)?;
-    disk.sync_dir(dir).map_err(|e| OpenError::io("sync", dir, e))?;
+    if !is_active(Mutant::TrustCachedDirectory) {
+        disk.sync_dir(dir).map_err(|e| OpenError::io("sync", dir, e))?;
+    }
     let mut created = false;
     let mut superblock = match SuperblockFile::open(disk, dir, Access::ReadWrite)? {
         Some(superblock) => superblock,
@@ -170,7 +173,9 @@ fn create(disk: &dyn Disk, dir: &Path, options: &Options) -> Result<SuperblockFi
                 .to_owned(),
         }));
     }
-    sync_path(disk, dir)?;
+    if !is_active(Mutant::SkipParentSync) {
+        sync_path(disk, dir)?;
+    }
     let state = Superblock {
         store: store_id(&*options.entropy),
         generation: 1,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::{Segment, unfinished_file_name};
 use crate::storage::disk::{Disk, DiskFile, write_all_at};
+use crate::storage::mutant::{Mutant, is_active};
 use crate::storage::sync::{AtomicBool, Condvar, Mutex, Ordering, Slip, breaks};
 use crate::storage::units::SegmentId;
 
@@ -278,6 +279,9 @@ impl SegmentPool {
     /// Prepares the segment that has been wanted for longest, if any.
     pub(crate) fn prepare_next(&self) -> Result<Prepared, Arc<str>> {
         let mut state = self.state.lock();
+        if let Some(failure) = &state.failure {
+            return Err(failure.clone());
+        }
         let Some(segment) = state.wanted.pop_front() else { return Ok(Prepared::Nothing) };
         let recycled = if segment.header.slots == 1 { state.free.pop() } else { None };
         state.preparing = Some(segment.id());
@@ -350,7 +354,9 @@ impl SegmentPool {
         };
         let made = made.and_then(|file| {
             self.config.disk.rename(&unfinished, &segment.path).map_err(retryable)?;
-            self.config.disk.sync_dir(&self.config.dir).map_err(Trouble::Failed)?;
+            if !is_active(Mutant::SkipDirectorySync) {
+                self.config.disk.sync_dir(&self.config.dir).map_err(Trouble::Failed)?;
+            }
             Ok(file)
         });
         if made.is_err() {
@@ -375,9 +381,13 @@ impl SegmentPool {
             self.state.lock().free.push(free);
             return Err(retryable(error));
         }
-        self.config.disk.sync_dir(&self.config.dir).map_err(Trouble::Failed)?;
+        if !is_active(Mutant::KeepOldName) {
+            self.config.disk.sync_dir(&self.config.dir).map_err(Trouble::Failed)?;
+        }
         write_all_at(&*free.file, &segment.header.encode(), 0).map_err(retryable)?;
-        free.file.sync_data().map_err(Trouble::Failed)?;
+        if !is_active(Mutant::SkipFileSync) {
+            free.file.sync_data().map_err(Trouble::Failed)?;
+        }
         Ok(free.file)
     }
 
@@ -391,7 +401,9 @@ impl SegmentPool {
         let size = self.config.segment_size * u64::from(segment.header.slots);
         file.fill(size).map_err(retryable)?;
         write_all_at(&*file, &segment.header.encode(), 0).map_err(retryable)?;
-        file.sync_all().map_err(Trouble::Failed)?;
+        if !is_active(Mutant::SkipFileSync) {
+            file.sync_all().map_err(Trouble::Failed)?;
+        }
         Ok(file)
     }
 }
