@@ -2,10 +2,10 @@
 //!
 //! What lives here: the [simulated disk](SimulatedDisk) with its [fault model](image); an [oracle](ledger) that knows what a
 //! store may be after a restart; [workloads], all of whose crash points are [explored](explorer), and all of whose operations
-//! [fail](faults) in turn; and [the engine's rules](Mutant), to be broken. With an injected disk and injected randomness, and all work done in the caller's
-//! thread, a run is the same every time, to the byte. It may use the engine's public interface, and must never be used by the
-//! engine. Only with the feature `simulation`: for the project's own tests, and for programs that embed the engine and want to
-//! know what becomes of *their* data.
+//! [fail](faults) in turn; and [the engine's rules](Mutant), to be broken. With an injected disk and injected randomness, and
+//! all work done in the caller's thread, a run is the same every time, to the byte. It may use the engine's public interface and
+//! its switches, and must never be used by the engine. Only with the feature `simulation`: for the project's own tests, and for
+//! programs that embed the engine and want to know what becomes of *their* data.
 //!
 //! ```
 //! use std::sync::Arc;

@@ -9,6 +9,9 @@
 //! - nothing is left: when everything in it is deleted, the log holds nothing that is live;
 //! - the recovery is itself recorded, and all of this is done at each of *its* moments; and so on, to a depth.
 //!
+//! A store on a full disk has to open too, from what it keeps for that. Only where two opens in a row have been cut off before (from
+//! depth 3 on) it may ask for room instead, and has to open, with everything, when it has as much as it said.
+//!
 //! Two variants that leave the same disk with the same knowledge are one state. What is done with which state depends on the
 //! numbers of its moment and its variant alone: so a failure can be tried again by these numbers ([`Place`]).
 
@@ -27,12 +30,15 @@ use self::states::{State, states};
 pub use self::variants::{Filling, Sectors, Variant};
 use super::breaking;
 use super::disk::SimulatedDisk;
-use super::driver::Driver;
+use super::driver::{Driver, ReopenError};
 use super::image::{Fate, Image};
 use super::ledger::{KnownChange, Ledger};
 use super::scene::{DIR, Moment, Recording, SceneError, Workload, record_opening};
-use crate::storage::StoreError;
 use crate::storage::inspect::inspect;
+use crate::storage::{OpenError, StoreError};
+
+/// What a full store keeps ready for being opened is enough for so many opens that are cut off before their checkpoint.
+const OPENS_FROM_THE_RESERVE: usize = 2;
 
 /// The seed of a workload's first life; each recovery has others.
 const SEED: u64 = 1;
@@ -48,6 +54,7 @@ pub fn explore(workload: &Workload, plan: &Plan) -> Result<Summary, SceneError> 
         workload,
         plan,
         states: AtomicU64::new(0),
+        asked_for_room: AtomicU64::new(0),
         failures: Mutex::default(),
         done: AtomicBool::new(false),
     };
@@ -70,6 +77,7 @@ pub fn explore(workload: &Workload, plan: &Plan) -> Result<Summary, SceneError> 
     Ok(Summary {
         moments: recording.moments.len() as u64,
         states: explorer.states.into_inner(),
+        asked_for_room: explorer.asked_for_room.into_inner(),
         failures: explorer.failures.into_inner(),
     })
 }
@@ -99,6 +107,7 @@ pub fn explore_one(workload: &Workload, place: &Place) -> Result<Summary, SceneE
         workload,
         plan: &plan,
         states: AtomicU64::new(0),
+        asked_for_room: AtomicU64::new(0),
         failures: Mutex::default(),
         done: AtomicBool::new(false),
     };
@@ -113,6 +122,7 @@ pub fn explore_one(workload: &Workload, place: &Place) -> Result<Summary, SceneE
     Ok(Summary {
         moments: recording.moments.len() as u64,
         states: explorer.states.into_inner(),
+        asked_for_room: explorer.asked_for_room.into_inner(),
         failures: explorer.failures.into_inner(),
     })
 }
@@ -132,6 +142,7 @@ struct Explorer<'a> {
     workload: &'a Workload,
     plan: &'a Plan,
     states: AtomicU64,
+    asked_for_room: AtomicU64,
     failures: Mutex<Vec<Failure>>,
     done: AtomicBool,
 }
@@ -236,14 +247,15 @@ impl Explorer<'_> {
     ) -> Result<Option<Recording>, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let disk = self.workload.disk(after);
-        let options = self.workload.options(&disk, SEED + 100 * depth as u64);
-        self.count();
+        let seed = SEED + 100 * depth as u64;
         let (mut driver, recovery) = if recovers {
+            self.count();
+            let options = self.workload.options(&disk, seed);
             let (driver, recovery) =
                 record_opening(&disk, options, ledger).map_err(|e| text(&e))?;
             (driver, Some(recovery))
         } else {
-            (Driver::open(DIR, options, ledger).map_err(|e| text(&e))?, None)
+            (self.have(&disk, seed, &ledger, depth).map_err(|e| text(&e))?, None)
         };
         if goes_on {
             self.go_on(&mut driver).map_err(|e| format!("going on: {e}"))?;
@@ -251,9 +263,8 @@ impl Explorer<'_> {
             let ledger = driver.into_ledger();
             for fate in [Fate::Dropped, Fate::Kept] {
                 let again = self.workload.disk(image.after_power_cut(|_, _| fate));
-                let options = self.workload.options(&again, SEED + 100 * depth as u64 + 50);
-                self.count();
-                let driver = Driver::open(DIR, options, ledger.clone())
+                let driver = self
+                    .have(&again, seed + 50, &ledger, depth)
                     .map_err(|e| format!("after going on, {fate:?}: {e}"))?;
                 if fate == Fate::Kept && chance.one_in(3, self.plan.emptied_one_in) {
                     empty(driver, &again).map_err(|e| format!("after emptying it: {e}"))?;
@@ -261,6 +272,28 @@ impl Explorer<'_> {
             }
         }
         Ok(recovery)
+    }
+
+    /// Opens the store and compares, which makes a state.
+    fn have(
+        &self,
+        disk: &SimulatedDisk,
+        seed: u64,
+        ledger: &Ledger,
+        depth: usize,
+    ) -> Result<Driver, ReopenError> {
+        self.count();
+        let open = || Driver::open(DIR, self.workload.options(disk, seed), ledger.clone());
+        match (open(), self.workload.capacity) {
+            (Err(ReopenError::Open(OpenError::Full { bytes, .. })), Some(capacity))
+                if depth > OPENS_FROM_THE_RESERVE =>
+            {
+                self.asked_for_room.fetch_add(1, Ordering::Relaxed);
+                disk.set_capacity(Some(capacity + bytes));
+                open()
+            }
+            (outcome, _) => outcome,
+        }
     }
 
     /// Publishes and confirms a message, unless the disk is full.
