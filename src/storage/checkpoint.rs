@@ -102,10 +102,9 @@ impl Checkpointer {
         root: Lsn,
         newest: Option<SegmentId>,
     ) -> Result<(), StoreError> {
-        self.superblock.update(root, newest).map_err(|error| {
-            log.fail(&format!("cannot write the superblock: {error}"));
-            log.check().expect_err("it has just been failed")
-        })
+        self.superblock
+            .update(root, newest)
+            .map_err(|error| log.fail(&format!("cannot write the superblock: {error}")))
     }
 
     fn write_queue_pages(

@@ -54,7 +54,8 @@ impl Shared {
         self.relieve()?;
         let mut checkpointer = self.checkpointer.lock();
         if self.background == Background::Caller {
-            self.pool.prepare_wanted().map_err(StoreError::Failed)?;
+            // With a thread of its own the pool ends the log when it fails; here nobody else would.
+            self.pool.prepare_wanted().map_err(|reason| self.log.fail(&reason))?;
         }
         if checkpointer.distance(&self.log) >= self.checkpoint_distance
             || self.pool.is_full() && self.can_be_relieved()

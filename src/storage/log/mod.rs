@@ -240,6 +240,8 @@ impl Log {
         if !self.pool.is_full() || length as u64 > RECORD_LIMIT {
             return Ok(());
         }
+        // Room would not help a log that has failed.
+        self.check()?;
         let core = self.core.lock();
         let segment_size = self.segments.segment_size();
         let segment_end = core.open.segment.id().start(segment_size).plus(segment_size);
@@ -353,8 +355,9 @@ impl Log {
         }
     }
 
-    /// Ends the log for good: nothing more is appended, nothing more is confirmed.
-    pub(crate) fn fail(&self, reason: &str) {
+    /// Ends the log for good: nothing more is appended, nothing more is confirmed. Gives the error that everybody is told from
+    /// now on.
+    pub(crate) fn fail(&self, reason: &str) -> StoreError {
         let failure = self.failure.get_or_init(|| {
             let failure = StoreError::Failed(reason.into());
             tracing::error!("{failure}");
@@ -364,6 +367,7 @@ impl Log {
         self.work.notify_all();
         let callbacks = std::mem::take(&mut *self.failure_callbacks.lock());
         callbacks.into_iter().for_each(|callback| callback.0(failure.clone()));
+        failure.clone()
     }
 
     /// Has `callback` called when the log fails: now, if it has.

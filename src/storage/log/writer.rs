@@ -84,8 +84,7 @@ impl Log {
                 return Err(StoreError::Full);
             }
             if let Err(reason) = ready.and_then(|_| self.write_group(group)) {
-                self.fail(&reason);
-                return Err(StoreError::Failed(reason));
+                return Err(self.fail(&reason));
             }
         }
         Ok(())
