@@ -33,11 +33,14 @@
 //! # }
 //! ```
 
+pub mod bit_rot;
 pub mod disk;
 mod driver;
 pub mod image;
+pub mod judge;
 pub mod ledger;
 mod random;
+pub mod statement;
 
 pub use disk::{Operation, OperationKind, SimulatedDisk, Verdict};
 pub use driver::{Driver, ReopenError};

@@ -1,3 +1,4 @@
 //! What the engine is put through on a disk that is worse than any real one.
 
+mod bit_rot;
 mod power_cuts;

@@ -1,0 +1,125 @@
+//! What a disk says was durable, read from its bytes by nothing but `docs/format.md`.
+//!
+//! One kind of damage cannot be told from a write that a power cut has torn: damage of what was durable, of which nothing
+//! *later* says so. Each sync group says how far the log was durable when it was written, so that is damage in the last group on the
+//! disk and nothing else, and only if the superblock knows of nothing in it or behind it. [`LastGroup::is_unproven`] is this exception,
+//! to the byte. Here nothing of the engine is used: what it believes is what is to be judged.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::disk::{Operation, OperationKind};
+use super::image::Image;
+use crate::storage::Lsn;
+
+/// Bytes of a page of the log: groups begin on a page each, behind the segment's header in the first.
+const PAGE: u64 = 4096;
+
+/// The sync groups that were written to a disk.
+#[derive(Clone, Debug, Default)]
+pub struct Groups {
+    /// By where they begin.
+    written: BTreeMap<u64, Written>,
+    /// The group whose file has not been synced since.
+    open: Option<u64>,
+    segment_size: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Written {
+    path: PathBuf,
+    offset: u64,
+    bytes: u64,
+}
+
+/// The last group that is on a disk, and what the superblock says.
+#[derive(Clone, Debug)]
+pub struct LastGroup {
+    /// Where it begins in the log.
+    pub lsn: Lsn,
+    path: PathBuf,
+    offset: u64,
+    bytes: u64,
+    root: u64,
+    newest: u64,
+    segment: u64,
+}
+
+impl Groups {
+    /// None yet, of a store with segments of this size.
+    pub fn new(segment_size: u64) -> Groups {
+        Groups { segment_size, ..Groups::default() }
+    }
+
+    /// Notes an operation, if it belongs to a group.
+    pub fn note(&mut self, operation: &Operation) {
+        match operation.kind {
+            OperationKind::SyncData | OperationKind::SyncAll => {
+                let of_file = |lsn: &u64| self.written[lsn].path == operation.path;
+                self.open = self.open.filter(|lsn| !of_file(lsn));
+            }
+            OperationKind::Write { offset, bytes } if offset >= PAGE => {
+                let Some(segment) = segment_of(&operation.path) else { return };
+                // What is left of a write that was short goes on with the same group.
+                let goes_on =
+                    self.open.is_some_and(|lsn| self.written[&lsn].path == operation.path);
+                if !goes_on {
+                    let lsn = segment * self.segment_size + offset;
+                    let (path, bytes) = (operation.path.clone(), bytes as u64);
+                    self.written.insert(lsn, Written { path, offset, bytes });
+                    self.open = Some(lsn);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Where in a file the last group that was written to it begins, and its bytes.
+    pub fn last_in(&self, path: &Path) -> Option<(u64, u64)> {
+        let group = self.written.values().rev().find(|group| group.path == path)?;
+        Some((group.offset, group.bytes))
+    }
+
+    /// The last of them whose header is on the disk.
+    pub fn last_on(&self, image: &Image) -> Option<LastGroup> {
+        let contents = image.contents();
+        let header = |lsn: u64, group: &Written| {
+            let bytes = contents.get(&group.path)?.get(group.offset as usize..)?;
+            (bytes.get(4..8)? == b"HAYG" && number_at(bytes, 8)? == lsn).then_some(())
+        };
+        let (lsn, group) =
+            self.written.iter().rev().find(|(lsn, group)| header(**lsn, group).is_some())?;
+        let superblock = contents.iter().find(|(path, _)| path.ends_with("superblock"));
+        let copies = superblock.map(|(_, bytes)| [bytes.get(..512), bytes.get(4096..4608)]);
+        let newest = copies.into_iter().flatten().flatten().max_by_key(|copy| number_at(copy, 32));
+        let stated = |at| newest.and_then(|copy| number_at(copy, at)).unwrap_or_default();
+        Some(LastGroup {
+            lsn: Lsn(*lsn),
+            path: group.path.clone(),
+            offset: group.offset,
+            bytes: group.bytes,
+            root: stated(48),
+            newest: stated(56),
+            segment: segment_of(&group.path)?,
+        })
+    }
+}
+
+impl LastGroup {
+    /// Whether damage of this byte looks like a torn tail: nothing that is not damaged itself says that it was durable.
+    pub fn is_unproven(&self, path: &Path, offset: u64) -> bool {
+        let inside = path == self.path && (self.offset..self.offset + self.bytes).contains(&offset);
+        let first = self.offset == PAGE;
+        inside && self.root < self.lsn.get() && !(first && self.newest >= self.segment)
+    }
+}
+
+/// The number of the segment whose file this is.
+fn segment_of(path: &Path) -> Option<u64> {
+    let digits = path.file_name()?.to_str()?.strip_suffix(".segment")?;
+    u64::from_str_radix(digits, 16).ok()
+}
+
+fn number_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
