@@ -40,6 +40,7 @@ pub mod image;
 pub mod judge;
 pub mod ledger;
 mod random;
+pub mod runs;
 pub mod statement;
 
 pub use disk::{Operation, OperationKind, SimulatedDisk, Verdict};

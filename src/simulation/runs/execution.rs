@@ -1,0 +1,534 @@
+//! Carrying out a plan: a store's lives, one after the other, and what has to be true of each.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::Rig;
+use super::failure::{Failure, FailureKind};
+use super::plan::{Action, Fault, Plan, RESTART_AFTER_FAILED_SYNC, Rot, RotKind, SEGMENT, Stop};
+use super::summary::Summary;
+use super::watch::{Watch, direct};
+use crate::simulation::disk::SimulatedDisk;
+use crate::simulation::driver::{Driver, ReopenError};
+use crate::simulation::image::{Fate, Image, SECTOR};
+use crate::simulation::judge::{Outcome, content_of, judge};
+use crate::simulation::ledger::{Known, Ledger};
+use crate::simulation::random::Random;
+use crate::storage::inspect::verify;
+use crate::storage::{Background, OpenError, Options, Queue, QueueId, Sequence, Store};
+
+/// Where the store is.
+pub(super) const DIR: &str = "/store";
+
+/// What is in queues besides what the ledger knows: it does not survive a restart.
+pub(super) type Passing = BTreeMap<QueueId, BTreeMap<Sequence, Known>>;
+
+/// A run.
+pub(super) struct Run<'a> {
+    plan: &'a Plan,
+    rig: &'a Rig,
+    entropy: Arc<Random>,
+    pub(super) disk: SimulatedDisk,
+    traced: bool,
+    trace: u64,
+    pub(super) watch: Arc<Mutex<Watch>>,
+    pub(super) state: State,
+    capacity: Option<u64>,
+    /// When it was last stopped the store had all the segments ready that it wants: a full disk is no reason not to open it.
+    had_room: bool,
+    pub(super) passing: Passing,
+    pub(super) volatile: Option<Queue>,
+    damage: Option<Damage>,
+    /// Something has been unreadable in this life of the store.
+    unreadable: bool,
+    /// Messages that were published.
+    pub(super) published: u64,
+    pub(super) summary: Summary,
+}
+
+/// Whether there is a store in use.
+pub(super) enum State {
+    Running(Driver),
+    Stopped(Ledger),
+}
+
+/// A sector that is not as it was.
+struct Damage {
+    path: PathBuf,
+    offset: u64,
+    before: [u8; SECTOR],
+    after: [u8; SECTOR],
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) summary: Summary,
+    pub(super) trace: u64,
+    pub(super) failure: Option<Failure>,
+}
+
+/// Carries out a plan.
+pub(super) fn execute(plan: &Plan, rig: &Rig, traced: bool) -> Ended {
+    let watch = Watch::new(SEGMENT);
+    let mut run = Run {
+        plan,
+        rig,
+        entropy: Arc::new(Random::new(plan.seed)),
+        disk: SimulatedDisk::new(),
+        traced,
+        trace: 0,
+        watch: Arc::new(Mutex::new(watch)),
+        state: State::Stopped(Ledger::new()),
+        capacity: None,
+        had_room: false,
+        passing: Passing::new(),
+        volatile: None,
+        damage: None,
+        unreadable: false,
+        published: 0,
+        summary: Summary::default(),
+    };
+    run.install(Image::default());
+    let mut at = 0;
+    let outcome = catch_unwind(AssertUnwindSafe(|| run.all(&mut at)));
+    let failure = match outcome {
+        Ok(outcome) => outcome.err(),
+        Err(panic) => Some(Failure::of_panic(&*panic)),
+    };
+    let failure = failure.map(|failure| failure.at(at));
+    run.summary.seeds = 1;
+    run.summary.messages = run.published;
+    run.summary.faults = std::mem::take(&mut run.watch.lock().faults);
+    run.fold_trace();
+    Ended { summary: run.summary, trace: run.trace, failure }
+}
+
+/// The disk after a power cut: a seed says what becomes of each of the pending units, at random, or of all of them alike; in
+/// half of the cases lengths and names are kept in the order in which they were made, as a journaling file system does.
+pub fn fates(image: &Image, seed: u64) -> Image {
+    let random = Random::new(seed);
+    let odds = [0, 1, 4, 7, 8, 4][random.below(6) as usize];
+    let ordered = random.one_in(2);
+    let metadata = image.pending().iter().filter(|unit| unit.is_metadata()).count() as u64;
+    let kept = random.below(metadata + 1);
+    let mut seen = 0;
+    image.after_power_cut(|_, unit| {
+        if ordered && unit.is_metadata() {
+            seen += 1;
+            return if seen <= kept { Fate::Kept } else { Fate::Dropped };
+        }
+        match random.below(8) < odds {
+            true => Fate::Kept,
+            false if unit.is_fresh() && random.one_in(4) => Fate::Garbage(random.next() as u8 | 1),
+            false if unit.is_fresh() && random.one_in(3) => Fate::Zeroed,
+            false => Fate::Dropped,
+        }
+    })
+}
+
+impl Run<'_> {
+    fn all(&mut self, at: &mut usize) -> Result<(), Failure> {
+        for (number, action) in self.plan.actions.iter().enumerate() {
+            *at = number;
+            self.summary.steps += 1;
+            self.act(action)?;
+        }
+        // And whatever it was, a power cut does no harm to what is left.
+        self.stop(Stop::PowerCut { fate: self.plan.seed })?;
+        self.heal()?;
+        self.disk.set_capacity(None);
+        self.capacity = None;
+        self.running()?;
+        self.stop(Stop::Process)?;
+        let verified = verify(&SimulatedDisk::of(self.disk.image()), DIR.as_ref(), |_| {});
+        match verified {
+            Ok(verified) if verified.is_whole() => Ok(()),
+            other => Err(Failure::new(
+                FailureKind::Differs,
+                format!("verify does not find the store whole: {other:?}"),
+            )),
+        }
+    }
+
+    fn act(&mut self, action: &Action) -> Result<(), Failure> {
+        match action {
+            Action::Stop(how) => self.stop(*how),
+            Action::OpenAmid(fault) => {
+                self.stop(Stop::Process)?;
+                self.open_amid(*fault)
+            }
+            Action::Strike(fault) => {
+                self.running()?;
+                self.watch.lock().arm(Some(*fault));
+                Ok(())
+            }
+            Action::Fill { segments } => {
+                self.set_capacity(Some(self.disk.used() + u64::from(*segments) * SEGMENT));
+                Ok(())
+            }
+            Action::Room => {
+                self.set_capacity(None);
+                match self.state {
+                    State::Running(_) => {
+                        let outcome = self.resume();
+                        self.settle(action, outcome)
+                    }
+                    State::Stopped(_) => Ok(()),
+                }
+            }
+            Action::Probe(rot) => self.probe(*rot),
+            Action::Damage(rot) => self.damage(*rot),
+            other => {
+                self.running()?;
+                let outcome = self.use_store(other);
+                self.settle(other, outcome)
+            }
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.capacity.is_some()
+    }
+
+    fn set_capacity(&mut self, capacity: Option<u64>) {
+        self.capacity = capacity;
+        self.disk.set_capacity(capacity);
+    }
+
+    /// The disk is in this state from now on.
+    fn install(&mut self, image: Image) {
+        self.fold_trace();
+        self.disk = SimulatedDisk::of(image);
+        if self.traced {
+            self.disk.keep_trace();
+        }
+        self.disk.set_capacity(self.capacity);
+        direct(&self.disk, &self.watch);
+    }
+
+    fn fold_trace(&mut self) {
+        let trace = self.disk.trace().unwrap_or_default();
+        self.trace = self.trace.rotate_left(7) ^ trace;
+    }
+
+    fn options(&self, disk: &SimulatedDisk, entropy: Arc<Random>) -> Options {
+        let setup = &self.plan.setup;
+        Options {
+            segment_size: SEGMENT,
+            segments_ahead: setup.segments_ahead,
+            segments_spare: setup.segments_spare,
+            checkpoint_distance: setup.checkpoint_distance,
+            cache: setup.cache,
+            index: setup.index,
+            chunk_places: 16,
+            background: Background::Caller,
+            disk: (self.rig.disk)(disk.clone()),
+            entropy,
+            ..Options::default()
+        }
+    }
+
+    /// The same for a copy that is looked at and thrown away.
+    fn options_of_copy(&self, disk: &SimulatedDisk) -> Options {
+        self.options(disk, Arc::new(Random::new(self.plan.seed ^ 1)))
+    }
+
+    pub(super) fn ledger(&self) -> &Ledger {
+        match &self.state {
+            State::Running(driver) => driver.ledger(),
+            State::Stopped(ledger) => ledger,
+        }
+    }
+
+    /// The store in use.
+    pub(super) fn driver(&mut self) -> &mut Driver {
+        match &mut self.state {
+            State::Running(driver) => driver,
+            State::Stopped(_) => unreachable!("it was opened before anything is done to it"),
+        }
+    }
+
+    /// Ends the store's life.
+    pub(super) fn stop(&mut self, how: Stop) -> Result<(), Failure> {
+        self.volatile = None;
+        self.passing.clear();
+        self.unreadable = false;
+        let stopped = State::Stopped(self.ledger().clone());
+        let before = std::mem::replace(&mut self.state, stopped);
+        let mut how = how;
+        if let State::Running(driver) = &before {
+            self.had_room = !driver.store().is_full() && !self.watch.lock().is_fatal();
+        }
+        if let State::Running(driver) = before
+            && how == Stop::Close
+        {
+            self.summary.closes += 1;
+            match driver.close() {
+                // What a power cut hit may be the removal of a file, which a closed store can do without.
+                Ok(_) if self.watch.lock().is_fatal() && !self.disk.is_off() => {
+                    let what = "the store was closed although the disk failed";
+                    return Err(Failure::new(FailureKind::PassedOver, what));
+                }
+                Ok(ledger) => self.state = State::Stopped(ledger),
+                Err(error) => self.not_closed(&error)?,
+            }
+        }
+        let forgotten = self.watch.lock().file_sync_failed && !RESTART_AFTER_FAILED_SYNC;
+        if forgotten || self.disk.is_off() {
+            let fault = self.watch.lock().struck();
+            how = Stop::PowerCut { fate: fault.map_or(0, |fault| fault.fate) };
+        }
+        self.watch.lock().arm(None);
+        let image = self.disk.image();
+        let after = match how {
+            Stop::PowerCut { fate } => {
+                self.summary.power_cuts += 1;
+                self.watch.lock().file_sync_failed = false;
+                fates(&image, fate)
+            }
+            Stop::Close | Stop::Process => image,
+        };
+        self.install(after);
+        Ok(())
+    }
+
+    fn not_closed(&self, error: &crate::storage::StoreError) -> Result<(), Failure> {
+        if self.watch.lock().is_fatal() || self.is_full() {
+            return Ok(());
+        }
+        Err(Failure::new(FailureKind::Refused, format!("the store is not closed: {error}")))
+    }
+
+    /// Opens the store if it is stopped, and compares it. In half of the runs it is a copy that is read, so that of the store
+    /// in use nothing is in memory yet.
+    pub(super) fn running(&mut self) -> Result<(), Failure> {
+        if matches!(self.state, State::Running(_)) {
+            return Ok(());
+        }
+        self.heal()?;
+        self.watch.lock().arm(None);
+        self.summary.opens += 1;
+        let mut ledger = self.ledger().clone();
+        if self.plan.seed.is_multiple_of(2) {
+            let copy = SimulatedDisk::of(self.disk.image());
+            let driver =
+                Driver::open(DIR, self.options_of_copy(&copy), ledger).map_err(reopening)?;
+            ledger = driver.into_ledger();
+        }
+        let store = loop {
+            match Store::open(DIR, self.options(&self.disk, self.entropy.clone())) {
+                Ok(store) => break store,
+                Err(OpenError::Full { .. }) if self.is_full() && !self.has_reserve() => {
+                    self.summary.refused_full += 1;
+                    self.set_capacity(None);
+                }
+                Err(error) => return Err(reopening(error.into())),
+            }
+        };
+        if !self.plan.seed.is_multiple_of(2) {
+            let found = content_of(&store).map_err(|e| reopening(ReopenError::Read(e)))?;
+            ledger.restarted(found).map_err(|e| reopening(ReopenError::Mismatch(e)))?;
+        }
+        if store.set_aside() > 0 {
+            let what = format!("{} messages are set aside", store.set_aside());
+            return Err(reopening(ReopenError::Read(what)));
+        }
+        self.state = State::Running(Driver::of(store, ledger));
+        Ok(())
+    }
+
+    /// Whether the store was left with segments for the next open.
+    fn has_reserve(&self) -> bool {
+        self.had_room && self.plan.setup.segments_ahead >= 4
+    }
+
+    /// Tries to open the store that is stopped while something goes wrong.
+    fn open_amid(&mut self, fault: Fault) -> Result<(), Failure> {
+        self.heal()?;
+        self.had_room = false;
+        let before = self.disk.image();
+        let last = self.watch.lock().groups.last_on(&before);
+        self.watch.lock().arm(Some(fault));
+        self.summary.opens += 1;
+        let opened = Store::open(DIR, self.options(&self.disk, self.entropy.clone()));
+        let fatal = self.watch.lock().is_fatal();
+        let misread = self.watch.lock().is_misread();
+        if self.disk.is_off() {
+            drop(opened);
+            return self.stop(Stop::Process);
+        }
+        let store = match opened {
+            Ok(store) => store,
+            Err(OpenError::Full { .. }) if self.is_full() => {
+                self.summary.refused_full += 1;
+                self.set_capacity(None);
+                return self.stop(Stop::Process);
+            }
+            Err(error) if fatal || misread => {
+                // Before it is accepted nothing is changed; and reading is all that is done before.
+                let changed = self.disk.image().contents() != before.contents();
+                if misread && !self.is_full() && changed {
+                    let what = format!("an open that could not read changed files: {error}");
+                    return Err(Failure::new(FailureKind::Changed, what));
+                }
+                return self.stop(Stop::Process);
+            }
+            Err(error) => return Err(reopening(error.into())),
+        };
+        let flipped = self.watch.lock().flipped.clone();
+        // On a full disk an open writes a checkpoint, for which it reads lists of messages that it can do without.
+        if fatal || misread && flipped.is_none() && !self.is_full() {
+            let what = format!("the store was opened although {fault}");
+            return Err(Failure::new(FailureKind::PassedOver, what));
+        }
+        let found = match content_of(&store) {
+            Ok(found) => found,
+            // Reading waits for what is not written yet, and so meets what was not met before.
+            Err(_) if self.watch.lock().is_fatal() => {
+                drop(store);
+                return self.stop(Stop::Process);
+            }
+            Err(error) => return Err(reopening(ReopenError::Read(error))),
+        };
+        let misread = self.watch.lock().is_misread();
+        let aside = store.set_aside();
+        if aside > 0 && !misread {
+            let what = format!("{aside} messages are set aside that could be read");
+            return Err(Failure::new(FailureKind::Differs, what));
+        }
+        let mut ledger = self.ledger().clone();
+        if !ledger.allows(&found, aside) {
+            let unproven =
+                flipped.zip(last).filter(|((path, at), last)| last.is_unproven(path, *at));
+            if let Some((_, last)) = unproven {
+                self.summary.cut_off += 1;
+                ledger = ledger.durable_below(last.lsn);
+            }
+        }
+        if aside > 0 {
+            // What could not be read this time is there the next time.
+            if !ledger.allows(&found, aside) {
+                let what = format!("{aside} messages are set aside, and others are missing");
+                return Err(Failure::new(FailureKind::Silent, what));
+            }
+            self.summary.set_aside += aside;
+            drop(store);
+            return self.stop(Stop::Process);
+        }
+        ledger.restarted(found).map_err(|e| reopening(ReopenError::Mismatch(e)))?;
+        self.watch.lock().arm(None);
+        self.state = State::Running(Driver::of(store, ledger));
+        Ok(())
+    }
+
+    /// The state of the disk with a damaged place.
+    fn rotten(&self, image: &Image, rot: Rot) -> Option<Damage> {
+        let contents = image.contents();
+        let sectors = contents.iter().flat_map(|(path, bytes)| {
+            let sectors = bytes.chunks_exact(SECTOR).zip((0..).step_by(SECTOR));
+            sectors
+                .filter(|(sector, _)| sector.iter().any(|byte| *byte != 0))
+                .map(move |s| (path, s))
+        });
+        let sectors: Vec<_> = sectors.collect();
+        let index = (rot.sector as usize).checked_rem(sectors.len())?;
+        let (path, (sector, offset)) = sectors[index];
+        let before: [u8; SECTOR] = sector.try_into().expect("chunks are of a sector each");
+        let mut after = before;
+        match rot.kind {
+            RotKind::Bit(bit) => after[usize::from(bit) / 8 % SECTOR] ^= 1 << (bit % 8),
+            RotKind::Zeros => after.fill(0),
+            RotKind::Garbage => {
+                let random = Random::new(rot.sector.into());
+                after.fill_with(|| random.next() as u8);
+            }
+        }
+        Some(Damage { path: path.clone(), offset, before, after })
+    }
+
+    /// Looks at a damaged copy.
+    fn probe(&mut self, rot: Rot) -> Result<(), Failure> {
+        let fresh = self.disk.used() == 0;
+        if fresh || self.damage.is_some() || self.disk.is_off() {
+            return Ok(());
+        }
+        let image = self.disk.image();
+        let Some(damage) = self.rotten(&image, rot) else { return Ok(()) };
+        let mut damaged = image.clone();
+        damaged.corrupt(&damage.path, damage.offset, |bytes| *bytes = damage.after);
+        self.judge(&image, &damaged, &damage)
+    }
+
+    fn judge(&mut self, whole: &Image, damaged: &Image, damage: &Damage) -> Result<(), Failure> {
+        let last = self.watch.lock().groups.last_on(whole);
+        let unproven = last.filter(|last| last.is_unproven(&damage.path, damage.offset));
+        let judged =
+            judge(damaged, DIR.as_ref(), self.ledger(), unproven.map(|last| last.lsn), &|disk| {
+                self.options_of_copy(disk)
+            });
+        match judged {
+            Ok(outcome) => {
+                *self.summary.damaged.entry(outcome).or_default() += 1;
+                Ok(())
+            }
+            Err(what) => {
+                let (file, at) = (damage.path.display(), damage.offset);
+                let what = format!("sector at byte {at} of {file} was damaged: {what}");
+                Err(Failure::new(FailureKind::Silent, what))
+            }
+        }
+    }
+
+    /// Damages a place under the store in use.
+    fn damage(&mut self, rot: Rot) -> Result<(), Failure> {
+        self.running()?;
+        let image = self.disk.image();
+        // Where two versions of a sector are about, there is no one place to be damaged.
+        if self.damage.is_some() || !image.pending().is_empty() {
+            return Ok(());
+        }
+        if let Some(damage) = self.rotten(&image, rot) {
+            self.disk.corrupt(&damage.path, damage.offset, |bytes| *bytes = damage.after);
+            self.damage = Some(damage);
+            self.summary.damaged_in_use += 1;
+        }
+        Ok(())
+    }
+
+    /// Makes the damaged place whole again, after a look at what would be without that.
+    fn heal(&mut self) -> Result<(), Failure> {
+        let Some(damage) = self.damage.take() else { return Ok(()) };
+        let damaged = self.disk.image();
+        let healing = |bytes: &mut [u8; SECTOR]| {
+            if *bytes == damage.after {
+                *bytes = damage.before;
+            }
+        };
+        self.disk.corrupt(&damage.path, damage.offset, healing);
+        let whole = self.disk.image();
+        self.judge(&whole, &damaged, &damage)
+    }
+
+    /// Whether a place is damaged, or was read wrong, in this life of the store.
+    pub(super) fn may_be_unreadable(&mut self) -> bool {
+        self.unreadable |= self.damage.is_some() || self.watch.lock().is_misread();
+        self.unreadable
+    }
+}
+
+fn reopening(error: ReopenError) -> Failure {
+    let kind = match error {
+        ReopenError::Open(_) => FailureKind::NotOpened,
+        ReopenError::Read(_) => FailureKind::Differs,
+        ReopenError::Mismatch(_) => FailureKind::Mismatch,
+    };
+    Failure::new(kind, error.to_string())
+}
+
+/// Counts an outcome of damage.
+pub(super) type Outcomes = BTreeMap<Outcome, u64>;
