@@ -1,6 +1,7 @@
 //! Queues by name, for whoever looks at a store without a broker.
 
 use super::record::QueueRecord;
+use crate::storage::QueueId;
 
 /// What a durable queue is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,5 +19,15 @@ impl StoredQueue {
         let record = QueueRecord::decode(attributes).ok()?;
         let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
         Some(StoredQueue { virtual_host: text(&record.virtual_host), name: text(&record.name) })
+    }
+
+    /// A queue by the name that the broker gave it, or by its number where that cannot be told.
+    #[must_use]
+    pub fn describe(id: QueueId, attributes: &[u8]) -> String {
+        match StoredQueue::read(attributes) {
+            Some(queue) if queue.virtual_host == "/" => format!("'{}'", queue.name),
+            Some(queue) => format!("'{}' in vhost '{}'", queue.name, queue.virtual_host),
+            None => format!("number {id}"),
+        }
     }
 }

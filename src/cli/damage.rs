@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::text;
+use crate::broker::StoredQueue;
 use crate::storage::inspect::{Finding, LogHole, Verification};
 
 /// Prints everything that was found; long lists of messages are shortened unless `all` is set. `list` and `lost` say what
@@ -57,7 +58,7 @@ fn print_hole(hole: &LogHole, all: bool, lost: &str) {
         );
     }
     for places in text::shortened(&hole.places, all) {
-        let queue = text::queue(places.queue, &places.attributes);
+        let queue = StoredQueue::describe(places.queue, &places.attributes);
         match (places.places.first, places.places.last) {
             (first, last) if first == last => {
                 println!("  {lost}: the message in place {first} of queue {queue}");
@@ -72,7 +73,7 @@ fn print_hole(hole: &LogHole, all: bool, lost: &str) {
 fn print_finding(finding: &Finding, all: bool, listed: &str, lost: &str) {
     println!("damaged: {} at byte {}: {}", finding.file.display(), finding.offset, finding.what);
     for message in text::shortened(&finding.messages, all) {
-        let queue = text::queue(message.queue, &message.attributes);
+        let queue = StoredQueue::describe(message.queue, &message.attributes);
         let word = if message.record.is_some() { listed } else { lost };
         println!("  {word}: the message in place {} of queue {queue}", message.sequence);
     }
@@ -114,7 +115,7 @@ fn finding(finding: &Finding) -> Value {
         "list_of_messages": finding.list,
         "messages": finding.messages.iter().map(|lost| json!({
             "queue_id": lost.queue.get(),
-            "queue": text::queue(lost.queue, &lost.attributes),
+            "queue": StoredQueue::describe(lost.queue, &lost.attributes),
             "sequence": lost.sequence.get(),
             "record_lsn": lost.record.map(|(lsn, _)| lsn.get()),
         })).collect::<Vec<_>>(),
@@ -135,7 +136,7 @@ fn hole(hole: &LogHole) -> Value {
         })).collect::<Vec<_>>(),
         "places": hole.places.iter().map(|lost| json!({
             "queue_id": lost.queue.get(),
-            "queue": text::queue(lost.queue, &lost.attributes),
+            "queue": StoredQueue::describe(lost.queue, &lost.attributes),
             "first": lost.places.first.get(),
             "last": lost.places.last.get(),
         })).collect::<Vec<_>>(),

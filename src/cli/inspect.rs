@@ -1,12 +1,17 @@
 //! `haypile inspect`
 
-use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Duration;
 
 use super::{COULD_NOT_RUN, DONE, StoreDirectory, complain, text};
+use crate::server::inspection::{self, Activity, AskError, CompactionReport, End, Report, Running};
 use crate::storage::disk::RealDisk;
-use crate::storage::inspect::{Inspection, inspect};
+use crate::storage::inspect::inspect;
+use crate::storage::{Clock, OpenError, SystemClock};
 
-/// Show what is in a data directory: segments, queues, the last checkpoint. Changes nothing.
+/// Show what is in a data directory: segments, queues, the last checkpoint, compaction. Changes nothing.
+///
+/// If a server is running on the directory, it is asked, and says what it is doing as well.
 #[derive(Debug, clap::Args)]
 pub(super) struct Inspect {
     #[command(flatten)]
@@ -15,67 +20,225 @@ pub(super) struct Inspect {
 
 impl Inspect {
     pub(super) fn run(&self) -> u8 {
-        match inspect(&RealDisk, &self.store.dir) {
-            Ok(inspection) if self.store.json => println!("{}", as_json(&inspection)),
-            Ok(inspection) => print(&inspection, self.store.all),
+        let report = match look(&self.store.dir) {
+            Ok(report) => report,
             Err(error) => {
-                complain(&error);
+                complain(&*error);
                 return COULD_NOT_RUN;
             }
+        };
+        if self.store.json {
+            match serde_json::to_string(&report) {
+                Ok(json) => println!("{json}"),
+                Err(error) => {
+                    complain(&error);
+                    return COULD_NOT_RUN;
+                }
+            }
+        } else {
+            print(&report, self.store.all);
         }
         DONE
     }
 }
 
-fn print(inspection: &Inspection, all: bool) {
-    let recovery = &inspection.recovery;
-    println!("store {}, format {}", hex(&inspection.store), inspection.format);
-    match inspection.checkpoint.get() {
-        0 => println!("checkpoint: none yet"),
-        lsn => println!("checkpoint at {lsn:#x}"),
+/// Reads the directory, or has the server that runs on it say what is in it.
+fn look(dir: &Path) -> Result<Report, Box<dyn std::error::Error>> {
+    match read(dir) {
+        Err(OpenError::Locked(_)) => match ask(dir)? {
+            Ok(report) => Ok(report),
+            // It may have stopped between the two questions.
+            Err(unanswered) => match read(dir) {
+                Err(OpenError::Locked(_)) => Err(unanswered.into()),
+                other => Ok(other?),
+            },
+        },
+        other => Ok(other?),
+    }
+}
+
+fn read(dir: &Path) -> Result<Report, OpenError> {
+    Ok(Report::of_stopped(&inspect(&RealDisk, dir)?, SystemClock.now()))
+}
+
+fn ask(dir: &Path) -> std::io::Result<Result<Report, AskError>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(inspection::ask(dir)))
+}
+
+fn print(report: &Report, all: bool) {
+    println!("store {}, format {}", report.store, report.format);
+    match &report.running {
+        Some(running) => print_running(running),
+        None => println!("no server is running on it"),
+    }
+    print_checkpoint(report);
+    print_segments(report, all);
+    print_compaction(report);
+    print_queues(report, all);
+    println!("\n{} entries of exchanges and bindings", text::count(report.entries));
+}
+
+fn print_running(running: &Running) {
+    println!(
+        "running: process {}, for {}, version {}, on {}",
+        running.pid,
+        time(running.for_ms),
+        running.version,
+        running.addresses.join(" ")
+    );
+    let ready = format!(
+        "{} segments ready for the log, {} still to be made",
+        text::count(running.segments_ready),
+        text::count(running.segments_wanted)
+    );
+    if running.disk_full {
+        println!("THE DISK IS FULL: publishers are held back until there is room; {ready}");
+    } else {
+        println!("disk: not full, {ready}");
     }
     println!(
-        "to replay at a start: {} in {} records, from {} to {}{}",
-        text::bytes(recovery.bytes),
-        text::count(recovery.records),
-        inspection.replayed_from,
-        recovery.end,
-        if recovery.torn { "; the tail behind it is torn and will be cut off" } else { "" }
+        "written since the start: {} in {} syncs; in memory: {} of messages, {} places of queues",
+        text::bytes(running.log.bytes),
+        text::count(running.log.groups),
+        text::bytes(running.cached_bytes),
+        text::count(running.resident_places)
     );
-    let sizes = Sizes::of(inspection);
+    match running.messages_set_aside {
+        0 => println!("set aside: no message was found damaged"),
+        set_aside => println!(
+            "SET ASIDE: {} DAMAGED MESSAGES; stop the server, then `haypile verify` says which and where",
+            text::count(set_aside)
+        ),
+    }
+}
+
+fn print_checkpoint(report: &Report) {
+    let checkpoint = &report.checkpoint;
+    let next = if checkpoint.under_way { "; the next one is being written" } else { "" };
+    match (report.checkpoint_lsn, checkpoint.age_ms) {
+        (0, _) => println!("checkpoint: none yet{next}"),
+        (lsn, Some(age)) => println!("checkpoint at {lsn:#x}, written {} ago{next}", time(age)),
+        (lsn, None) => {
+            println!("checkpoint at {lsn:#x}, written at a time that is not known{next}");
+        }
+    }
+    let replay = &report.replay;
+    let records = replay.records.map(|records| format!(" in {} records", text::count(records)));
     println!(
-        "\n{} segments, {}: {} live, {} that compaction or a checkpoint can reclaim, {} of log to be replayed",
-        text::count(inspection.segments.len() as u64),
-        text::bytes(sizes.files),
-        text::bytes(sizes.live),
-        text::bytes(sizes.reclaimable),
-        text::bytes(recovery.bytes)
+        "to replay at a start: {}{}, from {:#x} to {:#x}{}",
+        text::bytes(replay.bytes),
+        records.unwrap_or_default(),
+        replay.from_lsn,
+        replay.end_lsn,
+        if replay.torn_tail { "; the tail behind it is torn and will be cut off" } else { "" }
     );
+}
+
+fn print_segments(report: &Report, all: bool) {
+    println!(
+        "\n{} segments, {}: {} live, {} that compaction or a checkpoint can reclaim",
+        text::count(report.segments.len() as u64),
+        text::bytes(report.bytes),
+        text::bytes(report.live_bytes),
+        text::bytes(report.reclaimable_bytes)
+    );
+    let dead = report.segments.iter().filter(|segment| segment.dead).count();
     println!(
         "{} more files are ready for use; {} segments are free with the next checkpoint",
-        text::count(inspection.unused.len() as u64),
-        text::count(inspection.segments.iter().filter(|segment| segment.dead).count() as u64)
+        text::count(report.unused_files.len() as u64),
+        text::count(dead as u64)
     );
-    for segment in text::shortened(&inspection.segments, all) {
-        let share = segment.live_bytes as f64 / segment.size.max(1) as f64;
+    let is_idle = report.compaction.activity == Activity::Idle;
+    for segment in text::shortened(&report.segments, all) {
+        let share = segment.live_bytes as f64 / segment.bytes.max(1) as f64;
+        let note = match segment {
+            s if s.dead => "  (free with the next checkpoint)",
+            s if s.stuck => "  (DAMAGED: compaction could not empty it)",
+            s if s.next_victim && is_idle => "  (next for compaction)",
+            s if s.next_victim => "  (compaction is at work on it)",
+            _ => "",
+        };
         println!(
-            "  {:>8}  {:>10}  {} {:>3.0} % live, {:>10}  {}{}",
-            segment.id.get(),
-            text::bytes(segment.size),
+            "  {:>8}  {:>10}  {} {:>3.0} % live, {:>10}  {}{note}",
+            segment.id,
+            text::bytes(segment.bytes),
             text::bar(share),
             share * 100.0,
             text::bytes(segment.live_bytes),
-            segment.file.display(),
-            if segment.dead { "  (free with the next checkpoint)" } else { "" }
+            segment.file,
         );
     }
-    let messages = inspection.queues.iter().map(|queue| queue.messages).sum();
+}
+
+fn print_compaction(report: &Report) {
+    let compaction = &report.compaction;
+    println!("\ncompaction: {}", activity(report));
+    if let (Some(end), Some(at)) = (compaction.last_end, compaction.last_end_unix_ms) {
+        let why = match end {
+            End::Done => "no more was dead than is borne",
+            End::LittleGain => "there was little more to gain",
+            End::NothingToMove => "no segment could be emptied",
+            End::Stopped => "it was told to stop",
+        };
+        println!(
+            "  it last ended {} ago: {why}",
+            time(report.inspected_unix_ms.saturating_sub(at))
+        );
+    }
+    let total = &compaction.total;
+    println!(
+        "  since the store was created: {} segments gone through, {} messages moved, {}",
+        text::count(total.segments),
+        text::count(total.messages),
+        text::bytes(total.bytes)
+    );
+}
+
+fn activity(report: &Report) -> String {
+    let still_dead = text::bytes(report.compaction.dead_bytes);
+    match &report.compaction.activity {
+        Activity::Idle if report.running.is_some() => format!("idle, {}", due(report)),
+        Activity::Idle => due(report),
+        Activity::Moving { segment, number, of, moved } => format!(
+            "running: segment {segment}, {number} of {of}, {} moved, {still_dead} still dead",
+            text::bytes(moved.bytes)
+        ),
+        Activity::Freeing { of, moved } => format!(
+            "running: writes the checkpoint that frees {of} segments, {} moved, {still_dead} still dead",
+            text::bytes(moved.bytes)
+        ),
+    }
+}
+
+/// Whether compaction is due, and why.
+fn due(report: &Report) -> String {
+    let CompactionReport {
+        due, due_when_quiet, dead_bytes, borne_bytes, borne_in_use_bytes, ..
+    } = report.compaction;
+    let dead = text::bytes(dead_bytes);
+    let (borne, in_use) = (text::bytes(borne_bytes), text::bytes(borne_in_use_bytes));
+    let is_full = report.running.as_ref().is_some_and(|running| running.disk_full);
+    match (due, due_when_quiet) {
+        (true, _) if is_full => {
+            format!("due, because the disk is full: {dead} dead of {borne} borne then")
+        }
+        (true, _) => format!("due: {dead} dead of {in_use} borne"),
+        (false, true) => format!(
+            "not due while it is in use: {dead} dead of {in_use} borne; due once it is quiet, with {borne} borne then"
+        ),
+        (false, false) => format!("not due: {dead} dead of {borne} borne"),
+    }
+}
+
+fn print_queues(report: &Report, all: bool) {
+    let messages = report.queues.iter().map(|queue| queue.messages).sum();
     println!(
         "\n{} durable queues with {} messages",
-        text::count(inspection.queues.len() as u64),
+        text::count(report.queues.len() as u64),
         text::count(messages)
     );
-    let mut queues: Vec<_> = inspection.queues.iter().collect();
+    let mut queues: Vec<_> = report.queues.iter().collect();
     // The deepest first: those are looked for.
     queues.sort_by_key(|queue| std::cmp::Reverse(queue.messages));
     for queue in text::shortened(&queues, all) {
@@ -83,70 +246,19 @@ fn print(inspection: &Inspection, all: bool) {
             "  {:>12} messages  {:>10}  {}",
             text::count(queue.messages),
             text::bytes(queue.bytes),
-            text::queue(queue.id, &queue.attributes)
+            queue.name
         );
     }
-    println!("\n{} entries of exchanges and bindings", inspection.entries.len());
-}
-
-/// What the segments take, in bytes.
-struct Sizes {
-    files: u64,
-    live: u64,
-    reclaimable: u64,
-}
-
-impl Sizes {
-    fn of(inspection: &Inspection) -> Sizes {
-        let files = inspection.segments.iter().map(|segment| segment.size).sum();
-        let live = inspection.segments.iter().map(|segment| segment.live_bytes).sum();
-        // In the newest segment there is room that the log has yet to use.
-        let left = inspection.segments.split_last().map_or(&[][..], |(_, left)| left);
-        let reclaimable =
-            left.iter().map(|segment| segment.size.saturating_sub(segment.live_bytes)).sum();
-        Sizes { files, live, reclaimable }
+    if let Some(running) = &report.running {
+        println!(
+            "{} other queues, gone after a restart, with {} messages, {}",
+            text::count(running.volatile_queues),
+            text::count(running.volatile_messages),
+            text::bytes(running.volatile_bytes)
+        );
     }
 }
 
-fn as_json(inspection: &Inspection) -> Value {
-    let recovery = &inspection.recovery;
-    let sizes = Sizes::of(inspection);
-    json!({
-        "format": inspection.format,
-        "store": hex(&inspection.store),
-        "segment_size": inspection.segment_size,
-        "checkpoint_lsn": inspection.checkpoint.get(),
-        "replay": {
-            "from_lsn": inspection.replayed_from.get(),
-            "end_lsn": recovery.end.get(),
-            "groups": recovery.groups,
-            "records": recovery.records,
-            "bytes": recovery.bytes,
-            "torn_tail": recovery.torn,
-        },
-        "segments": inspection.segments.iter().map(|segment| json!({
-            "id": segment.id.get(),
-            "file": segment.file,
-            "bytes": segment.size,
-            "live_references": segment.live_references,
-            "live_bytes": segment.live_bytes,
-            "dead": segment.dead,
-        })).collect::<Vec<_>>(),
-        "bytes": sizes.files,
-        "live_bytes": sizes.live,
-        "reclaimable_bytes": sizes.reclaimable,
-        "unused_files": inspection.unused,
-        "queues": inspection.queues.iter().map(|queue| json!({
-            "id": queue.id.get(),
-            "name": text::queue(queue.id, &queue.attributes),
-            "messages": queue.messages,
-            "bytes": queue.bytes,
-            "next_sequence": queue.next.get(),
-        })).collect::<Vec<_>>(),
-        "entries": inspection.entries.len(),
-    })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+fn time(milliseconds: u64) -> String {
+    text::time(Duration::from_millis(milliseconds))
 }

@@ -43,7 +43,7 @@ enum Command {
 /// The directory of a store.
 #[derive(Debug, clap::Args)]
 struct StoreDirectory {
-    /// The data directory; no server may be running on it.
+    /// The data directory; while a server is running on it, `inspect` alone works.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
     /// Print one JSON object instead of text.

@@ -1,7 +1,6 @@
 //! Numbers and names as a person reads them.
 
-use crate::broker::StoredQueue;
-use crate::storage::QueueId;
+use std::time::Duration;
 
 /// Bytes with a unit, three digits or so.
 pub(super) fn bytes(count: u64) -> String {
@@ -28,12 +27,15 @@ pub(super) fn count(number: u64) -> String {
     text
 }
 
-/// A queue by the name that the broker gave it, or by its number where that cannot be told.
-pub(super) fn queue(id: QueueId, attributes: &[u8]) -> String {
-    match StoredQueue::read(attributes) {
-        Some(queue) if queue.virtual_host == "/" => format!("'{}'", queue.name),
-        Some(queue) => format!("'{}' in vhost '{}'", queue.name, queue.virtual_host),
-        None => format!("number {id}"),
+/// A time in its two largest units.
+pub(super) fn time(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{} d {} h", count(days), hours % 24),
     }
 }
 
@@ -82,6 +84,22 @@ mod tests {
             (&*bar(0.0), &*bar(0.01), &*bar(1.0)),
             ("░░░░░░░░░░", "█░░░░░░░░░", "██████████")
         );
+    }
+
+    #[test]
+    fn times_are_readable() {
+        for (seconds, text) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min 0 s"),
+            (3599, "59 min 59 s"),
+            (3600, "1 h 0 min"),
+            (86_399, "23 h 59 min"),
+            (90_000, "1 d 1 h"),
+            (86_400_000, "1,000 d 0 h"),
+        ] {
+            assert_eq!(time(Duration::from_secs(seconds)), text);
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The server: listeners, configuration, start and stop.
 //!
-//! Puts a store, a broker and the AMQP front end together and feeds them sockets. It may use all of them; it
-//! must never know what goes over a socket.
+//! Puts a store, a broker and the AMQP front end together and feeds them sockets, and [says](inspection) what is in the
+//! store while it runs. It may use all of them; it must never know what goes over a client's socket.
 
 mod config;
+pub mod inspection;
 mod listeners;
 
 use std::future::Future;
@@ -17,9 +18,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use self::inspection::{Identity, Inspected, InspectionSocket};
 use crate::amqp::{self, Gateway};
 use crate::broker::{Broker, StartError};
-use crate::storage::{OpenError, RecoveryReport, Store, StoreError};
+use crate::storage::{Clock, OpenError, RecoveryReport, Store, StoreError};
 
 pub use config::Config;
 
@@ -74,6 +76,8 @@ pub struct Server {
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
     store: Store,
+    clock: Arc<dyn Clock>,
+    inspections: Option<InspectionSocket>,
     gateway: Arc<Gateway>,
     max_connections: usize,
     grace: Duration,
@@ -91,6 +95,7 @@ impl Server {
         let addresses =
             listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let directory = config.data_dir;
+        let clock = Arc::clone(&config.storage.clock);
         let store = match Store::open(&directory, config.storage) {
             Ok(store) => store,
             Err(error) => return Err(BindError::Store { directory, error }),
@@ -100,10 +105,13 @@ impl Server {
             Err(error) => return Err(BindError::Broker { directory, error }),
         };
         let gateway = Gateway::new(broker, store.clone(), config.users, config.limits);
+        let inspections = InspectionSocket::open(&directory);
         Ok(Server {
             listeners,
             addresses,
             store,
+            clock,
+            inspections,
             gateway: Arc::new(gateway),
             max_connections: config.max_connections,
             grace: config.grace,
@@ -128,8 +136,23 @@ impl Server {
     /// # Errors
     /// [`RunError::Failed`], at once and without the above, when the log fails; [`RunError::Close`].
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Server { listeners, store, gateway, max_connections, grace, .. } = self;
+        let Server {
+            listeners,
+            addresses,
+            store,
+            clock,
+            inspections,
+            gateway,
+            max_connections,
+            grace,
+        } = self;
         let (stopping, stopped) = watch::channel(false);
+        let mut inspecting = JoinSet::new();
+        if let Some(socket) = inspections {
+            let identity = Identity { addresses, since: clock.now() };
+            let inspected = Inspected { store: store.clone(), clock, identity };
+            inspecting.spawn(socket.answer(inspected, stopped.clone()));
+        }
         let slots = Arc::new(Semaphore::new(max_connections));
         let mut accepting = JoinSet::new();
         for listener in listeners {
@@ -153,6 +176,8 @@ impl Server {
             error = gateway.failed() => return Err(RunError::Failed(error)),
         }
         drop(gateway);
+        // Before the store gives the directory back, and with it the socket's name.
+        while inspecting.join_next().await.is_some() {}
         tokio::task::spawn_blocking(move || store.close())
             .await
             .expect("closing the store does not panic and is not cancelled")

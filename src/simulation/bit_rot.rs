@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::clock::StillClock;
 use super::disk::{SimulatedDisk, Verdict};
 use super::driver::{Driver, ReopenError};
 use super::image::{Image, SECTOR};
@@ -250,6 +251,7 @@ fn options(disk: &SimulatedDisk, seed: u64) -> Options {
         background: Background::Caller,
         disk: Arc::new(disk.clone()),
         entropy: Arc::new(Random::new(seed)),
+        clock: Arc::new(StillClock),
         ..Options::default()
     }
 }

@@ -34,6 +34,7 @@
 //! ```
 
 pub mod bit_rot;
+mod clock;
 pub mod disk;
 mod driver;
 pub mod image;
@@ -43,6 +44,7 @@ mod random;
 pub mod runs;
 pub mod statement;
 
+pub use clock::StillClock;
 pub use disk::{Operation, OperationKind, SimulatedDisk, Verdict};
 pub use driver::{Driver, ReopenError};
 pub use image::{Fate, Image, Pending};

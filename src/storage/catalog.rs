@@ -70,6 +70,14 @@ impl<T> Slots<T> {
         self.slots.iter().skip(page * self.per_page).take(self.per_page).flatten()
     }
 
+    /// The same, to be looked at when the catalog is not locked any more; `None`: there are not so many pages.
+    pub(crate) fn copy_of_page(&self, page: usize) -> Option<Vec<T>>
+    where
+        T: Clone,
+    {
+        (page < self.pages()).then(|| self.page(page).cloned().collect())
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.slots.iter().flatten()
     }
@@ -147,8 +155,15 @@ impl Catalog {
 
     /// All queues, durable or not.
     pub(crate) fn all_queues(&self) -> Vec<Arc<QueueCore>> {
-        let volatile = self.volatile.values().filter_map(Weak::upgrade);
-        self.queues.iter().cloned().chain(volatile).collect()
+        let mut queues = self.volatile_queues();
+        queues.extend(self.queues.iter().cloned());
+        queues
+    }
+
+    /// The queues that are not durable. They are to be let go of when the catalog is not locked any more: with the last handle
+    /// a queue goes.
+    pub(crate) fn volatile_queues(&self) -> Vec<Arc<QueueCore>> {
+        self.volatile.values().filter_map(Weak::upgrade).collect()
     }
 
     /// Adds a queue, unless there is one with its number.

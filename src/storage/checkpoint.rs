@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::catalog::Catalog;
+use super::clock::Timestamp;
 use super::error::StoreError;
 use super::index::Released;
 use super::log::Log;
@@ -23,7 +24,7 @@ use super::record::{
 };
 use super::segment::{FreeFile, SegmentSet};
 use super::store::Shared;
-use super::superblock::SuperblockFile;
+use super::superblock::{Superblock, SuperblockFile};
 use super::units::{Lsn, SegmentId};
 
 /// The parts of the last checkpoint, to find again what has not changed.
@@ -34,35 +35,60 @@ pub(crate) struct Parts {
     pub(crate) metadata_pages: Vec<Option<PageRef>>,
 }
 
-/// Writes checkpoints.
-#[derive(Debug)]
-pub(crate) struct Checkpointer {
-    superblock: SuperblockFile,
-    parts: Parts,
-    replay_from: Lsn,
+/// What there is to tell of the last checkpoint while the next one is being written: kept apart from the [`Checkpointer`],
+/// which is taken for as long as that takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastCheckpoint {
+    /// [`Lsn::ZERO`]: there is none yet.
+    pub(crate) root: Lsn,
+    pub(crate) written: Option<Timestamp>,
+    pub(crate) replay_from: Lsn,
+    /// The next one is being written.
+    pub(crate) under_way: bool,
 }
 
-impl Checkpointer {
-    pub(crate) fn new(superblock: SuperblockFile, parts: Parts, replay_from: Lsn) -> Checkpointer {
-        Checkpointer { superblock, parts, replay_from }
+impl LastCheckpoint {
+    pub(crate) fn new(superblock: &Superblock, replay_from: Lsn) -> LastCheckpoint {
+        let Superblock { root, written, .. } = *superblock;
+        LastCheckpoint { root, written, replay_from, under_way: false }
     }
 
     /// How much log a recovery would have to replay, in bytes of LSN.
     pub(crate) fn distance(&self, log: &Log) -> u64 {
         log.durable().get().saturating_sub(self.replay_from.get())
     }
+}
+
+/// Writes checkpoints.
+#[derive(Debug)]
+pub(crate) struct Checkpointer {
+    superblock: SuperblockFile,
+    parts: Parts,
+}
+
+impl Checkpointer {
+    pub(crate) fn new(superblock: SuperblockFile, parts: Parts) -> Checkpointer {
+        Checkpointer { superblock, parts }
+    }
 
     /// Notes in the superblock how far the log reaches, so that a segment that is missing is missed.
     pub(crate) fn note_newest(&mut self, log: &Log) -> Result<(), StoreError> {
         let newest = log.newest_segment();
         if newest > self.superblock.state().newest {
-            self.update_superblock(log, self.superblock.state().root, newest)?;
+            self.update_superblock(log, Superblock { newest, ..*self.superblock.state() })?;
         }
         Ok(())
     }
 
     /// Writes a checkpoint, and recycles the segments that it makes free.
     pub(crate) fn checkpoint(&mut self, shared: &Shared) -> Result<(), StoreError> {
+        shared.last_checkpoint.lock().under_way = true;
+        let outcome = self.write(shared);
+        shared.last_checkpoint.lock().under_way = false;
+        outcome
+    }
+
+    fn write(&mut self, shared: &Shared) -> Result<(), StoreError> {
         let log = &*shared.log;
         // Of queues too that no page has, or no new one: so that what they need no more is dead.
         shared.settle_all()?;
@@ -89,21 +115,22 @@ impl Checkpointer {
         replace(shared, &mut self.parts.root, Some(root));
 
         log.wait(root.lsn.plus(u64::from(root.length)))?;
-        let newest = log.newest_segment().max(self.superblock.state().newest);
-        self.update_superblock(log, root.lsn, newest)?;
-        self.replay_from = replay_from;
+        let state = Superblock {
+            root: root.lsn,
+            newest: log.newest_segment().max(self.superblock.state().newest),
+            written: Some(shared.clock.now()),
+            compacted: shared.compaction.since_created(),
+            ..*self.superblock.state()
+        };
+        self.update_superblock(log, state)?;
+        *shared.last_checkpoint.lock() = LastCheckpoint::new(&state, replay_from);
         retire(shared, &dead);
         Ok(())
     }
 
-    fn update_superblock(
-        &mut self,
-        log: &Log,
-        root: Lsn,
-        newest: Option<SegmentId>,
-    ) -> Result<(), StoreError> {
+    fn update_superblock(&mut self, log: &Log, state: Superblock) -> Result<(), StoreError> {
         self.superblock
-            .update(root, newest)
+            .update(state)
             .map_err(|error| log.fail(&format!("cannot write the superblock: {error}")))
     }
 

@@ -49,13 +49,14 @@
 //! | `spill`, `compaction` | what leaves memory for the log, and old segments for new ones |
 //! | `upkeep`, `threads` | what a store does by itself, and when |
 //! | `checkpoint`, `superblock`, `recovery` | from one life of the store to the next |
-//! | [`inspect`] | looking at a store that is not open, and repairing it |
+//! | [`inspect`] | looking at a store, open or not, verifying and repairing it |
 
 mod append;
 mod cache;
 mod catalog;
 mod checkpoint;
 mod checksum;
+mod clock;
 mod compaction;
 pub mod disk;
 mod entropy;
@@ -78,7 +79,8 @@ mod units;
 mod upkeep;
 
 pub use append::{Appended, Persistence};
-pub use compaction::Compacted;
+pub use clock::{Clock, SystemClock, Timestamp};
+pub use compaction::{Compacted, CompactionActivity, CompactionEnd};
 pub use entropy::{Entropy, SystemEntropy};
 pub use error::{Damage, OpenError, StoreError};
 pub use log::{Durable, LogStatistics};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::clock::{Clock, SystemClock};
 use super::disk::{Disk, RealDisk};
 use super::entropy::{Entropy, SystemEntropy};
 use super::error::OpenError;
@@ -42,6 +43,8 @@ pub struct Options {
     pub disk: Arc<dyn Disk>,
     /// The source of salts and identities.
     pub entropy: Arc<dyn Entropy>,
+    /// What says when checkpoints were written. Nothing is decided by it.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// Who writes the log, makes segments ready and writes checkpoints.
@@ -49,8 +52,8 @@ pub struct Options {
 pub enum Background {
     /// Threads of the store's own.
     Threads,
-    /// The caller's thread: whoever waits for an LSN does the writing first. With an injected disk and injected
-    /// randomness a single-threaded run is then the same every time.
+    /// The caller's thread: whoever waits for an LSN does the writing first. With an injected disk, injected
+    /// randomness and an injected clock a single-threaded run is then the same every time.
     Caller,
 }
 
@@ -69,6 +72,7 @@ impl Default for Options {
             background: Background::Threads,
             disk: Arc::new(RealDisk),
             entropy: Arc::new(SystemEntropy),
+            clock: Arc::new(SystemClock),
         }
     }
 }

@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 
 use super::cache::{Cache, ResidentPlaces};
 use super::catalog::Catalog;
-use super::checkpoint::Checkpointer;
-use super::compaction::{Compacted, Compactor};
+use super::checkpoint::{Checkpointer, LastCheckpoint};
+use super::clock::Clock;
+use super::compaction::{Compacted, Progress};
 use super::disk::DirectoryLock;
 use super::error::{OpenError, StoreError};
 use super::index::{QueueIndex, Released};
@@ -60,11 +61,12 @@ pub(crate) struct Shared {
     /// Pages of the last checkpoint that compaction wants out of their segments.
     pub(super) moving_pages: Mutex<BTreeSet<Lsn>>,
     pub(super) checkpointer: Mutex<Checkpointer>,
-    /// Never taken while the checkpointer is held.
-    pub(super) compactor: Mutex<Compactor>,
-    /// Bytes that compaction has given to the log.
-    pub(super) moved_bytes: AtomicU64,
+    pub(super) last_checkpoint: Mutex<LastCheckpoint>,
+    /// Held by the one who compacts. Never taken while the checkpointer is held.
+    pub(super) compacting: Mutex<()>,
+    pub(super) compaction: Progress,
     chunk_places: u32,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) upkeep: Upkeep,
     next_volatile: AtomicU64,
     set_aside: AtomicU64,
@@ -114,8 +116,10 @@ impl Store {
         options: &Options,
         opened: OpenedStore,
     ) -> Result<Store, OpenError> {
-        let recovered = opened.recovered;
-        let segment_size = opened.superblock.state().segment_size;
+        let mut recovered = opened.recovered;
+        let recovered_end = recovered.end;
+        let superblock = *opened.superblock.state();
+        let segment_size = superblock.segment_size;
         let pool = Arc::new(SegmentPool::new(
             PoolConfig {
                 dir: dir.to_owned(),
@@ -128,7 +132,7 @@ impl Store {
         let segments = Arc::new(recovered.segments);
         let log = Log::new(
             LogConfig {
-                store: opened.superblock.state().store,
+                store: superblock.store,
                 dir: dir.to_owned(),
                 segments_ahead: options.segments_ahead,
                 lazy_sync: options.lazy_sync,
@@ -141,6 +145,11 @@ impl Store {
             recovered.end,
             recovered.next_segment,
         );
+        if let Some(tail) = &recovered.tail {
+            let catalog = recovery::take_up(tail, &log, &segments, recovered.catalog, dir)?;
+            recovered.report.count(&catalog);
+            recovered.catalog = catalog;
+        }
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
             background: options.background,
@@ -152,14 +161,12 @@ impl Store {
             cache: Cache::new(options.cache),
             places: ResidentPlaces::new(options.index),
             moving_pages: Mutex::default(),
-            checkpointer: Mutex::new(Checkpointer::new(
-                opened.superblock,
-                recovered.checkpoint,
-                recovered.replayed_from,
-            )),
-            compactor: Mutex::default(),
-            moved_bytes: AtomicU64::new(0),
+            checkpointer: Mutex::new(Checkpointer::new(opened.superblock, recovered.checkpoint)),
+            last_checkpoint: Mutex::new(LastCheckpoint::new(&superblock, recovered.replayed_from)),
+            compacting: Mutex::default(),
+            compaction: Progress::new(superblock.compacted),
             chunk_places: u32::from(options.chunk_places),
+            clock: options.clock.clone(),
             upkeep: Upkeep::default(),
             next_volatile: AtomicU64::new(FIRST_VOLATILE),
             set_aside: AtomicU64::new(0),
@@ -180,9 +187,12 @@ impl Store {
         shared.pool.prepare_next().map_err(failed)?;
         let threads = Threads::start(&shared);
         let store = Store { shared, threads: Arc::new(threads) };
-        // This makes the cut durable: from now on the log goes on in a fresh segment, and says where the old one ended.
-        let opening = store.shared.log.append(RecordKind::Opened, 0, 0, |_| {})?;
-        store.wait_durable(opening.end)?;
+        // This makes the cut durable: from now on the log goes on in a fresh segment, and says where the old one ended. A last
+        // group that was taken up anew does so as well, and fills a segment again if it did before.
+        if store.shared.log.end() <= recovered_end {
+            store.shared.log.append(RecordKind::Opened, 0, 0, |_| {})?;
+        }
+        store.wait_durable(store.shared.log.end())?;
         for round in 0..OPENING_CHECKPOINTS {
             if store.is_full() && (round == 0 || store.shared.can_be_relieved()) {
                 store.checkpoint()?;
@@ -364,14 +374,14 @@ impl Store {
         self.shared.compact_fully()
     }
 
-    /// What compaction has done since the store was opened.
+    /// What compaction has done since the store was opened. Never waits, also while it runs.
     pub fn compacted(&self) -> Compacted {
-        self.shared.compactor.lock().total()
+        self.shared.compaction.total()
     }
 
     /// How many messages were damaged when they were to be read, and have been set aside, since the store was opened.
     pub fn set_aside(&self) -> u64 {
-        self.shared.set_aside.load(Ordering::Relaxed)
+        self.shared.set_aside_messages()
     }
 
     /// How much the log has written since the store was opened.
@@ -428,6 +438,10 @@ impl Shared {
 
     pub(super) fn count_set_aside(&self, messages: u64) {
         self.set_aside.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_aside_messages(&self) -> u64 {
+        self.set_aside.load(Ordering::Relaxed)
     }
 
     pub(super) fn checkpoint(&self) -> Result<(), StoreError> {

@@ -14,7 +14,14 @@
 //! | 40..48 | segment size | bytes of a slot of the log |
 //! | 48..56 | root | LSN of the last checkpoint's root record; 0: there is none yet |
 //! | 56..64 | newest | number of the newest segment known to hold records; 0: none yet |
-//! | 64..512 | | zero |
+//! | 64..72 | written | when that root was written, in milliseconds of Unix time; 0: not known |
+//! | 72..80 | compacted segments | segments that compaction had gone through by then since the store was created |
+//! | 80..88 | compacted messages | messages that it had appended anew |
+//! | 88..96 | compacted bytes | bytes of log that this took |
+//! | 96..512 | | zero |
+//!
+//! Bytes 64..96 were zero at first, in the same version: a program that does not know them leaves them so, and one that does
+//! takes zero for not known. They are for people to read; nothing is decided by them.
 //!
 //! Magic, version and checksum keep their places in all versions to come.
 
@@ -23,6 +30,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checksum::StoreId;
+use super::clock::Timestamp;
+use super::compaction::Compacted;
 use super::disk::{Access, Disk, DiskFile, read_exact_at, write_all_at};
 use super::error::{Damage, OpenError};
 use super::segment::PAGE;
@@ -44,6 +53,10 @@ pub(crate) struct Superblock {
     pub(crate) segment_size: u64,
     pub(crate) root: Lsn,
     pub(crate) newest: Option<SegmentId>,
+    /// When the root was written, if that is known.
+    pub(crate) written: Option<Timestamp>,
+    /// What compaction had done by then since the store was created.
+    pub(crate) compacted: Compacted,
 }
 
 /// Why a copy cannot be believed.
@@ -63,6 +76,10 @@ impl Superblock {
         copy[40..48].copy_from_slice(&self.segment_size.to_le_bytes());
         copy[48..56].copy_from_slice(&self.root.0.to_le_bytes());
         copy[56..64].copy_from_slice(&self.newest.map_or(0, SegmentId::get).to_le_bytes());
+        copy[64..72].copy_from_slice(&self.written.map_or(0, Timestamp::unix_millis).to_le_bytes());
+        copy[72..80].copy_from_slice(&self.compacted.segments.to_le_bytes());
+        copy[80..88].copy_from_slice(&self.compacted.messages.to_le_bytes());
+        copy[88..96].copy_from_slice(&self.compacted.bytes.to_le_bytes());
         let checksum = checksum(&copy);
         copy[12..16].copy_from_slice(&checksum.to_le_bytes());
         copy
@@ -87,6 +104,8 @@ impl Superblock {
             segment_size: u64_at(40),
             root: Lsn(u64_at(48)),
             newest: Some(SegmentId(u64_at(56))).filter(|id| id.0 != 0),
+            written: Some(Timestamp(u64_at(64))).filter(|written| written.0 != 0),
+            compacted: Compacted { segments: u64_at(72), messages: u64_at(80), bytes: u64_at(88) },
         })
     }
 }
@@ -107,6 +126,8 @@ pub(crate) struct SuperblockFile {
     newest_copy: u64,
     /// Where in the file there was a copy that cannot be believed, in bytes; the next update writes it anew.
     damaged: Option<u64>,
+    /// Both copies are whole, and say the same.
+    agree: bool,
 }
 
 impl SuperblockFile {
@@ -136,7 +157,7 @@ impl SuperblockFile {
             .map_err(|e| OpenError::io("write", &temporary, e))?;
         disk.rename(&temporary, &path).map_err(|e| OpenError::io("rename", &temporary, e))?;
         disk.sync_dir(dir).map_err(|e| OpenError::io("sync", dir, e))?;
-        Ok(SuperblockFile { file, state, newest_copy: 0, damaged: None })
+        Ok(SuperblockFile { file, state, newest_copy: 0, damaged: None, agree: true })
     }
 
     /// Opens and reads the superblock; `None` where there is none.
@@ -172,15 +193,18 @@ impl SuperblockFile {
         let mut best: Option<(u64, Superblock)> = None;
         let mut version = None;
         let mut damaged_copy = None;
+        let mut agree = true;
         for index in 0..2 {
             let mut copy = [0; COPY];
             read_exact_at(&*file, &mut copy, index * PAGE)
                 .map_err(|e| OpenError::io("read", &path, e))?;
             match Superblock::decode(&copy) {
-                Ok(state) if best.is_none_or(|(_, other)| other.generation < state.generation) => {
-                    best = Some((index, state));
+                Ok(state) => {
+                    agree &= best.is_none_or(|(_, other)| other == state);
+                    if best.is_none_or(|(_, other)| other.generation < state.generation) {
+                        best = Some((index, state));
+                    }
                 }
-                Ok(_) => {}
                 Err(CopyFault::Checksum) => damaged_copy = Some(index * PAGE),
                 Err(CopyFault::Version(found)) => version = Some(found),
             }
@@ -193,7 +217,8 @@ impl SuperblockFile {
         if !state.segment_size.is_multiple_of(PAGE) || state.segment_size == 0 {
             return Err(damaged(40, "the segment size makes no sense"));
         }
-        Ok(Some(SuperblockFile { file, state, newest_copy, damaged: damaged_copy }))
+        agree &= damaged_copy.is_none();
+        Ok(Some(SuperblockFile { file, state, newest_copy, damaged: damaged_copy, agree }))
     }
 
     /// Where in the file there was a damaged copy when it was opened, in bytes.
@@ -201,15 +226,20 @@ impl SuperblockFile {
         self.damaged
     }
 
+    /// Whether both copies say the same. If they do not, an update was cut short, or its sync failed: the newer copy is what a
+    /// reader sees, and need not be what the disk has. An [update](Self::update) makes it so.
+    pub(crate) fn copies_agree(&self) -> bool {
+        self.agree
+    }
+
     pub(crate) fn state(&self) -> &Superblock {
         &self.state
     }
 
-    /// Writes a new state to both copies in turn. On return it is durable, whichever copy is read. An error
-    /// leaves it open which state a restart will find.
-    pub(crate) fn update(&mut self, root: Lsn, newest: Option<SegmentId>) -> io::Result<()> {
-        let state =
-            Superblock { generation: self.state.generation + 1, root, newest, ..self.state };
+    /// Writes a new state, with a generation of its own, to both copies in turn. On return it is durable, whichever copy is
+    /// read. An error leaves it open which state a restart will find.
+    pub(crate) fn update(&mut self, state: Superblock) -> io::Result<()> {
+        let state = Superblock { generation: self.state.generation + 1, ..state };
         for _ in 0..2 {
             let target = 1 - self.newest_copy;
             write_all_at(&*self.file, &state.encode(), target * PAGE)?;
@@ -217,6 +247,7 @@ impl SuperblockFile {
             self.newest_copy = target;
         }
         self.state = state;
+        self.agree = true;
         Ok(())
     }
 }
@@ -233,6 +264,8 @@ mod tests {
             segment_size: 64 << 20,
             root: Lsn(0x0123_4567_89ab_cdef),
             newest: Some(SegmentId(42)),
+            written: Some(Timestamp(0x0000_0198_7654_3210)),
+            compacted: Compacted { segments: 0x1122, messages: 0x3344_5566, bytes: 0x77_8899_aabb },
         }
     }
 
@@ -247,13 +280,29 @@ mod tests {
     fn the_bytes_on_disk_do_not_change_by_accident() {
         let bytes = example().encode();
         let mut expected = Vec::new();
-        expected.extend_from_slice(b"HAYPILE\0\x02\0\0\0\xd9\x13\x0d\xce0123456789abcdef");
+        expected.extend_from_slice(b"HAYPILE\0\x02\0\0\0\x8f\x3e\x2a\x710123456789abcdef");
         expected.extend_from_slice(b"\x07\0\0\0\0\0\0\0\0\0\0\x04\0\0\0\0");
         expected.extend_from_slice(b"\xef\xcd\xab\x89\x67\x45\x23\x01\x2a\0\0\0\0\0\0\0");
+        expected.extend_from_slice(b"\x10\x32\x54\x76\x98\x01\0\0\x22\x11\0\0\0\0\0\0");
+        expected.extend_from_slice(b"\x66\x55\x44\x33\0\0\0\0\xbb\xaa\x99\x88\x77\0\0\0");
         expected.resize(512, 0);
-        assert_eq!(bytes[..64], expected[..64], "{:02x?}", &bytes[12..16]);
-        assert_eq!(bytes[64..], expected[64..]);
+        assert_eq!(bytes[..96], expected[..96], "{:02x?}", &bytes[12..16]);
+        assert_eq!(bytes[96..], expected[96..]);
         assert_eq!(Superblock::decode(&bytes), Ok(example()));
+    }
+
+    /// Stores were written before anybody noted when, with zeros in that place, and are of the same version.
+    #[test]
+    fn a_superblock_from_before_times_were_noted_is_read_as_not_known() {
+        let mut bytes = Vec::new();
+        bytes.extend_from_slice(b"HAYPILE\0\x02\0\0\0\xd9\x13\x0d\xce0123456789abcdef");
+        bytes.extend_from_slice(b"\x07\0\0\0\0\0\0\0\0\0\0\x04\0\0\0\0");
+        bytes.extend_from_slice(b"\xef\xcd\xab\x89\x67\x45\x23\x01\x2a\0\0\0\0\0\0\0");
+        bytes.resize(512, 0);
+        let read = Superblock::decode(bytes[..].try_into().unwrap()).unwrap();
+        let known = Superblock { written: None, compacted: Compacted::default(), ..example() };
+        assert_eq!(read, known);
+        assert_eq!(read.encode()[..], bytes);
     }
 
     #[test]
@@ -261,7 +310,8 @@ mod tests {
         for damaged in [0, PAGE] {
             let dir = tempfile::tempdir().unwrap();
             let mut file = SuperblockFile::create(&RealDisk, dir.path(), example()).unwrap();
-            file.update(Lsn(99), Some(SegmentId(43))).unwrap();
+            let newest = Some(SegmentId(43));
+            file.update(Superblock { root: Lsn(99), newest, ..example() }).unwrap();
             flip(dir.path(), damaged + 33);
             let read = SuperblockFile::open(&RealDisk, dir.path(), Access::Read).unwrap().unwrap();
             assert_eq!(read.state().root, Lsn(99));

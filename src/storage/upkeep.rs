@@ -57,7 +57,8 @@ impl Shared {
             // With a thread of its own the pool ends the log when it fails; here nobody else would.
             self.pool.prepare_wanted().map_err(|reason| self.log.fail(&reason))?;
         }
-        if checkpointer.distance(&self.log) >= self.checkpoint_distance
+        let last = *self.last_checkpoint.lock();
+        if last.distance(&self.log) >= self.checkpoint_distance
             || self.pool.is_full() && self.can_be_relieved()
         {
             return checkpointer.checkpoint(self);
@@ -118,7 +119,7 @@ impl Shared {
     /// Frees what can be freed of a store that nobody uses.
     fn tidy_up(&self) -> Result<(), StoreError> {
         self.compact(Load::Idle, &|| self.upkeep.is_stopping())?;
-        if self.compactor.lock().balance(self).dead {
+        if self.balance().dead {
             self.checkpoint()?;
         }
         if !self.pool.is_full() {

@@ -1,6 +1,8 @@
 //! What the engine is put through on a disk that is worse than any real one.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests are tests")]
 
 mod bit_rot;
+mod failed_syncs;
 mod lies;
 mod power_cuts;
 mod runs;

@@ -134,10 +134,9 @@ fn a_tail_that_was_cut_off_is_no_damage_when_the_segment_after_it_is_gone() {
     let orders = queue(&store, "orders");
     let last = (0..200).map(|n| append(&store, &orders, format!("after {n} {}", "x".repeat(900))));
     store.wait_durable(last.max().unwrap()).unwrap();
-    for message in fetch_all(&orders) {
-        if body(&message).starts_with("after") {
-            acknowledge(&orders, message.sequence.get());
-        }
+    // With those that came after it goes the last one before the torn tail, which was taken up anew there.
+    for message in fetch_all(&orders).iter().skip(4) {
+        acknowledge(&orders, message.sequence.get());
     }
     // The second frees what the first still needed.
     (0..2).for_each(|_| store.checkpoint().unwrap());
@@ -145,7 +144,7 @@ fn a_tail_that_was_cut_off_is_no_damage_when_the_segment_after_it_is_gone() {
 
     let verification = inspect::verify(&RealDisk, dir.path(), |_| {}).unwrap();
     assert_eq!(verification.segments, 2, "the one with the tail, and the one with the checkpoint");
-    assert_eq!((verification.messages, verification.damage), (5, vec![]));
+    assert_eq!((verification.messages, verification.damage), (4, vec![]));
 }
 
 #[test]

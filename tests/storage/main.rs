@@ -11,6 +11,7 @@ mod damage;
 mod durability;
 mod faulty;
 mod full;
+mod inspecting;
 mod model;
 mod queues;
 #[path = "../common/quota.rs"]

@@ -3,11 +3,32 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use haypile::storage::{
-    Background, Fetch, Fetched, Lsn, Message, Options, Persistence, Queue, Sequence, SequenceRange,
-    Store,
+    Background, Clock, Fetch, Fetched, Lsn, Message, Options, Persistence, Queue, Sequence,
+    SequenceRange, Store, Timestamp,
 };
+
+/// A clock that shows what it was set to, in milliseconds.
+#[derive(Debug)]
+pub(crate) struct SetClock(AtomicU64);
+
+impl SetClock {
+    pub(crate) fn at(milliseconds: u64) -> Arc<SetClock> {
+        Arc::new(SetClock(AtomicU64::new(milliseconds)))
+    }
+
+    pub(crate) fn set(&self, milliseconds: u64) {
+        self.0.store(milliseconds, Ordering::SeqCst);
+    }
+}
+
+impl Clock for SetClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_millis(self.0.load(Ordering::SeqCst))
+    }
+}
 
 /// Small segments, so that few messages fill many of them.
 pub(crate) fn small() -> Options {
@@ -15,6 +36,7 @@ pub(crate) fn small() -> Options {
         segment_size: 64 << 10,
         checkpoint_distance: 256 << 10,
         lazy_sync: std::time::Duration::from_millis(1),
+        clock: SetClock::at(1_700_000_000_000),
         ..Options::default()
     }
 }

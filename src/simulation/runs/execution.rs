@@ -12,6 +12,7 @@ use super::failure::{Failure, FailureKind};
 use super::plan::{Action, Fault, Plan, RESTART_AFTER_FAILED_SYNC, Rot, RotKind, SEGMENT, Stop};
 use super::summary::Summary;
 use super::watch::{Watch, direct};
+use crate::simulation::clock::StillClock;
 use crate::simulation::disk::SimulatedDisk;
 use crate::simulation::driver::{Driver, ReopenError};
 use crate::simulation::image::{Fate, Image, SECTOR};
@@ -229,6 +230,7 @@ impl Run<'_> {
             background: Background::Caller,
             disk: (self.rig.disk)(disk.clone()),
             entropy,
+            clock: Arc::new(StillClock),
             ..Options::default()
         }
     }
@@ -372,7 +374,7 @@ impl Run<'_> {
             Err(error) if fatal || misread => {
                 // Before it is accepted nothing is changed; and reading is all that is done before.
                 let changed = self.disk.image().contents() != before.contents();
-                if misread && !self.is_full() && changed {
+                if misread && self.watch.lock().hit_early && changed {
                     let what = format!("an open that could not read changed files: {error}");
                     return Err(Failure::new(FailureKind::Changed, what));
                 }
@@ -381,8 +383,9 @@ impl Run<'_> {
             Err(error) => return Err(reopening(error.into())),
         };
         let flipped = self.watch.lock().flipped.clone();
-        // On a full disk an open writes a checkpoint, for which it reads lists of messages that it can do without.
-        if fatal || misread && flipped.is_none() && !self.is_full() {
+        // Once it is accepted, an open may write a checkpoint, and reads lists of messages for it that it can do without.
+        let unread = misread && flipped.is_none() && self.watch.lock().hit_early;
+        if fatal || unread {
             let what = format!("the store was opened although {fault}");
             return Err(Failure::new(FailureKind::PassedOver, what));
         }

@@ -22,6 +22,10 @@ pub(super) struct Watch {
     passed: u64,
     /// Operations that it has hit.
     pub(super) hits: u64,
+    /// Files have been written since then, so whoever opens a store has accepted it.
+    written: bool,
+    /// It hit something before that.
+    pub(super) hit_early: bool,
     /// A sync of a file has failed since the last power cut.
     pub(super) file_sync_failed: bool,
     /// The file and byte that was read wrong.
@@ -44,6 +48,7 @@ impl Watch {
     pub(super) fn arm(&mut self, fault: Option<Fault>) {
         self.fault = fault;
         (self.passed, self.hits, self.flipped) = (0, 0, None);
+        (self.written, self.hit_early) = (false, false);
     }
 
     /// What has gone wrong since, if anything.
@@ -67,6 +72,7 @@ impl Watch {
     fn decide(&mut self, operation: &Operation) -> Verdict {
         let verdict = self.verdict(operation);
         self.changes += u64::from(operation.is_change());
+        self.written |= matches!(operation.kind, OperationKind::Write { .. });
         match (&operation.kind, verdict) {
             (OperationKind::SyncData | OperationKind::SyncAll, Verdict::Fail(_)) => {
                 self.file_sync_failed = true;
@@ -128,6 +134,7 @@ impl Watch {
             *self.faults.entry(name_of(fault.kind)).or_default() += 1;
         }
         self.hits += 1;
+        self.hit_early |= !self.written;
         verdict
     }
 

@@ -9,9 +9,10 @@ use tempfile::tempdir;
 
 use crate::storage::compaction;
 use crate::storage::disk::{Access, DirectoryLock, Disk, DiskFile, RealDisk};
+use crate::storage::inspect::Inspection;
 use crate::storage::{
-    Background, Fetch, Message, Options, Persistence, Queue, SegmentId, Sequence, SequenceRange,
-    Store,
+    Background, CompactionActivity, Fetch, Message, Options, Persistence, Queue, SegmentId,
+    Sequence, SequenceRange, Store,
 };
 
 type Hook = Box<dyn FnOnce() + Send>;
@@ -242,4 +243,62 @@ fn a_chunk_that_gets_a_new_record_between_checkpoints_is_in_the_next_one() {
     let store = Store::open(dir.path(), options(&disk)).unwrap();
     assert_eq!(places(&store.queues()[0]), left());
     assert_eq!(store.set_aside(), 0);
+}
+
+/// Has the store inspected in the middle of the next read, by the very thread that reads: what is told then.
+fn inspected_while_reading(
+    store: &Store,
+    disk: &HookedDisk,
+    work: impl FnOnce(&Store),
+) -> Inspection {
+    let (told, seen) = std::sync::mpsc::channel();
+    let meanwhile = store.clone();
+    disk.after_reads(0, move || told.send(meanwhile.inspect()).unwrap());
+    work(store);
+    seen.try_recv().expect("something was read")
+}
+
+/// What compaction had done could be asked for when it had ended, and not before: whoever asked waited for seconds.
+#[test]
+fn an_inspection_waits_for_no_compaction_and_tells_how_far_it_is() {
+    let (dir, disk) = (tempdir().unwrap(), HookedDisk::default());
+    let store = Store::open(dir.path(), options(&disk)).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    publish(&store, &orders, 400);
+    (0..400).step_by(100).for_each(|n| acknowledge(&orders, n + 1, n + 99));
+    store.checkpoint().unwrap();
+    let expected: Vec<SegmentId> =
+        store.shared.next_victims().iter().map(|segment| segment.id()).collect();
+    let seen = inspected_while_reading(&store, &disk, |store| {
+        store.compact().unwrap();
+    });
+    let CompactionActivity::Moving { segment, number, of, moved } = seen.compaction.activity else {
+        panic!("{:?}", seen.compaction.activity)
+    };
+    // Those before it have nothing live any more, and are not read.
+    assert_eq!(segment, expected[number as usize - 1]);
+    assert_eq!((of, moved.segments), (expected.len() as u64, number - 1));
+    assert_eq!(moved.messages, 0, "it was the first read");
+    let idle = store.inspect().compaction;
+    assert_eq!(idle.activity, CompactionActivity::Idle);
+    assert!(idle.ended.is_some() && idle.total.messages > 0, "{idle:?}");
+}
+
+#[test]
+fn an_inspection_waits_for_no_checkpoint_and_tells_that_one_is_under_way() {
+    let (dir, disk) = (tempdir().unwrap(), HookedDisk::default());
+    let store = Store::open(dir.path(), options(&disk)).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    publish(&store, &orders, 40);
+    leave_to_the_log(&store, &orders, 16);
+    store.checkpoint().unwrap();
+    let before = store.inspect();
+    acknowledge(&orders, 17, 17);
+    let seen = inspected_while_reading(&store, &disk, |store| store.checkpoint().unwrap());
+    assert!(seen.open.unwrap().checkpoint_under_way);
+    assert_eq!(seen.checkpoint, before.checkpoint, "the next one is not there yet");
+    assert_eq!(seen.queues[0].messages, 39);
+    let after = store.inspect();
+    assert!(!after.open.unwrap().checkpoint_under_way);
+    assert!(after.checkpoint.root > before.checkpoint.root);
 }

@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
 
-use super::{Compacted, Pace};
+use super::Pace;
 use crate::storage::disk::{DiskFile, read_exact_at};
 use crate::storage::error::StoreError;
 use crate::storage::index::{NotResident, Released};
@@ -37,12 +36,11 @@ pub(super) struct Sweep<'a> {
     shared: &'a Shared,
     /// Chunks that were read to see which of their messages are where.
     chunks: HashMap<(QueueId, Sequence), (PageRef, ChunkRecord)>,
-    pub(super) done: Compacted,
 }
 
 impl<'a> Sweep<'a> {
     pub(super) fn new(shared: &'a Shared) -> Sweep<'a> {
-        Sweep { shared, chunks: HashMap::new(), done: Compacted::default() }
+        Sweep { shared, chunks: HashMap::new() }
     }
 
     /// Appends anew what is live in a segment; false: `pace` said to stop.
@@ -80,7 +78,7 @@ impl<'a> Sweep<'a> {
             }
             at += header.span();
         }
-        self.done.segments += 1;
+        self.shared.compaction.count_segment();
         Ok(true)
     }
 
@@ -221,9 +219,7 @@ impl<'a> Sweep<'a> {
         }
         drop(states);
         self.shared.give_back(&released);
-        self.done.messages += 1;
-        self.done.bytes += u64::from(placed.length);
-        self.shared.moved_bytes.fetch_add(u64::from(placed.length), Ordering::Relaxed);
+        self.shared.compaction.count_message(u64::from(placed.length));
         Ok(Ok(()))
     }
 
@@ -235,7 +231,7 @@ impl<'a> Sweep<'a> {
         if let Some((places, entries)) = state.index.rewritten(missing, chunk, &mut released) {
             let page = self.shared.save_chunk(core.id(), chunk.base, places, &entries)?;
             state.index.saved(chunk.base, page, &mut released);
-            self.done.bytes += u64::from(page.length);
+            self.shared.compaction.count_bytes(u64::from(page.length));
         }
         state.changed |= core.is_durable() && !released.shares.is_empty();
         drop(state);

@@ -10,6 +10,7 @@
 //! syncs reach the medium in any order, or not at all. A rename is atomic, but durable only after
 //! [`Disk::sync_dir`]; so is a created file. After a failed sync nothing is known of what was written before it.
 
+mod direct;
 mod real;
 mod transfer;
 
@@ -49,6 +50,9 @@ pub trait Disk: Send + Sync + Debug {
     fn lock_dir(&self, dir: &Path) -> io::Result<Option<Box<dyn DirectoryLock>>>;
 }
 
+/// How much [`DiskFile::fill`] writes at a time, in bytes.
+const FILLED: u64 = 1 << 20;
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -69,6 +73,18 @@ pub trait DiskFile: Send + Sync + Debug {
 
     /// Writes at an offset (bytes); may take less than was offered.
     fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Gives an empty file so many bytes of zeros, really written, not durable yet. An error may leave a part of them.
+    fn fill(&self, length: u64) -> io::Result<()> {
+        let zeros = vec![0; length.min(FILLED) as usize];
+        let mut offset = 0;
+        while offset < length {
+            let count = (length - offset).min(FILLED);
+            write_all_at(self, &zeros[..count as usize], offset)?;
+            offset += count;
+        }
+        Ok(())
+    }
 
     /// Makes the data, and the size if it grew, durable (`fdatasync`).
     fn sync_data(&self) -> io::Result<()>;

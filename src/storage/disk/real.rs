@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Access, DirectoryLock, Disk, DiskFile};
+use super::{Access, DirectoryLock, Disk, DiskFile, direct};
 
 /// The file system of the machine that this runs on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,6 +73,10 @@ impl DiskFile for File {
 
     fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize> {
         FileExt::write_at(self, buffer, offset)
+    }
+
+    fn fill(&self, length: u64) -> io::Result<()> {
+        direct::fill(self, length)
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -25,8 +25,8 @@ pub(crate) fn read_exact_at(
 }
 
 /// Writes all of `buffer` from `offset` on.
-pub(crate) fn write_all_at(
-    file: &dyn DiskFile,
+pub(crate) fn write_all_at<F: DiskFile + ?Sized>(
+    file: &F,
     mut buffer: &[u8],
     mut offset: u64,
 ) -> io::Result<()> {

@@ -134,6 +134,14 @@ pub struct LogStatistics {
     pub bytes: u64,
 }
 
+/// How a log stands, for an inspection.
+#[derive(Debug)]
+pub(crate) struct LogOutlook {
+    pub(crate) end_of_groups: Lsn,
+    /// The files of the segments to come that are ready.
+    pub(crate) ready: Vec<PathBuf>,
+}
+
 impl Log {
     /// A log that goes on behind `end`, in a fresh segment with number `next_segment`. What lies behind `end` in the
     /// old segment is void as soon as the first group of the fresh one is durable.
@@ -317,6 +325,20 @@ impl Log {
     /// Where the last complete group ends. All that is appended from now on comes behind.
     pub(crate) fn end_of_groups(&self) -> Lsn {
         self.core.lock().open.previous
+    }
+
+    pub(crate) fn outlook(&self) -> LogOutlook {
+        let core = self.core.lock();
+        let ready = core.planned.iter().filter(|segment| segment.file().is_some());
+        LogOutlook {
+            end_of_groups: core.open.previous,
+            ready: ready.map(|segment| segment.path.clone()).collect(),
+        }
+    }
+
+    /// The identity of the store that this is the log of.
+    pub(crate) fn store(&self) -> StoreId {
+        self.config.store
     }
 
     /// Has `callback` called by the writer whenever something has become durable in a further segment.

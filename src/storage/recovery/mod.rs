@@ -4,7 +4,8 @@
 //! 2. Superblock, root, pages: the [last checkpoint](load).
 //! 3. [Walk](walk) the log from there, group by group, each one checked before any of it is [applied](replay); where the
 //!    chain of groups ends, tell a torn tail (cut off) from a hole below what was durable (refused).
-//! 4. Go on in a fresh segment. Its first group says where the old one ended; when that is durable, so is the cut.
+//! 4. Go on in a fresh segment. Its first group has the records of the [last one](walk#the-last-group) again, and says where
+//!    the groups before that ended; when it is durable, so are those records and the cut.
 //!
 //! Until step 4 nothing is written, so an open that is refused changes nothing, and a crash during recovery leaves the
 //! same state for the next one. What lives here: those steps; and for a damaged store, [what can be read](salvage) of it
@@ -24,14 +25,18 @@ use self::directory::Directory;
 use self::replay::Replay;
 pub use self::salvage::Extent;
 pub(crate) use self::salvage::Hole;
-use self::walk::Walked;
+pub(crate) use self::walk::Tail;
+use self::walk::{ApplyError, LastGroup, Walked};
 use super::catalog::Catalog;
 use super::checkpoint::Parts;
 use super::checksum::StoreId;
+use super::compaction::Compacted;
 use super::disk::{Access, DirectoryLock, Disk};
 use super::entropy::Entropy;
 use super::error::{Damage, OpenError};
+use super::log::Log;
 use super::options::Options;
+use super::record::{Record, RecordKind};
 use super::segment::{FreeFile, SegmentSet};
 use super::superblock::{Superblock, SuperblockFile};
 use super::units::{Lsn, SegmentId};
@@ -59,6 +64,14 @@ pub struct RecoveryReport {
     pub torn: bool,
 }
 
+impl RecoveryReport {
+    /// Counts what there is.
+    pub(crate) fn count(&mut self, catalog: &Catalog) {
+        self.queues = catalog.queues.iter().count() as u64;
+        self.messages = catalog.queues.iter().map(|queue| queue.state.lock().index.live()).sum();
+    }
+}
+
 /// Everything that is known when a store has been read.
 #[derive(Debug)]
 pub(crate) struct Recovered {
@@ -67,6 +80,8 @@ pub(crate) struct Recovered {
     pub(crate) checkpoint: Parts,
     pub(crate) replayed_from: Lsn,
     pub(crate) end: Lsn,
+    /// The last group, which lies behind `end` and is to be taken up anew.
+    pub(crate) tail: Option<Tail>,
     pub(crate) next_segment: SegmentId,
     /// Segment files that nothing needs.
     pub(crate) unused: Vec<SegmentId>,
@@ -90,7 +105,7 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<OpenedStore, OpenErr
     let lock = take(disk, dir)?;
     disk.sync_dir(dir).map_err(|e| OpenError::io("sync", dir, e))?;
     let mut created = false;
-    let superblock = match SuperblockFile::open(disk, dir, Access::ReadWrite)? {
+    let mut superblock = match SuperblockFile::open(disk, dir, Access::ReadWrite)? {
         Some(superblock) => superblock,
         None => {
             created = true;
@@ -98,9 +113,16 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<OpenedStore, OpenErr
         }
     };
     let directory = Directory::read(disk, dir, Access::ReadWrite)?;
-    let mut recovered = recover(&directory, superblock.state())?;
+    let mut recovered = recover(&directory, superblock.state(), LastGroup::Anew)?;
     recovered.report.created = created;
-    // From here on the store is accepted, and may be changed.
+    // From here on the store is accepted, and may be changed. First what the superblock says is made to hold: of its newer
+    // copy it is not known whether it ever got to the disk, and what only the older one needs is about to be recycled.
+    if !superblock.copies_agree() {
+        let state = *superblock.state();
+        superblock
+            .update(state)
+            .map_err(|e| OpenError::io("write", &SuperblockFile::path(dir), e))?;
+    }
     let free = directory.reuse(&recovered.unused, superblock.state().segment_size)?;
     directory.remove_unfinished()?;
     Ok(OpenedStore { lock, superblock, recovered, free })
@@ -120,7 +142,7 @@ pub(crate) fn read(
     let superblock = SuperblockFile::open(disk, dir, Access::Read)?
         .ok_or_else(|| OpenError::NoStore(dir.to_owned()))?;
     let directory = Directory::read(disk, dir, Access::Read)?;
-    let recovered = recover(&directory, superblock.state())?;
+    let recovered = recover(&directory, superblock.state(), LastGroup::AsItIs)?;
     Ok((lock, *superblock.state(), recovered))
 }
 
@@ -150,6 +172,8 @@ fn create(disk: &dyn Disk, dir: &Path, options: &Options) -> Result<SuperblockFi
         segment_size: options.segment_size,
         root: Lsn::ZERO,
         newest: None,
+        written: None,
+        compacted: Compacted::default(),
     };
     SuperblockFile::create(disk, dir, state)
 }
@@ -181,13 +205,21 @@ fn store_id(entropy: &dyn Entropy) -> StoreId {
 }
 
 /// Reads checkpoint and log.
-fn recover(directory: &Directory<'_>, superblock: &Superblock) -> Result<Recovered, OpenError> {
+fn recover(
+    directory: &Directory<'_>,
+    superblock: &Superblock,
+    last_group: LastGroup,
+) -> Result<Recovered, OpenError> {
     let loaded = load::checkpoint(directory, superblock, None)?;
     let mut replay = Replay::new(&loaded.segments, loaded.catalog);
-    let walked =
-        walk::walk(directory, superblock, &loaded.segments, loaded.replay_from, &mut |group| {
-            replay.apply(group)
-        })?;
+    let walked = walk::walk(
+        directory,
+        superblock,
+        &loaded.segments,
+        loaded.replay_from,
+        last_group,
+        &mut |group| replay.apply(group),
+    )?;
     let catalog = replay.finish();
     Ok(Recovered::new(
         directory,
@@ -197,8 +229,47 @@ fn recover(directory: &Directory<'_>, superblock: &Superblock) -> Result<Recover
             replay_from: loaded.replay_from,
         },
         catalog,
-        &walked,
+        walked,
     ))
+}
+
+/// Appends the records of the last group to a log that goes on in front of it, and applies them where they are then.
+pub(crate) fn take_up(
+    tail: &Tail,
+    log: &Log,
+    segments: &SegmentSet,
+    catalog: Catalog,
+    dir: &Path,
+) -> Result<Catalog, OpenError> {
+    let mut replay = Replay::new(segments, catalog);
+    for (kind, payload) in &tail.records {
+        let counts = matches!(
+            kind,
+            RecordKind::Message
+                | RecordKind::Acknowledge
+                | RecordKind::Delivered
+                | RecordKind::Topology
+                | RecordKind::Moved
+        );
+        if counts {
+            // Applying it counts what is live of it.
+            let append = |buffer: &mut Vec<u8>| buffer.extend_from_slice(payload);
+            let placed = log.append(*kind, payload.len(), 0, append)?;
+            let record = Record { kind: *kind, payload };
+            replay.apply_record(placed.lsn, &record).map_err(
+                |ApplyError::Malformed(_, what)| {
+                    OpenError::Damaged(Damage {
+                        file: dir.to_owned(),
+                        offset: tail.previous.get(),
+                        what: what.to_string(),
+                        affected: "it cannot be told what a record of the last sync group did"
+                            .to_owned(),
+                    })
+                },
+            )?;
+        }
+    }
+    Ok(replay.finish())
 }
 
 /// What a checkpoint leaves to the store, but for its catalog.
@@ -213,20 +284,18 @@ impl Recovered {
         directory: &Directory<'_>,
         checkpoint: Checkpoint,
         catalog: Catalog,
-        walked: &Walked,
+        walked: Walked,
     ) -> Recovered {
         let Checkpoint { segments, parts, replay_from } = checkpoint;
-        let messages = catalog.queues.iter().map(|queue| queue.state.lock().index.live()).sum();
-        let report = RecoveryReport {
-            created: false,
+        let mut report = RecoveryReport {
             groups: walked.groups,
             records: walked.records,
             bytes: walked.bytes,
-            queues: catalog.queues.iter().count() as u64,
-            messages,
             end: walked.end,
             torn: walked.torn,
+            ..RecoveryReport::default()
         };
+        report.count(&catalog);
         let unused = directory
             .segments()
             .map(|(id, _)| id)
@@ -238,6 +307,7 @@ impl Recovered {
             checkpoint: parts,
             replayed_from: replay_from,
             end: walked.end,
+            tail: walked.tail,
             next_segment: walked.next_segment,
             unused,
             report,
@@ -292,7 +362,7 @@ pub(crate) fn examine(disk: &dyn Disk, dir: &Path, access: Access) -> Result<Exa
         root: superblock.state().root,
         superblock,
     };
-    match recover(&directory, examined.superblock.state()) {
+    match recover(&directory, examined.superblock.state(), LastGroup::AsItIs) {
         Ok(recovered) => examined.recovered = Some(recovered),
         Err(OpenError::Damaged(damage)) => {
             examined.refusal = Some(damage);
@@ -333,7 +403,7 @@ impl Examined {
                         parts: loaded.parts,
                         replay_from: loaded.replay_from,
                     };
-                    self.recovered = Some(Recovered::new(directory, checkpoint, catalog, &walked));
+                    self.recovered = Some(Recovered::new(directory, checkpoint, catalog, walked));
                     self.holes = holes;
                     self.lost_segments = lost_segments;
                     self.root = root;

@@ -80,6 +80,7 @@ pub(super) fn walk(
         claims: Vec::new(),
         totals: Walked {
             end: from,
+            tail: None,
             next_segment: SegmentId::FIRST,
             groups: 0,
             records: 0,

@@ -1,13 +1,19 @@
 //! Following the log, group by group, to where it ends.
 //!
 //! A group is followed by the one that begins where it ends, or, when the log went on to another segment, by the first
-//! group of that segment, which says where its predecessor ended. The chain ends at a place `E` behind which there is
-//! neither. Then, either
+//! group of that segment, which says where its predecessor ended: what lies behind that is void, whatever it is. The chain
+//! ends at a place `E` behind which there is neither. Then, either
 //!
 //! - nothing that is valid says that the log was durable beyond `E`: whatever lies there was never confirmed. It is a
 //!   torn tail, and is cut off; or
 //! - a valid group says so, or the superblock knows of a later segment, or of a checkpoint behind `E`: then something
 //!   that was on stable storage is damaged or gone. That is never passed over.
+//!
+//! # The last group
+//! Each group says that all groups before it were durable. Of the last one nobody says so: its sync may have succeeded,
+//! or the process may have ended before it, or *because it failed*. After a failed sync the kernel goes on showing the bytes, as
+//! clean ones that no later sync will write. A reader cannot tell. So an open for writing does not rely on the last group
+//! where it is: the group is a [`Tail`] then, which the log takes up anew, and the place that it had is cut off.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +22,7 @@ use super::directory::Directory;
 use crate::storage::disk::read_exact_at;
 use crate::storage::error::{Damage, OpenError};
 use crate::storage::log::group::{CheckedGroup, GroupFault, GroupHeader};
-use crate::storage::record::Malformed;
+use crate::storage::record::{Malformed, RecordKind};
 use crate::storage::segment::{PAGE, Segment, SegmentSet};
 use crate::storage::superblock::Superblock;
 use crate::storage::units::{Lsn, SegmentId};
@@ -25,12 +31,32 @@ use crate::storage::units::{Lsn, SegmentId};
 #[derive(Debug)]
 pub(super) struct Walked {
     pub(super) end: Lsn,
+    /// The last group, if it was not applied.
+    pub(super) tail: Option<Tail>,
     /// A number that no segment on disk has had.
     pub(super) next_segment: SegmentId,
     pub(super) groups: u64,
     pub(super) records: u64,
     pub(super) bytes: u64,
     pub(super) torn: bool,
+}
+
+/// The last group of the log, when nothing proves that it was durable: its records are to be appended anew.
+#[derive(Clone, Debug)]
+pub(crate) struct Tail {
+    /// Where the groups before it end: the log goes on behind there.
+    pub(crate) previous: Lsn,
+    /// The records' kinds and payloads.
+    pub(crate) records: Vec<(RecordKind, Vec<u8>)>,
+}
+
+/// Whether the last group is applied where it is, when nothing proves that it was durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LastGroup {
+    /// By those who only look.
+    AsItIs,
+    /// By those who go on behind it.
+    Anew,
 }
 
 /// Why a whole group could not be applied.
@@ -45,44 +71,47 @@ pub(super) fn walk(
     superblock: &Superblock,
     segments: &SegmentSet,
     from: Lsn,
+    last_group: LastGroup,
     apply: &mut dyn FnMut(&CheckedGroup<'_>) -> Result<(), ApplyError>,
 ) -> Result<Walked, OpenError> {
-    let mut walk = Walk { directory, superblock, segments, apply, totals: Totals::default() };
+    let held = None;
+    let mut walk = Walk { directory, superblock, segments, apply, held, totals: Totals::default() };
     let candidates = walk.candidates(from)?;
+    let home = candidates.iter().find(|c| c.contains(from, superblock.segment_size));
+    let later = home.map_or(0, |home| 1 + candidates.partition_point(|c| c.id() < home.id()));
+    let (limit, steps) = walk.steps(&candidates[later..])?;
     let mut position = from;
     let mut reached: Option<SegmentId> = None;
 
     // The rest of the segment that `from` is in.
-    let home = candidates.iter().find(|c| c.contains(from, superblock.segment_size));
     let mut last = match home {
         Some(home) => {
             reached = Some(home.id());
             let image = walk.image(home)?;
-            position = walk.follow(home, &image, from)?;
+            position = walk.follow(home, &image, from, limit)?;
             Some((home.clone(), image))
         }
         None => None,
     };
     // Then from segment to segment.
-    for candidate in &candidates {
-        if reached.is_some_and(|reached| candidate.id() <= reached) {
-            continue;
-        }
-        let image = walk.image(candidate)?;
-        let start = candidate.id().start(superblock.segment_size).plus(PAGE);
-        match CheckedGroup::check(&image[PAGE as usize..], start, candidate.seed) {
-            Ok(first) if first.header.previous == position => {
+    for (candidate, step) in candidates[later..].iter().zip(steps) {
+        match step {
+            Step::On { first, limit } if first.previous == position => {
+                let image = walk.image(candidate)?;
                 segments.insert(candidate.clone());
                 reached = Some(candidate.id());
-                position = walk.follow(candidate, &image, start)?;
+                position = walk.follow(candidate, &image, first.lsn, limit)?;
                 last = Some((candidate.clone(), image));
             }
-            Ok(first) => {
-                let witness = (first.header, candidate.path.as_path());
+            Step::On { first, .. } => {
+                let witness = (first, candidate.path.as_path());
                 return Err(OpenError::Damaged(walk.hole(position, witness, last.as_ref())));
             }
-            Err(_) => {
+            // It is needed by nobody, and freed by the next checkpoint.
+            Step::Void => segments.insert(candidate.clone()),
+            Step::NotUsed => {
                 // Never used, or torn at its very beginning. Nothing in it may say that it was more than that.
+                let image = walk.image(candidate)?;
                 walk.refuse_evidence(candidate, &image, PAGE, position, last.as_ref())?;
             }
         }
@@ -100,16 +129,35 @@ pub(super) fn walk(
     if superblock.root != Lsn::ZERO && position <= superblock.root {
         return Err(OpenError::Damaged(walk.before_root(position, last.as_ref())));
     }
+    let tail = walk.settle_last(last_group)?;
     let highest = candidates.iter().map(|c| c.id().plus(u64::from(c.header.slots))).max();
     let named = directory.segments().map(|(id, _)| id.plus(1)).max();
     Ok(Walked {
-        end: position,
+        end: tail.as_ref().map_or(position, |tail| tail.previous),
+        tail,
         next_segment: highest.max(named).unwrap_or(SegmentId::FIRST),
         groups: walk.totals.groups,
         records: walk.totals.records,
         bytes: walk.totals.bytes,
         torn,
     })
+}
+
+/// What a segment behind the one where the log begins is to the log.
+enum Step {
+    /// The log went on in it, from this group up to the limit.
+    On { first: GroupHeader, limit: Lsn },
+    /// It did, and then once more from an earlier place.
+    Void,
+    /// No group begins it.
+    NotUsed,
+}
+
+/// A group that nothing is known of that comes behind it.
+struct Held {
+    segment: Arc<Segment>,
+    header: GroupHeader,
+    bytes: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -124,6 +172,7 @@ struct Walk<'a> {
     superblock: &'a Superblock,
     segments: &'a SegmentSet,
     apply: &'a mut dyn FnMut(&CheckedGroup<'_>) -> Result<(), ApplyError>,
+    held: Option<Held>,
     totals: Totals,
 }
 
@@ -170,25 +219,101 @@ impl Walk<'_> {
         Ok(image)
     }
 
-    /// Applies the groups of a segment from `position` on; gives the end of the last one.
+    /// What the log did in segments behind the first, and up to where it went in that: seen from the last one, because a
+    /// segment says from where the log went on to it.
+    fn steps(&self, candidates: &[Arc<Segment>]) -> Result<(Lsn, Vec<Step>), OpenError> {
+        let mut limit = Lsn(u64::MAX);
+        let mut steps = Vec::with_capacity(candidates.len());
+        for candidate in candidates.iter().rev() {
+            steps.push(match self.first_group(candidate)? {
+                Some(first) if first.lsn < limit => {
+                    Step::On { first, limit: std::mem::replace(&mut limit, first.previous) }
+                }
+                Some(_) => Step::Void,
+                None => Step::NotUsed,
+            });
+        }
+        steps.reverse();
+        Ok((limit, steps))
+    }
+
+    /// The header of the group that begins a segment, if the whole group passes its checks.
+    fn first_group(&self, segment: &Segment) -> Result<Option<GroupHeader>, OpenError> {
+        let io = |error| OpenError::io("read", &segment.path, error);
+        let file = segment.file().expect("a segment that was found has a file");
+        let room = (u64::from(segment.header.slots) * self.superblock.segment_size)
+            .min(file.size().map_err(io)?);
+        let start = segment.id().start(self.superblock.segment_size).plus(PAGE);
+        let mut bytes = vec![0; room.saturating_sub(PAGE).min(PAGE) as usize];
+        read_exact_at(&**file, &mut bytes, PAGE).map_err(io)?;
+        let Ok(header) = GroupHeader::decode(&bytes, start, segment.seed) else { return Ok(None) };
+        if PAGE + header.span() > room {
+            return Ok(None);
+        }
+        bytes.resize(header.span() as usize, 0);
+        read_exact_at(&**file, &mut bytes, PAGE).map_err(io)?;
+        Ok(CheckedGroup::check(&bytes, start, segment.seed).ok().map(|group| group.header))
+    }
+
+    /// Applies the groups of a segment from `position` on, up to `limit`; gives the end of the last one, which is held until
+    /// it is known what comes behind it.
     fn follow(
         &mut self,
-        segment: &Segment,
+        segment: &Arc<Segment>,
         image: &[u8],
         mut position: Lsn,
+        limit: Lsn,
     ) -> Result<Lsn, OpenError> {
         let start = segment.id().start(self.superblock.segment_size);
-        loop {
+        let mut held: Option<CheckedGroup<'_>> = None;
+        while position < limit {
             let rest = image.get(position.since(start) as usize..).unwrap_or_default();
-            let Ok(group) = CheckedGroup::check(rest, position, segment.seed) else {
-                return Ok(position);
-            };
-            (self.apply)(&group).map_err(|error| self.not_applied(segment, error))?;
-            self.totals.groups += 1;
-            self.totals.records += group.records.len() as u64;
-            self.totals.bytes += group.header.span();
+            let Ok(group) = CheckedGroup::check(rest, position, segment.seed) else { break };
+            match held {
+                Some(before) => self.apply(segment, &before)?,
+                // The log went on to this segment from the one of the group that was held.
+                None => self.apply_held()?,
+            }
             position = group.header.end();
+            held = Some(group);
         }
+        if let Some(CheckedGroup { header, .. }) = held {
+            let bytes =
+                image[header.lsn.since(start) as usize..][..header.span() as usize].to_vec();
+            self.held = Some(Held { segment: segment.clone(), header, bytes });
+        }
+        Ok(position)
+    }
+
+    fn apply(&mut self, segment: &Segment, group: &CheckedGroup<'_>) -> Result<(), OpenError> {
+        (self.apply)(group).map_err(|error| self.not_applied(segment, error))?;
+        self.totals.groups += 1;
+        self.totals.records += group.records.len() as u64;
+        self.totals.bytes += group.header.span();
+        Ok(())
+    }
+
+    fn apply_held(&mut self) -> Result<(), OpenError> {
+        let Some(Held { segment, header, bytes }) = self.held.take() else { return Ok(()) };
+        let group = CheckedGroup::check(&bytes, header.lsn, segment.seed)
+            .expect("the same bytes passed before");
+        self.apply(&segment, &group)
+    }
+
+    /// Applies the last group of all where it is, or gives it back.
+    fn settle_last(&mut self, last_group: LastGroup) -> Result<Option<Tail>, OpenError> {
+        let Some(Held { segment, header, bytes }) = &self.held else { return Ok(None) };
+        // The superblock points to a checkpoint when all of it is durable. And a record that is larger than a segment is not
+        // written a second time: there may be no room for it.
+        let proven = header.lsn < self.superblock.root;
+        if last_group == LastGroup::AsItIs || proven || segment.header.slots > 1 {
+            return self.apply_held().map(|()| None);
+        }
+        let group = CheckedGroup::check(bytes, header.lsn, segment.seed)
+            .expect("the same bytes passed before");
+        let records = group.records.iter();
+        let records = records.map(|(_, record)| (record.kind, record.payload.to_vec())).collect();
+        Ok(Some(Tail { previous: header.previous, records }))
     }
 
     /// Refuses to call `position` the end of the log if a group behind `offset` says that there was more.

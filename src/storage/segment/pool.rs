@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{Segment, SegmentHeader, unfinished_file_name};
+use super::{Segment, unfinished_file_name};
 use crate::storage::disk::{Disk, DiskFile, write_all_at};
 use crate::storage::units::SegmentId;
 
@@ -42,6 +42,15 @@ pub(crate) enum Prepared {
     Nothing,
     /// There was no room for it, and nothing that could be recycled.
     NoRoom,
+}
+
+/// How a pool stands, for an inspection.
+#[derive(Debug)]
+pub(crate) struct PoolOutlook {
+    /// Segments that are not ready yet.
+    pub(crate) wanted: u64,
+    /// Files to be recycled.
+    pub(crate) free: Vec<PathBuf>,
 }
 
 /// Why a file was not made.
@@ -116,6 +125,15 @@ impl SegmentPool {
     /// Whether there is no room for all the segments that are wanted.
     pub(crate) fn is_full(&self) -> bool {
         self.full.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn outlook(&self) -> PoolOutlook {
+        let state = self.state.lock();
+        let preparing = usize::from(state.preparing.is_some());
+        PoolOutlook {
+            wanted: (state.wanted.len() + preparing) as u64,
+            free: state.free.iter().map(|free| free.path.clone()).collect(),
+        }
     }
 
     /// Has `callback` called, with nothing locked, whenever [`is_full`](Self::is_full) has changed.
@@ -347,18 +365,10 @@ impl SegmentPool {
         segment: &Segment,
         unfinished: &Path,
     ) -> Result<Arc<dyn DiskFile>, Trouble> {
-        const STEP: u64 = 1 << 20;
         let file = self.config.disk.create(unfinished).map_err(retryable)?;
         let size = self.config.segment_size * u64::from(segment.header.slots);
-        let mut piece = vec![0; STEP.min(size) as usize];
-        piece[..SegmentHeader::SIZE].copy_from_slice(&segment.header.encode());
-        let mut offset = 0;
-        while offset < size {
-            let length = (size - offset).min(STEP) as usize;
-            write_all_at(&*file, &piece[..length], offset).map_err(retryable)?;
-            piece[..SegmentHeader::SIZE].fill(0);
-            offset += length as u64;
-        }
+        file.fill(size).map_err(retryable)?;
+        write_all_at(&*file, &segment.header.encode(), 0).map_err(retryable)?;
         file.sync_all().map_err(Trouble::Failed)?;
         Ok(file)
     }
