@@ -81,6 +81,7 @@ pub(super) fn walk(
         totals: Walked {
             end: from,
             tail: None,
+            unproven: None,
             next_segment: SegmentId::FIRST,
             groups: 0,
             records: 0,
