@@ -195,7 +195,13 @@ impl Store {
         store.wait_durable(store.shared.log.end())?;
         for round in 0..OPENING_CHECKPOINTS {
             if store.is_full() && (round == 0 || store.shared.can_be_relieved()) {
-                store.checkpoint()?;
+                store.checkpoint().map_err(|error| match error {
+                    // What was taken up anew has filled the one segment, and will fill one the next time.
+                    StoreError::Full => {
+                        OpenError::Full { dir: dir.to_owned(), bytes: 2 * segment_size }
+                    }
+                    error => error.into(),
+                })?;
             }
         }
         Ok(store)

@@ -3,6 +3,7 @@
 
 mod bit_rot;
 mod failed_syncs;
+mod full_disk;
 mod lies;
 mod power_cuts;
 mod runs;
