@@ -1,6 +1,7 @@
 //! Carrying out a plan: a store's lives, one after the other, and what has to be true of each.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::Rig;
 use super::failure::{Failure, FailureKind};
-use super::plan::{Action, Fault, Plan, RESTART_AFTER_FAILED_SYNC, Rot, RotKind, SEGMENT, Stop};
+use super::plan::{Action, Fault, Plan, Rot, RotKind, SEGMENT, Stop};
 use super::summary::Summary;
 use super::watch::{Watch, direct};
 use crate::simulation::clock::StillClock;
@@ -280,8 +281,7 @@ impl Run<'_> {
                 Err(error) => self.not_closed(&error)?,
             }
         }
-        let forgotten = self.watch.lock().file_sync_failed && !RESTART_AFTER_FAILED_SYNC;
-        if forgotten || self.disk.is_off() {
+        if self.disk.is_off() {
             let fault = self.watch.lock().struck();
             how = Stop::PowerCut { fate: fault.map_or(0, |fault| fault.fate) };
         }
@@ -290,13 +290,18 @@ impl Run<'_> {
         let after = match how {
             Stop::PowerCut { fate } => {
                 self.summary.power_cuts += 1;
-                self.watch.lock().file_sync_failed = false;
                 fates(&image, fate)
             }
             Stop::Close | Stop::Process => image,
         };
         self.install(after);
         Ok(())
+    }
+
+    /// Ends a life in which something has gone wrong.
+    pub(super) fn give_up(&mut self) -> Result<(), Failure> {
+        let struck = self.watch.lock().struck();
+        self.stop(struck.map_or(Stop::Process, Fault::aftermath))
     }
 
     fn not_closed(&self, error: &crate::storage::StoreError) -> Result<(), Failure> {
@@ -325,7 +330,7 @@ impl Run<'_> {
         let store = loop {
             match Store::open(DIR, self.options(&self.disk, self.entropy.clone())) {
                 Ok(store) => break store,
-                Err(OpenError::Full { .. }) if self.is_full() && !self.has_reserve() => {
+                Err(error) if self.is_for_want_of_room(&error) => {
                     self.summary.refused_full += 1;
                     self.set_capacity(None);
                 }
@@ -344,9 +349,18 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whether the store was left with segments for the next open.
-    fn has_reserve(&self) -> bool {
-        self.had_room && self.plan.setup.segments_ahead >= 4
+    /// Whether an open may end so on a full disk: where the store was not left with segments for it, or is not there yet.
+    fn is_for_want_of_room(&self, error: &OpenError) -> bool {
+        let has_reserve = self.had_room && self.plan.setup.segments_ahead >= 4;
+        let created = self.disk.image().contents().keys().any(|path| path.ends_with("superblock"));
+        self.is_full()
+            && match error {
+                OpenError::Full { .. } => !has_reserve,
+                OpenError::Io { source, .. } => {
+                    source.kind() == io::ErrorKind::StorageFull && !created
+                }
+                _ => false,
+            }
     }
 
     /// Tries to open the store that is stopped while something goes wrong.
@@ -362,14 +376,14 @@ impl Run<'_> {
         let misread = self.watch.lock().is_misread();
         if self.disk.is_off() {
             drop(opened);
-            return self.stop(Stop::Process);
+            return self.give_up();
         }
         let store = match opened {
             Ok(store) => store,
-            Err(OpenError::Full { .. }) if self.is_full() => {
+            Err(error) if self.is_for_want_of_room(&error) => {
                 self.summary.refused_full += 1;
                 self.set_capacity(None);
-                return self.stop(Stop::Process);
+                return self.give_up();
             }
             Err(error) if fatal || misread => {
                 // Before it is accepted nothing is changed; and reading is all that is done before.
@@ -378,7 +392,7 @@ impl Run<'_> {
                     let what = format!("an open that could not read changed files: {error}");
                     return Err(Failure::new(FailureKind::Changed, what));
                 }
-                return self.stop(Stop::Process);
+                return self.give_up();
             }
             Err(error) => return Err(reopening(error.into())),
         };
@@ -394,7 +408,7 @@ impl Run<'_> {
             // Reading waits for what is not written yet, and so meets what was not met before.
             Err(_) if self.watch.lock().is_fatal() => {
                 drop(store);
-                return self.stop(Stop::Process);
+                return self.give_up();
             }
             Err(error) => return Err(reopening(ReopenError::Read(error))),
         };
@@ -421,7 +435,7 @@ impl Run<'_> {
             }
             self.summary.set_aside += aside;
             drop(store);
-            return self.stop(Stop::Process);
+            return self.give_up();
         }
         ledger.restarted(found).map_err(|e| reopening(ReopenError::Mismatch(e)))?;
         self.watch.lock().arm(None);

@@ -6,8 +6,8 @@
 //!
 //! What is right when something goes wrong:
 //!
-//! - *A write or a sync fails.* The store has failed: nothing more is taken, confirmed or written. The next open has everything that
-//!   was confirmed, and of the rest what one step of its history had, as a whole.
+//! - *A write or a sync fails.* The store has failed: nothing more is taken, confirmed or written. The next open, with or without a power cut
+//!   in between, has everything that was confirmed, and of the rest what one step of its history had, as a whole.
 //! - *The power goes off*, in use, in the middle of an operation, or while the store is being opened. The same.
 //! - *A read fails while the store is opened*, or gives a wrong bit. It does not open, and nothing is changed; never is that the end
 //!   of the log. The one exception is [documented](super::statement): a bit of the last group, of which nothing says that it was
@@ -35,9 +35,7 @@ use std::sync::Arc;
 
 pub use self::execution::fates;
 pub use self::failure::{Failure, FailureKind, Found};
-pub use self::plan::{
-    Action, Fault, FaultKind, Plan, RESTART_AFTER_FAILED_SYNC, Rot, RotKind, SEGMENT, Setup, Stop,
-};
+pub use self::plan::{Action, Fault, FaultKind, Plan, Rot, RotKind, SEGMENT, Setup, Stop};
 pub use self::summary::Summary;
 use super::disk::SimulatedDisk;
 use crate::storage::disk::Disk;

@@ -4,12 +4,6 @@ use std::fmt;
 
 use crate::simulation::random::Random;
 
-/// Whether a process may be started again on the cached view of the disk after a sync of a file has failed.
-///
-/// The kernel calls the pages of a failed sync clean: they can be read, and no later sync writes them. A recovery that reads
-/// them believes what the next power cut takes away. Until recovery does without them, a power cut follows such a failure here.
-pub const RESTART_AFTER_FAILED_SYNC: bool = false;
-
 /// The size of the segments of all runs, in bytes: the smallest there is.
 pub const SEGMENT: u64 = 16 << 10;
 
@@ -134,7 +128,7 @@ pub struct Fault {
     pub kind: FaultKind,
     /// So many operations that it could hit go well before.
     pub after: u16,
-    /// What becomes of the unsynced, if a power cut comes of it.
+    /// What becomes of the unsynced, if a power cut comes of it; and whether one does.
     pub fate: u64,
 }
 
@@ -272,6 +266,12 @@ fn size(random: &Random) -> u32 {
 }
 
 impl Fault {
+    /// How the life ends in which it has struck: the process is started again on what the system shows, which need not be what
+    /// the disk has; or the power goes off.
+    pub(super) fn aftermath(self) -> Stop {
+        if self.fate & 2 == 0 { Stop::Process } else { Stop::PowerCut { fate: self.fate } }
+    }
+
     fn of(random: &Random, after: u16) -> Fault {
         let kind = match random.below(12) {
             0..=1 => FaultKind::FileSync,

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::execution::Run;
 use super::failure::{Failure, FailureKind};
-use super::plan::{Action, Stop};
+use super::plan::Action;
 use crate::simulation::ledger::{Known, KnownChange};
 use crate::storage::{
     Fetch, Fetched, Lsn, Message, Persistence, Queue, QueueId, Sequence, SequenceRange, StoreError,
@@ -121,7 +121,7 @@ impl Run<'_> {
             if let Err(Trouble::Found(failure)) = outcome {
                 return Err(failure);
             }
-            return self.stop(Stop::Process);
+            return self.give_up();
         }
         match outcome {
             Ok(()) => {}

@@ -26,8 +26,6 @@ pub(super) struct Watch {
     written: bool,
     /// It hit something before that.
     pub(super) hit_early: bool,
-    /// A sync of a file has failed since the last power cut.
-    pub(super) file_sync_failed: bool,
     /// The file and byte that was read wrong.
     pub(super) flipped: Option<(PathBuf, u64)>,
     /// Operations that change something.
@@ -73,15 +71,11 @@ impl Watch {
         let verdict = self.verdict(operation);
         self.changes += u64::from(operation.is_change());
         self.written |= matches!(operation.kind, OperationKind::Write { .. });
-        match (&operation.kind, verdict) {
-            (OperationKind::SyncData | OperationKind::SyncAll, Verdict::Fail(_)) => {
-                self.file_sync_failed = true;
-            }
-            (OperationKind::Read { offset, bytes }, Verdict::Flip { bit }) => {
-                let byte = (bit / 8 % (*bytes).max(1)) as u64;
-                self.flipped = Some((operation.path.clone(), offset + byte));
-            }
-            _ => {}
+        if let (OperationKind::Read { offset, bytes }, Verdict::Flip { bit }) =
+            (&operation.kind, verdict)
+        {
+            let byte = (bit / 8 % (*bytes).max(1)) as u64;
+            self.flipped = Some((operation.path.clone(), offset + byte));
         }
         self.groups.note(operation);
         verdict
