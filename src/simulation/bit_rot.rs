@@ -1,10 +1,10 @@
 //! Bit rot: every place of a small store damaged in turn.
 //!
-//! The store has every kind of record, a checkpoint, a deep queue, what compaction has moved, a message that is larger than a
-//! segment, and a tail behind the checkpoint. Of it, one at a time: every bit is turned round; and every sector is zeros, garbage, another sector of
-//! the same file (a write that went astray), the same sector of another segment, or an older version of itself (a write that was
-//! lost). What may come of it is [judged](super::judge) by what the store's user knows, and by what the disk [says was
-//! durable](super::statement).
+//! The store has every kind of record, a checkpoint, a deep queue, what compaction has moved, a message that is
+//! larger than a segment, and a tail behind the checkpoint. Of it, one at a time: every bit is turned round; and
+//! every sector is zeros, garbage, another sector of the same file (a write that went astray), the same sector of
+//! another segment, or an older version of itself (a write that was lost). What may come of it is
+//! [judged](super::judge) by what the store's user knows, and by what the disk [says was durable](super::statement).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -88,7 +88,8 @@ pub struct Report {
 }
 
 impl Specimen {
-    /// Makes the store. `closed`: properly, so that a checkpoint is the last thing in its log; otherwise its process ended.
+    /// Makes the store. `closed`: properly, so that a checkpoint is the last thing in its log; otherwise its process
+    /// ended.
     ///
     /// # Errors
     /// Making it has nothing to do with damage: any error is a defect.

@@ -1,9 +1,10 @@
 //! What may become of a store on a damaged disk.
 //!
 //! Damage is found, or nothing needed what was there. So a store is refused with words, and without a change; or all
-//! is there but for messages that are set aside and counted, of which `verify` names each one; or all is there. Never is there anything that nobody
-//! put there, and never is something missing that nobody misses. The one exception is a damaged tail that looks like a torn one
-//! ([`statement`](super::statement)): there, what was in the last group may be gone as a power cut would have it.
+//! is there but for messages that are set aside and counted, of which `verify` names each one; or all is there. Never
+//! is there anything that nobody put there, and never is something missing that nobody misses. The one exception is a
+//! damaged tail that looks like a torn one ([`statement`](super::statement)): there, what was in the last group may
+//! be gone as a power cut would have it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -30,8 +31,8 @@ pub enum Outcome {
     Unneeded,
 }
 
-/// Opens, reads, inspects and verifies copies of a damaged store. `unproven`: the damage is in the last group, which begins there, and
-/// looks like a torn tail.
+/// Opens, reads, inspects and verifies copies of a damaged store. `unproven`: the damage is in the last group, which
+/// begins there, and looks like a torn tail.
 ///
 /// # Errors
 /// What was passed over silently, or came out wrong.

@@ -1,7 +1,7 @@
 //! A disk that is worse than any real one, and what the engine is put through on it.
 //!
-//! What lives here: the [simulated disk](SimulatedDisk) with its [fault model](image), and an [oracle](ledger) that knows
-//! what a store may be after a restart. With an injected disk and injected randomness, and all work done in the caller's
+//! What lives here: the [simulated disk](SimulatedDisk) with its [fault model](image), an [oracle](ledger) that knows
+//! what a store may be after a restart, [random runs](runs) of workloads and faults, and [bit rot](bit_rot). With an injected disk and injected randomness, and all work done in the caller's
 //! thread, a run is the same every time, to the byte. It may use the engine's public interface, and must never be used by the
 //! engine. Only with the feature `simulation`: for the project's own tests, and for programs that embed the engine and want to
 //! know what becomes of *their* data.

@@ -1,9 +1,10 @@
 //! What a disk says was durable, read from its bytes by nothing but `docs/format.md`.
 //!
-//! One kind of damage cannot be told from a write that a power cut has torn: damage of what was durable, of which nothing
-//! *later* says so. Each sync group says how far the log was durable when it was written, so that is damage in the last group on the
-//! disk and nothing else, and only if the superblock knows of nothing in it or behind it. [`LastGroup::is_unproven`] is this exception,
-//! to the byte. Here nothing of the engine is used: what it believes is what is to be judged.
+//! One kind of damage cannot be told from a write that a power cut has torn: damage of what was durable, of which
+//! nothing *later* says so. Each sync group says how far the log was durable when it was written, so that is damage
+//! in the last group on the disk and nothing else, and only if the superblock knows of nothing in it or behind it.
+//! [`LastGroup::is_unproven`] is this exception, to the byte. Here nothing of the engine is used: what it believes is
+//! what is to be judged.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

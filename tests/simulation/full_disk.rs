@@ -16,8 +16,8 @@ fn options(disk: &SimulatedDisk) -> Options {
     }
 }
 
-/// The last group fills a segment, and the open took it up anew. For the checkpoint behind it there was no second segment, and the open
-/// failed with words that are for publishers: that everything goes on by itself.
+/// The last group fills a segment, and the open took it up anew. For the checkpoint behind it there was no second
+/// segment, and the open failed with words that are for publishers: that everything goes on by itself.
 #[test]
 fn an_open_that_finds_no_room_for_its_checkpoint_says_how_much_it_needs() {
     let disk = SimulatedDisk::new();

@@ -3,21 +3,21 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::Rig;
+use super::damage::Damage;
 use super::failure::{Failure, FailureKind};
-use super::plan::{Action, Fault, Plan, Rot, RotKind, SEGMENT, Stop};
+use super::plan::{Action, Fault, Plan, SEGMENT, Stop};
 use super::summary::Summary;
 use super::watch::{Watch, direct};
 use crate::simulation::clock::StillClock;
 use crate::simulation::disk::SimulatedDisk;
 use crate::simulation::driver::{Driver, ReopenError};
-use crate::simulation::image::{Fate, Image, SECTOR};
-use crate::simulation::judge::{Outcome, content_of, judge};
+use crate::simulation::image::{Fate, Image};
+use crate::simulation::judge::content_of;
 use crate::simulation::ledger::{Known, Ledger};
 use crate::simulation::random::Random;
 use crate::storage::inspect::verify;
@@ -31,7 +31,7 @@ pub(super) type Passing = BTreeMap<QueueId, BTreeMap<Sequence, Known>>;
 
 /// A run.
 pub(super) struct Run<'a> {
-    plan: &'a Plan,
+    pub(super) plan: &'a Plan,
     rig: &'a Rig,
     entropy: Arc<Random>,
     pub(super) disk: SimulatedDisk,
@@ -44,9 +44,9 @@ pub(super) struct Run<'a> {
     had_room: bool,
     pub(super) passing: Passing,
     pub(super) volatile: Option<Queue>,
-    damage: Option<Damage>,
+    pub(super) damage: Option<Damage>,
     /// Something has been unreadable in this life of the store.
-    unreadable: bool,
+    pub(super) unreadable: bool,
     /// Messages that were published.
     pub(super) published: u64,
     pub(super) summary: Summary,
@@ -56,14 +56,6 @@ pub(super) struct Run<'a> {
 pub(super) enum State {
     Running(Driver),
     Stopped(Ledger),
-}
-
-/// A sector that is not as it was.
-struct Damage {
-    path: PathBuf,
-    offset: u64,
-    before: [u8; SECTOR],
-    after: [u8; SECTOR],
 }
 
 /// What came of a run.
@@ -237,7 +229,7 @@ impl Run<'_> {
     }
 
     /// The same for a copy that is looked at and thrown away.
-    fn options_of_copy(&self, disk: &SimulatedDisk) -> Options {
+    pub(super) fn options_of_copy(&self, disk: &SimulatedDisk) -> Options {
         self.options(disk, Arc::new(Random::new(self.plan.seed ^ 1)))
     }
 
@@ -323,8 +315,7 @@ impl Run<'_> {
         let mut ledger = self.ledger().clone();
         if self.plan.seed.is_multiple_of(2) {
             let copy = SimulatedDisk::of(self.disk.image());
-            let driver =
-                Driver::open(DIR, self.options_of_copy(&copy), ledger).map_err(reopening)?;
+            let driver = Driver::open(DIR, self.options_of_copy(&copy), ledger)?;
             ledger = driver.into_ledger();
         }
         let store = loop {
@@ -334,16 +325,16 @@ impl Run<'_> {
                     self.summary.refused_full += 1;
                     self.set_capacity(None);
                 }
-                Err(error) => return Err(reopening(error.into())),
+                Err(error) => return Err(ReopenError::from(error).into()),
             }
         };
         if !self.plan.seed.is_multiple_of(2) {
-            let found = content_of(&store).map_err(|e| reopening(ReopenError::Read(e)))?;
-            ledger.restarted(found).map_err(|e| reopening(ReopenError::Mismatch(e)))?;
+            let found = content_of(&store).map_err(ReopenError::Read)?;
+            ledger.restarted(found).map_err(ReopenError::Mismatch)?;
         }
         if store.set_aside() > 0 {
             let what = format!("{} messages are set aside", store.set_aside());
-            return Err(reopening(ReopenError::Read(what)));
+            return Err(ReopenError::Read(what).into());
         }
         self.state = State::Running(Driver::of(store, ledger));
         Ok(())
@@ -394,7 +385,7 @@ impl Run<'_> {
                 }
                 return self.give_up();
             }
-            Err(error) => return Err(reopening(error.into())),
+            Err(error) => return Err(ReopenError::from(error).into()),
         };
         let flipped = self.watch.lock().flipped.clone();
         // Once it is accepted, an open may write a checkpoint, and reads lists of messages for it that it can do without.
@@ -410,7 +401,7 @@ impl Run<'_> {
                 drop(store);
                 return self.give_up();
             }
-            Err(error) => return Err(reopening(ReopenError::Read(error))),
+            Err(error) => return Err(ReopenError::Read(error).into()),
         };
         let misread = self.watch.lock().is_misread();
         let aside = store.set_aside();
@@ -437,115 +428,20 @@ impl Run<'_> {
             drop(store);
             return self.give_up();
         }
-        ledger.restarted(found).map_err(|e| reopening(ReopenError::Mismatch(e)))?;
+        ledger.restarted(found).map_err(ReopenError::Mismatch)?;
         self.watch.lock().arm(None);
         self.state = State::Running(Driver::of(store, ledger));
         Ok(())
     }
+}
 
-    /// The state of the disk with a damaged place.
-    fn rotten(&self, image: &Image, rot: Rot) -> Option<Damage> {
-        let contents = image.contents();
-        let sectors = contents.iter().flat_map(|(path, bytes)| {
-            let sectors = bytes.chunks_exact(SECTOR).zip((0..).step_by(SECTOR));
-            sectors
-                .filter(|(sector, _)| sector.iter().any(|byte| *byte != 0))
-                .map(move |s| (path, s))
-        });
-        let sectors: Vec<_> = sectors.collect();
-        let index = (rot.sector as usize).checked_rem(sectors.len())?;
-        let (path, (sector, offset)) = sectors[index];
-        let before: [u8; SECTOR] = sector.try_into().expect("chunks are of a sector each");
-        let mut after = before;
-        match rot.kind {
-            RotKind::Bit(bit) => after[usize::from(bit) / 8 % SECTOR] ^= 1 << (bit % 8),
-            RotKind::Zeros => after.fill(0),
-            RotKind::Garbage => {
-                let random = Random::new(rot.sector.into());
-                after.fill_with(|| random.next() as u8);
-            }
-        }
-        Some(Damage { path: path.clone(), offset, before, after })
-    }
-
-    /// Looks at a damaged copy.
-    fn probe(&mut self, rot: Rot) -> Result<(), Failure> {
-        let fresh = self.disk.used() == 0;
-        if fresh || self.damage.is_some() || self.disk.is_off() {
-            return Ok(());
-        }
-        let image = self.disk.image();
-        let Some(damage) = self.rotten(&image, rot) else { return Ok(()) };
-        let mut damaged = image.clone();
-        damaged.corrupt(&damage.path, damage.offset, |bytes| *bytes = damage.after);
-        self.judge(&image, &damaged, &damage)
-    }
-
-    fn judge(&mut self, whole: &Image, damaged: &Image, damage: &Damage) -> Result<(), Failure> {
-        let last = self.watch.lock().groups.last_on(whole);
-        let unproven = last.filter(|last| last.is_unproven(&damage.path, damage.offset));
-        let judged =
-            judge(damaged, DIR.as_ref(), self.ledger(), unproven.map(|last| last.lsn), &|disk| {
-                self.options_of_copy(disk)
-            });
-        match judged {
-            Ok(outcome) => {
-                *self.summary.damaged.entry(outcome).or_default() += 1;
-                Ok(())
-            }
-            Err(what) => {
-                let (file, at) = (damage.path.display(), damage.offset);
-                let what = format!("sector at byte {at} of {file} was damaged: {what}");
-                Err(Failure::new(FailureKind::Silent, what))
-            }
-        }
-    }
-
-    /// Damages a place under the store in use.
-    fn damage(&mut self, rot: Rot) -> Result<(), Failure> {
-        self.running()?;
-        let image = self.disk.image();
-        // Where two versions of a sector are about, there is no one place to be damaged.
-        if self.damage.is_some() || !image.pending().is_empty() {
-            return Ok(());
-        }
-        if let Some(damage) = self.rotten(&image, rot) {
-            self.disk.corrupt(&damage.path, damage.offset, |bytes| *bytes = damage.after);
-            self.damage = Some(damage);
-            self.summary.damaged_in_use += 1;
-        }
-        Ok(())
-    }
-
-    /// Makes the damaged place whole again, after a look at what would be without that.
-    fn heal(&mut self) -> Result<(), Failure> {
-        let Some(damage) = self.damage.take() else { return Ok(()) };
-        let damaged = self.disk.image();
-        let healing = |bytes: &mut [u8; SECTOR]| {
-            if *bytes == damage.after {
-                *bytes = damage.before;
-            }
+impl From<ReopenError> for Failure {
+    fn from(error: ReopenError) -> Failure {
+        let kind = match error {
+            ReopenError::Open(_) => FailureKind::NotOpened,
+            ReopenError::Read(_) => FailureKind::Differs,
+            ReopenError::Mismatch(_) => FailureKind::Mismatch,
         };
-        self.disk.corrupt(&damage.path, damage.offset, healing);
-        let whole = self.disk.image();
-        self.judge(&whole, &damaged, &damage)
-    }
-
-    /// Whether a place is damaged, or was read wrong, in this life of the store.
-    pub(super) fn may_be_unreadable(&mut self) -> bool {
-        self.unreadable |= self.damage.is_some() || self.watch.lock().is_misread();
-        self.unreadable
+        Failure::new(kind, error.to_string())
     }
 }
-
-fn reopening(error: ReopenError) -> Failure {
-    let kind = match error {
-        ReopenError::Open(_) => FailureKind::NotOpened,
-        ReopenError::Read(_) => FailureKind::Differs,
-        ReopenError::Mismatch(_) => FailureKind::Mismatch,
-    };
-    Failure::new(kind, error.to_string())
-}
-
-/// Counts an outcome of damage.
-pub(super) type Outcomes = BTreeMap<Outcome, u64>;

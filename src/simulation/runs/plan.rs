@@ -220,7 +220,7 @@ impl Action {
                 durable: !random.one_in(8),
             },
             12..=15 => {
-                Action::HandOut { queue: byte(), skip: byte() & byte() % 40, count: byte() % 12 }
+                Action::HandOut { queue: byte(), skip: byte() & (byte() % 40), count: byte() % 12 }
             }
             16..=20 => Action::Acknowledge {
                 queue: byte(),

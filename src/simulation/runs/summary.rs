@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::execution::Outcomes;
+use super::damage::Outcomes;
 
 /// Sums over any number of runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! | what goes wrong | what is right |
 //! |---|---|
-//! | a write or a sync fails | the action that meets it fails, and so does everything that is tried from then on; nothing more becomes durable, and the disk is left alone |
+//! | a write or a sync fails | the action fails, and so does all that is tried afterwards; nothing becomes durable, the disk is left alone |
 //! | the disk is full | what is new may be refused, and waiting; acknowledgements, hand-outs and deletions are taken |
 //! | a read fails, or gives wrong bytes | messages may be set aside, and are counted; what is read is right |
 //! | a transfer is short, or interrupted | nobody notices |
