@@ -198,9 +198,7 @@ impl Specimen {
     pub fn try_case(&self, case: &Case) -> Result<Outcome, String> {
         let mut damaged = self.image.clone();
         damaged.corrupt(&case.path, case.bit / 8, |bytes| *bytes = *case.sector);
-        let last = self.groups.last_on(&self.image);
-        let unproven = last.filter(|last| last.is_unproven(&case.path, case.bit / 8));
-        let unproven = unproven.map(|last| last.lsn);
+        let unproven = self.groups.unproven_at(&self.image, &case.path, case.bit / 8);
         judge(&damaged, DIR.as_ref(), &self.ledger, unproven, &|disk| options(disk, 3))
             .map_err(|what| format!("{case}: {what}"))
     }

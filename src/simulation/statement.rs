@@ -1,10 +1,10 @@
 //! What a disk says was durable, read from its bytes by nothing but `docs/format.md`.
 //!
-//! One kind of damage cannot be told from a write that a power cut has torn: damage of what was durable, of which
-//! nothing *later* says so. Each sync group says how far the log was durable when it was written, so that is damage
-//! in the last group on the disk and nothing else, and only if the superblock knows of nothing in it or behind it.
-//! [`LastGroup::is_unproven`] is this exception, to the byte. Here nothing of the engine is used: what it believes is
-//! what is to be judged.
+//! One kind of damage cannot be told from a write that a power cut has torn: damage of what was durable, of which nothing
+//! *else* on the disk says so. Each sync group says how far the log was durable when it was written. So that is damage in a group
+//! that no other group says was durable, which is the last one, or the last one but those that an open was about to put in its
+//! place; and only if the superblock knows of nothing in it or behind it. [`Groups::unproven_at`] is this exception, to the
+//! byte. Here nothing of the engine is used: what it believes is what is to be judged.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,19 +31,6 @@ struct Written {
     path: PathBuf,
     offset: u64,
     bytes: u64,
-}
-
-/// The last group that is on a disk, and what the superblock says.
-#[derive(Clone, Debug)]
-pub struct LastGroup {
-    /// Where it begins in the log.
-    pub lsn: Lsn,
-    path: PathBuf,
-    offset: u64,
-    bytes: u64,
-    root: u64,
-    newest: u64,
-    segment: u64,
 }
 
 impl Groups {
@@ -81,37 +68,34 @@ impl Groups {
         Some((group.offset, group.bytes))
     }
 
-    /// The last of them whose header is on the disk.
-    pub fn last_on(&self, image: &Image) -> Option<LastGroup> {
+    /// The group that has this byte, if damage there looks like a torn tail: nothing that is not damaged itself says that the
+    /// group was durable. What the log has from there on may be lost by it.
+    pub fn unproven_at(&self, image: &Image, path: &Path, offset: u64) -> Option<Lsn> {
         let contents = image.contents();
         let header = |lsn: u64, group: &Written| {
             let bytes = contents.get(&group.path)?.get(group.offset as usize..)?;
-            (bytes.get(4..8)? == b"HAYG" && number_at(bytes, 8)? == lsn).then_some(())
+            let is_there = bytes.get(4..8)? == b"HAYG" && number_at(bytes, 8)? == lsn;
+            is_there.then(|| number_at(bytes, 24)).flatten()
         };
-        let (lsn, group) =
-            self.written.iter().rev().find(|(lsn, group)| header(**lsn, group).is_some())?;
+        let has_byte = |group: &Written| {
+            group.path == path && (group.offset..group.offset + group.bytes).contains(&offset)
+        };
+        let (lsn, group) = self
+            .written
+            .iter()
+            .find(|(lsn, group)| has_byte(group) && header(**lsn, group).is_some())?;
+        let mut others = self.written.iter().filter(|(other, _)| *other != lsn);
+        if others.any(|(other, group)| header(*other, group).is_some_and(|said| said > *lsn)) {
+            return None;
+        }
         let superblock = contents.iter().find(|(path, _)| path.ends_with("superblock"));
         let copies = superblock.map(|(_, bytes)| [bytes.get(..512), bytes.get(4096..4608)]);
         let newest = copies.into_iter().flatten().flatten().max_by_key(|copy| number_at(copy, 32));
         let stated = |at| newest.and_then(|copy| number_at(copy, at)).unwrap_or_default();
-        Some(LastGroup {
-            lsn: Lsn(*lsn),
-            path: group.path.clone(),
-            offset: group.offset,
-            bytes: group.bytes,
-            root: stated(48),
-            newest: stated(56),
-            segment: segment_of(&group.path)?,
-        })
-    }
-}
-
-impl LastGroup {
-    /// Whether damage of this byte looks like a torn tail: nothing that is not damaged itself says that it was durable.
-    pub fn is_unproven(&self, path: &Path, offset: u64) -> bool {
-        let inside = path == self.path && (self.offset..self.offset + self.bytes).contains(&offset);
-        let first = self.offset == PAGE;
-        inside && self.root < self.lsn.get() && !(first && self.newest >= self.segment)
+        let (root, segment) = (stated(48), stated(56));
+        let first = group.offset == PAGE;
+        let known = root >= *lsn || first && segment >= segment_of(&group.path)?;
+        (!known).then_some(Lsn(*lsn))
     }
 }
 

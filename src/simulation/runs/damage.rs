@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::execution::{DIR, Run};
 use super::failure::{Failure, FailureKind};
 use super::plan::{Rot, RotKind};
+use crate::simulation::disk::SimulatedDisk;
 use crate::simulation::image::{Image, SECTOR};
 use crate::simulation::judge::{Outcome, judge};
 use crate::simulation::random::Random;
@@ -61,12 +62,10 @@ impl Run<'_> {
     }
 
     fn judge(&mut self, whole: &Image, damaged: &Image, damage: &Damage) -> Result<(), Failure> {
-        let last = self.watch.lock().groups.last_on(whole);
-        let unproven = last.filter(|last| last.is_unproven(&damage.path, damage.offset));
-        let judged =
-            judge(damaged, DIR.as_ref(), self.ledger(), unproven.map(|last| last.lsn), &|disk| {
-                self.options_of_copy(disk)
-            });
+        let groups = self.watch.lock().groups.clone();
+        let unproven = groups.unproven_at(whole, &damage.path, damage.offset);
+        let options = |disk: &SimulatedDisk| self.options_of_copy(disk);
+        let judged = judge(damaged, DIR.as_ref(), self.ledger(), unproven, &options);
         match judged {
             Ok(outcome) => {
                 *self.summary.damaged.entry(outcome).or_default() += 1;

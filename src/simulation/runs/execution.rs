@@ -359,7 +359,7 @@ impl Run<'_> {
         self.heal()?;
         self.had_room = false;
         let before = self.disk.image();
-        let last = self.watch.lock().groups.last_on(&before);
+        let groups = self.watch.lock().groups.clone();
         self.watch.lock().arm(Some(fault));
         self.summary.opens += 1;
         let opened = Store::open(DIR, self.options(&self.disk, self.entropy.clone()));
@@ -411,11 +411,10 @@ impl Run<'_> {
         }
         let mut ledger = self.ledger().clone();
         if !ledger.allows(&found, aside) {
-            let unproven =
-                flipped.zip(last).filter(|((path, at), last)| last.is_unproven(path, *at));
-            if let Some((_, last)) = unproven {
+            let unproven = flipped.and_then(|(path, at)| groups.unproven_at(&before, &path, at));
+            if let Some(lsn) = unproven {
                 self.summary.cut_off += 1;
-                ledger = ledger.durable_below(last.lsn);
+                ledger = ledger.durable_below(lsn);
             }
         }
         if aside > 0 {
