@@ -40,6 +40,8 @@ pub(super) struct Run<'a> {
     pub(super) watch: Arc<Mutex<Watch>>,
     pub(super) state: State,
     capacity: Option<u64>,
+    /// The last thing that was done to the store was to wait, and whoever waits makes its segments ready.
+    pub(super) has_waited: bool,
     /// When it was last stopped the store had all the segments ready that it wants: a full disk is no reason not to open it.
     had_room: bool,
     pub(super) passing: Passing,
@@ -79,6 +81,7 @@ pub(super) fn execute(plan: &Plan, rig: &Rig, traced: bool) -> Ended {
         watch: Arc::new(Mutex::new(watch)),
         state: State::Stopped(Ledger::new()),
         capacity: None,
+        has_waited: false,
         had_room: false,
         passing: Passing::new(),
         volatile: None,
@@ -257,7 +260,8 @@ impl Run<'_> {
         let before = std::mem::replace(&mut self.state, stopped);
         let mut how = how;
         if let State::Running(driver) = &before {
-            self.had_room = !driver.store().is_full() && !self.watch.lock().is_fatal();
+            let failed = self.watch.lock().is_fatal();
+            self.had_room = self.has_waited && !driver.store().is_full() && !failed;
         }
         if let State::Running(driver) = before
             && how == Stop::Close
@@ -336,6 +340,7 @@ impl Run<'_> {
             let what = format!("{} messages are set aside", store.set_aside());
             return Err(ReopenError::Read(what).into());
         }
+        self.has_waited = false;
         self.state = State::Running(Driver::of(store, ledger));
         Ok(())
     }
@@ -429,6 +434,7 @@ impl Run<'_> {
         }
         ledger.restarted(found).map_err(ReopenError::Mismatch)?;
         self.watch.lock().arm(None);
+        self.has_waited = false;
         self.state = State::Running(Driver::of(store, ledger));
         Ok(())
     }

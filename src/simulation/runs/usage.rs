@@ -109,6 +109,7 @@ impl Run<'_> {
         outcome: Result<(), Trouble>,
     ) -> Result<(), Failure> {
         self.driver().note_what_is_durable();
+        self.has_waited = matches!(action, Action::Confirm) && outcome.is_ok();
         self.may_be_unreadable();
         if self.watch.lock().is_fatal() {
             if !self.disk.is_off() {
