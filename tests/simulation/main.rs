@@ -8,3 +8,4 @@ mod full_disk;
 mod lies;
 mod power_cuts;
 mod runs;
+mod voided;

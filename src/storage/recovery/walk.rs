@@ -126,6 +126,9 @@ pub(super) fn walk(
                 reached = Some(candidate.id());
                 position = walk.follow(candidate, &image, first.lsn, limit)?;
                 last = Some((candidate.clone(), image));
+                if position == first.lsn {
+                    return Err(OpenError::Damaged(walk.unsteady(position, last.as_ref())));
+                }
             }
             Step::On { first, .. } => {
                 let witness = (first, candidate.path.as_path());
@@ -133,6 +136,8 @@ pub(super) fn walk(
             }
             // It is needed by nobody, and freed by the next checkpoint.
             Step::Void => segments.insert(candidate.clone()),
+            // A torn group in it may say that groups before it were durable which have been taken up anew since.
+            Step::PassedOver => {}
             Step::NotUsed => {
                 // Never used, or torn at its very beginning. Nothing in it may say that it was more than that.
                 let image = walk.image(candidate)?;
@@ -176,6 +181,8 @@ enum Step {
     Void,
     /// No group begins it.
     NotUsed,
+    /// No group begins it, and the log went on behind it from a place in front of it.
+    PassedOver,
 }
 
 /// A group that nothing is known of that comes behind it.
@@ -255,6 +262,9 @@ impl Walk<'_> {
                     Step::On { first, limit: std::mem::replace(&mut limit, first.previous) }
                 }
                 Some(_) => Step::Void,
+                None if candidate.id().start(self.superblock.segment_size) >= limit => {
+                    Step::PassedOver
+                }
                 None => Step::NotUsed,
             });
         }
@@ -409,6 +419,18 @@ impl Walk<'_> {
                 "the log breaks off at {position}, and it went on at least to segment {newest}: records in between \
                  were on stable storage, confirmed messages maybe among them, and cannot be reached"
             ),
+        }
+    }
+
+    fn unsteady(&self, position: Lsn, last: Last<'_>) -> Damage {
+        let (file, offset, what) = self.break_at(position, last);
+        Damage {
+            file,
+            offset,
+            what,
+            affected: "the group there was whole when it was read a moment ago: the disk does not give the same \
+                       bytes each time, so it cannot be told where the log ends"
+                .to_owned(),
         }
     }
 
