@@ -184,6 +184,11 @@ impl SimulatedDisk {
         self.0.lock().off
     }
 
+    /// Changes the bytes of a sector behind everybody's back; see [`Image::corrupt`].
+    pub fn corrupt(&self, path: &Path, offset: u64, change: impl Fn(&mut [u8; SECTOR])) {
+        self.0.lock().image.corrupt(path, offset, change);
+    }
+
     /// The bytes that all files together may take; `None`: any number.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.0.lock().capacity = bytes;
@@ -366,7 +371,8 @@ impl DiskFile for SimulatedFile {
         let growth = (offset + taken as u64).saturating_sub(state.image.length(self.1));
         let fits = |capacity| growth == 0 || state.image.used() + growth <= capacity;
         if !state.capacity.is_none_or(fits) {
-            return Err(io::ErrorKind::StorageFull.into());
+            // What was to fail fails with that error, full disk or not.
+            return outcome.and(Err(io::ErrorKind::StorageFull.into()));
         }
         state.image.write(number, self.1, &buffer[..taken], offset);
         outcome

@@ -49,8 +49,13 @@ impl Driver {
             )));
         }
         ledger.restarted(found).map_err(ReopenError::Mismatch)?;
+        Ok(Driver::of(store, ledger))
+    }
+
+    /// Goes on with a store that was opened and compared already.
+    pub fn of(store: Store, ledger: Ledger) -> Driver {
         let now = Arc::new(Mutex::new(ledger.position()));
-        Ok(Driver { store, ledger, last: Lsn::ZERO, now })
+        Driver { store, ledger, last: Lsn::ZERO, now }
     }
 
     /// The store.
@@ -118,8 +123,11 @@ impl Driver {
         let places = queues.iter().map(|queue| (queue.id(), queue.next_sequence())).collect();
         let message = Arc::new(Message::new("header", body.clone()));
         let appended = self.store.append(&message, Persistence::Durable, queues)?;
-        let known = Known { header: "header".into(), body, deliveries: 0 };
-        self.note(Step::Append(places, known), appended.durable_at);
+        // One that no durable queue got is nothing that a restart could bring back.
+        if appended.durable_at.is_some() {
+            let known = Known { header: "header".into(), body, deliveries: 0 };
+            self.note(Step::Append(places, known), appended.durable_at);
+        }
         Ok(())
     }
 
@@ -174,6 +182,12 @@ impl Driver {
         self.ledger.note_durable(self.last);
         self.keep_up();
         Ok(())
+    }
+
+    /// Holds the store to what it says is durable, whoever asked for that.
+    pub fn note_what_is_durable(&mut self) {
+        self.ledger.note_durable(self.store.durable_lsn());
+        *self.now.lock() = self.ledger.position();
     }
 
     /// Compares the store in use with what is known of it. Transient messages would be differences.

@@ -122,6 +122,22 @@ impl Content {
         }
     }
 
+    /// How many messages of `all` are missing here, if that is the only difference.
+    pub fn missing_of(&self, all: &Content) -> Option<u64> {
+        if self.entries != all.entries || !self.queues.keys().eq(all.queues.keys()) {
+            return None;
+        }
+        let mut missing = 0;
+        for (queue, whole) in self.queues.values().zip(all.queues.values()) {
+            let kept = |(place, message)| whole.messages.get(place) == Some(message);
+            if queue.attributes != whole.attributes || !queue.messages.iter().all(kept) {
+                return None;
+            }
+            missing += (whole.messages.len() - queue.messages.len()) as u64;
+        }
+        Some(missing)
+    }
+
     /// Reads all of a store; an error of the engine's is given as text.
     pub fn of(store: &Store) -> Result<Content, String> {
         let mut content = Content {
@@ -261,6 +277,27 @@ impl Ledger {
         let mut content = self.base.clone();
         self.steps[..steps].iter().for_each(|(step, _)| content.apply(step));
         content
+    }
+
+    /// The same history, of which nothing that ends behind `lsn` is known to be durable.
+    pub fn durable_below(&self, lsn: Lsn) -> Ledger {
+        let mut ledger = Ledger { durable: 0, ..self.clone() };
+        ledger.note_durable(lsn);
+        ledger.durable = ledger.durable.min(self.durable);
+        ledger
+    }
+
+    /// Whether a store that has `found` after a restart, and has set so many messages `aside`, is what it may be.
+    pub fn allows(&self, found: &Content, aside: u64) -> bool {
+        let mut candidate = self.after(self.durable);
+        let mut rest = self.steps[self.durable..].iter();
+        loop {
+            if found.missing_of(&candidate) == Some(aside) {
+                return true;
+            }
+            let Some((step, _)) = rest.next() else { return false };
+            candidate.apply(step);
+        }
     }
 
     /// Compares with what a restart has brought back, which is all that counts from now on, and is durable.

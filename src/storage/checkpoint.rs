@@ -135,10 +135,9 @@ impl Checkpointer {
     }
 
     fn update_superblock(&mut self, log: &Log, state: Superblock) -> Result<(), StoreError> {
-        self.superblock.update(state).map_err(|error| {
-            log.fail(&format!("cannot write the superblock: {error}"));
-            log.check().expect_err("it has just been failed")
-        })
+        self.superblock
+            .update(state)
+            .map_err(|error| log.fail(&format!("cannot write the superblock: {error}")))
     }
 
     fn write_queue_pages(

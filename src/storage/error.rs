@@ -97,10 +97,10 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The store is in order, and there is no room for the one segment that it needs to go on. Unfinished segments have been
-    /// removed to make some.
+    /// The store is in order, and there is no room for the segment that it needs to go on, or the two if it has to take up a whole
+    /// segment anew. Unfinished segments have been removed to make some.
     #[error(
-        "the disk is full: {} cannot be opened without {bytes} free bytes for one more segment; \
+        "the disk is full: {} cannot be opened without {bytes} free bytes for what it has to write; \
          free some space (no file in this directory can be spared), then start again", dir.display()
     )]
     Full {

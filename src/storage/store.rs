@@ -184,6 +184,12 @@ impl Store {
         if shared.pool.prepare_next().map_err(failed)? == Prepared::NoRoom {
             return Err(OpenError::Full { dir: dir.to_owned(), bytes: segment_size });
         }
+        // What was taken up anew may go on in another, or need a larger one.
+        while let Some(bytes) = shared.log.missing_file() {
+            if shared.pool.prepare_next().map_err(failed)? != Prepared::One {
+                return Err(OpenError::Full { dir: dir.to_owned(), bytes });
+            }
+        }
         // And one more, to know at once whether the disk is full: then the next open may need what this one can free.
         shared.pool.prepare_next().map_err(failed)?;
         let threads = Threads::start(&shared);
@@ -198,7 +204,13 @@ impl Store {
         }
         for round in 0..OPENING_CHECKPOINTS {
             if store.is_full() && (round == 0 || store.shared.can_be_relieved()) {
-                store.checkpoint()?;
+                store.checkpoint().map_err(|error| match error {
+                    // What was taken up anew has filled the one segment, and will fill one the next time.
+                    StoreError::Full => {
+                        OpenError::Full { dir: dir.to_owned(), bytes: 2 * segment_size }
+                    }
+                    error => error.into(),
+                })?;
             }
         }
         Ok(store)

@@ -85,11 +85,12 @@ fn spawn(
         .name(name.to_owned())
         .spawn(move || {
             let outcome = catch_unwind(AssertUnwindSafe(|| body(&shared)));
-            match outcome {
-                Ok(Ok(())) => {}
-                Ok(Err(reason)) => shared.log.fail(&reason),
-                Err(_) => shared.log.fail(&format!("the thread {name} panicked")),
-            }
+            let reason = match outcome {
+                Ok(Ok(())) => return,
+                Ok(Err(reason)) => reason,
+                Err(_) => format!("the thread {name} panicked"),
+            };
+            shared.log.fail(&reason);
         })
         .expect("the system has room for a thread")
 }

@@ -54,11 +54,8 @@ impl Shared {
         self.relieve()?;
         let mut checkpointer = self.checkpointer.lock();
         if self.background == Background::Caller {
-            self.pool.prepare_wanted().map_err(|reason| {
-                // As it is where a thread does this: a sync that failed is the end, whoever asked for it.
-                self.log.fail(&reason);
-                StoreError::Failed(reason)
-            })?;
+            // With a thread of its own the pool ends the log when it fails; here nobody else would.
+            self.pool.prepare_wanted().map_err(|reason| self.log.fail(&reason))?;
         }
         let last = *self.last_checkpoint.lock();
         if last.distance(&self.log) >= self.checkpoint_distance

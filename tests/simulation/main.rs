@@ -2,10 +2,15 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests are tests")]
 #![expect(clippy::print_stdout, reason = "figures, for whoever asks to see them: `--nocapture`")]
 
+mod bit_rot;
 #[cfg(feature = "broker")]
 mod broker;
 mod exhaustive;
 mod failed_syncs;
 mod faults;
+mod full_disk;
+mod lies;
 mod mutants;
 mod power_cuts;
+mod runs;
+mod voided;

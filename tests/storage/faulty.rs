@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use haypile::storage::disk::{Access, DirectoryLock, Disk, DiskFile, RealDisk};
-use haypile::storage::{Options, Persistence, Store, StoreError};
+use haypile::storage::{Options, Persistence, Sequence, SequenceRange, Store, StoreError};
 use tempfile::tempdir;
 
 use crate::support::*;
@@ -18,6 +18,8 @@ pub(crate) struct Faults {
     fail_syncs: AtomicU64,
     /// All writes from now on.
     fail_writes: AtomicU64,
+    /// The next sync of a new file, whole.
+    fail_new_files: AtomicU64,
     /// So many creations to come: the user's share of the disk is used up.
     over_quota: AtomicU64,
 }
@@ -93,6 +95,9 @@ impl DiskFile for FaultyFile {
         self.file.sync_data()
     }
     fn sync_all(&self) -> io::Result<()> {
+        if self.faults.fail_new_files.swap(0, Ordering::SeqCst) > 0 {
+            return Err(fail());
+        }
         self.file.sync_all()
     }
     fn size(&self) -> io::Result<u64> {
@@ -146,6 +151,48 @@ fn a_failed_write_ends_the_log_as_well() {
     drop((store, orders));
     let store = Store::open(dir.path(), small()).unwrap();
     assert_eq!(bodies(&queue(&store, "orders")), ["confirmed"]);
+}
+
+/// Without threads such a failure was an error of that one wait, and the log went on: it took and confirmed more, until it came to
+/// the segment that nobody made any more, and looked for its file for ever.
+#[test]
+fn a_segment_that_cannot_be_made_ends_the_log_without_threads_too() {
+    let dir = tempdir().unwrap();
+    let (faults, options) = faulty(manual());
+    let store = Store::open(dir.path(), options).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    confirm(&store, &orders, "x".repeat(30_000));
+    // It goes to the next segment, so that another one is to be made ahead of need.
+    let lsn = append(&store, &orders, "y".repeat(40_000));
+    faults.fail_new_files.store(1, Ordering::SeqCst);
+    let error = store.wait_durable(lsn).unwrap_err();
+    assert!(error.to_string().contains("cannot prepare segment"), "{error}");
+    let again = store.append(&message("m"), Persistence::Durable, &[&orders]).unwrap_err();
+    assert_eq!(again.to_string(), error.to_string());
+    assert!(store.checkpoint().is_err());
+    assert!(store.create_queue(b"more").is_err());
+}
+
+/// It was told that the disk is full, and that everything goes on by itself: nothing would.
+#[test]
+fn who_appends_to_a_full_store_that_has_failed_hears_of_the_failure() {
+    let dir = tempdir().unwrap();
+    let (faults, options) = faulty(manual());
+    let store = Store::open(dir.path(), options).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    faults.over_quota.store(u64::MAX, Ordering::SeqCst);
+    let full = loop {
+        match store.append(&message("x".repeat(30_000)), Persistence::Durable, &[&orders]) {
+            Ok(appended) => store.wait_durable(appended.durable_at.unwrap()).unwrap(),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, StoreError::Full), "{full}");
+    let lsn = orders.acknowledge(&[SequenceRange::one(Sequence::FIRST)]).unwrap().durable_at;
+    faults.fail_syncs.store(1, Ordering::SeqCst);
+    assert!(store.wait_durable(lsn.unwrap()).is_err());
+    let failed = store.create_queue(b"more").unwrap_err();
+    assert!(matches!(failed, StoreError::Failed(_)), "{failed}");
 }
 
 #[test]

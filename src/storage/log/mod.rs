@@ -249,6 +249,8 @@ impl Log {
         if !self.pool.is_full() || length as u64 > RECORD_LIMIT {
             return Ok(());
         }
+        // Room would not help a log that has failed.
+        self.check()?;
         let core = self.core.lock();
         let segment_size = self.segments.segment_size();
         let segment_end = core.open.segment.id().start(segment_size).plus(segment_size);
@@ -308,6 +310,15 @@ impl Log {
         if !full.is_empty() {
             core.sealed.push_back(full);
         }
+    }
+
+    /// The size in bytes of the first file that is to be written to and is not ready.
+    pub(crate) fn missing_file(&self) -> Option<u64> {
+        let core = self.core.lock();
+        let open = Some(&core.open).filter(|group| !group.is_empty());
+        let missing =
+            core.sealed.iter().chain(open).find(|group| group.segment.file().is_none())?;
+        Some(u64::from(missing.segment.header.slots) * self.segments.segment_size())
     }
 
     /// Gives up segments that were made ready beyond the reserve, of a store that is not in use. They are made ready again
@@ -379,8 +390,9 @@ impl Log {
         }
     }
 
-    /// Ends the log for good: nothing more is appended, nothing more is confirmed.
-    pub(crate) fn fail(&self, reason: &str) {
+    /// Ends the log for good: nothing more is appended, nothing more is confirmed. Gives the error that everybody is told from
+    /// now on.
+    pub(crate) fn fail(&self, reason: &str) -> StoreError {
         if breaks(Slip::TellBeforeFailed) {
             self.waiters.settle(Err(&StoreError::Failed(reason.into())));
         }
@@ -395,6 +407,7 @@ impl Log {
         self.work.notify_all();
         let callbacks = std::mem::take(&mut *self.failure_callbacks.lock());
         callbacks.into_iter().for_each(|callback| callback.0(failure.clone()));
+        failure.clone()
     }
 
     /// Has `callback` called when the log fails: now, if it has.

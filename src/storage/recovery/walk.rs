@@ -13,7 +13,8 @@
 //! Each group says that all groups before it were durable. Of the last one nobody says so: its sync may have succeeded,
 //! or the process may have ended before it, or *because it failed*. After a failed sync the kernel goes on showing the bytes, as
 //! clean ones that no later sync will write. A reader cannot tell. So an open for writing does not rely on the last group
-//! where it is: the group is a [`Tail`] then, which the log takes up anew, and the place that it had is cut off.
+//! where it is: the group is a [`Tail`] then, which the log takes up anew, and the place that it had is cut off. Writing it once
+//! more where it is would do for the kernel, and would put at risk what may have been confirmed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -105,6 +106,9 @@ pub(super) fn walk(
                 reached = Some(candidate.id());
                 position = walk.follow(candidate, &image, first.lsn, limit)?;
                 last = Some((candidate.clone(), image));
+                if position == first.lsn {
+                    return Err(OpenError::Damaged(walk.unsteady(position, last.as_ref())));
+                }
             }
             Step::On { first, .. } => {
                 let witness = (first, candidate.path.as_path());
@@ -112,6 +116,8 @@ pub(super) fn walk(
             }
             // It is needed by nobody, and freed by the next checkpoint.
             Step::Void => segments.insert(candidate.clone()),
+            // A torn group in it may say that groups before it were durable which have been taken up anew since.
+            Step::PassedOver => {}
             Step::NotUsed => {
                 // Never used, or torn at its very beginning. Nothing in it may say that it was more than that.
                 let image = walk.image(candidate)?;
@@ -154,6 +160,8 @@ enum Step {
     Void,
     /// No group begins it.
     NotUsed,
+    /// No group begins it, and the log went on behind it from a place in front of it.
+    PassedOver,
 }
 
 /// A group that nothing is known of that comes behind it.
@@ -238,6 +246,9 @@ impl Walk<'_> {
                     Step::On { first, limit: std::mem::replace(&mut limit, first.previous) }
                 }
                 Some(_) => Step::Void,
+                None if candidate.id().start(self.superblock.segment_size) >= limit => {
+                    Step::PassedOver
+                }
                 None => Step::NotUsed,
             });
         }
@@ -315,10 +326,9 @@ impl Walk<'_> {
     /// Applies the last group of all where it is, or gives it back.
     fn settle_last(&mut self, last_group: LastGroup) -> Result<Option<Tail>, OpenError> {
         let Some(Held { segment, header, bytes }) = &self.held else { return Ok(None) };
-        // The superblock points to a checkpoint when all of it is durable. And a record that is larger than a segment is not
-        // written a second time: there may be no room for it.
+        // The superblock points to a checkpoint when all of it is durable.
         let proven = header.lsn < self.superblock.root || header.end() <= self.proven;
-        if last_group == LastGroup::AsItIs || proven || segment.header.slots > 1 {
+        if last_group == LastGroup::AsItIs || proven {
             return self.apply_held().map(|()| None);
         }
         let group = CheckedGroup::check(bytes, header.lsn, segment.seed)
@@ -396,6 +406,18 @@ impl Walk<'_> {
                 "the log breaks off at {position}, and it went on at least to segment {newest}: records in between \
                  were on stable storage, confirmed messages maybe among them, and cannot be reached"
             ),
+        }
+    }
+
+    fn unsteady(&self, position: Lsn, last: Last<'_>) -> Damage {
+        let (file, offset, what) = self.break_at(position, last);
+        Damage {
+            file,
+            offset,
+            what,
+            affected: "the group there was whole when it was read a moment ago: the disk does not give the same \
+                       bytes each time, so it cannot be told where the log ends"
+                .to_owned(),
         }
     }
 
