@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use haypile::simulation::{Driver, Fate, Image, Ledger, Operation, Random, SimulatedDisk, Verdict};
-use haypile::storage::{Background, Options, Sequence, SequenceRange, StoreError, Timestamp};
+use haypile::storage::{
+    Background, Message, Options, Persistence, Sequence, SequenceRange, Store, StoreError,
+    Timestamp,
+};
 
 fn options(disk: &SimulatedDisk) -> Options {
     Options {
