@@ -18,6 +18,9 @@ pub mod amqp;
 pub mod broker;
 #[cfg(feature = "broker")]
 pub mod cli;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "broker")]
 pub mod message;
 #[cfg(feature = "broker")]

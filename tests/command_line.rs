@@ -478,10 +478,14 @@ fn looking_at_what_is_no_store_is_2() {
 #[test]
 fn every_command_explains_itself() {
     for (arguments, words) in [
-        (&["--help"][..], &["serve", "inspect", "verify", "repair"][..]),
+        (&["--help"][..], &["serve", "inspect", "verify", "repair", "torture"][..]),
         (&["serve", "--help"], &["--data-dir", "--listen", "SIGTERM"]),
         (&["inspect", "--help"], &["<DIR>", "--json"]),
         (&["verify", "--help"], &["<DIR>", "--json", "--all", "Exit code"]),
+        (
+            &["torture", "--help"],
+            &["<DIR>", "--json", "--minutes", "--seed", "--disk-limit", "Exit code", "page cache"],
+        ),
         (&["repair", "--help"], &["<DIR>", "--json", "--apply", "Exit code", "repair-N"]),
     ] {
         let output = run(haypile(arguments));

@@ -15,6 +15,8 @@ mod assembly;
 mod channel;
 mod connection;
 mod fault;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod gateway;
 mod handshake;
 mod limits;

@@ -1,6 +1,6 @@
 //! A channel: what one client does on it, without the frames.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::arguments::consumer_priority;
@@ -34,7 +34,8 @@ pub struct Channel {
     number: ChannelNumber,
     matches: Matches,
     confirms: Option<Confirms>,
-    consumers: HashMap<ShortStr, Arc<Consumer>>,
+    /// In an order, so that closing the channel always does the same.
+    consumers: BTreeMap<ShortStr, Arc<Consumer>>,
     credit: Arc<ChannelCredit>,
     /// `basic.qos` for consumers to come; 0 for any number.
     prefetch: u32,
@@ -62,7 +63,7 @@ impl Channel {
             number,
             matches: Matches::default(),
             confirms: None,
-            consumers: HashMap::new(),
+            consumers: BTreeMap::new(),
             credit: Arc::default(),
             prefetch: 0,
             last_tag: DeliveryTag(0),
@@ -200,7 +201,8 @@ impl Channel {
     /// # Errors
     /// 404 no such queue, 405 another connection's queue.
     pub fn purge_queue(&mut self, name: &[u8]) -> Result<QueuePurged, Refusal> {
-        let (messages, durable_at) = self.queue(name)?.purge()?;
+        let queue = self.queue(name)?;
+        let (messages, durable_at) = self.session.virtual_host.purge(&queue)?;
         Ok(QueuePurged { messages, durable_at })
     }
 
@@ -224,7 +226,8 @@ impl Channel {
         let Shared { virtual_host, user, .. } = &*self.session;
         let routed = virtual_host.publish(message, user, &mut self.matches)?;
         if let Some(confirms) = &mut self.confirms {
-            confirms.published(routed.durable_at);
+            // What is stored comes behind the acknowledgements in the log. What is not would have nothing to wait for.
+            confirms.published(routed.durable_at.or(self.settlement.durable_at()));
         }
         Ok(Published { queues: routed.queues })
     }
@@ -462,7 +465,7 @@ impl Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        let consumers: Vec<_> = self.consumers.drain().map(|(_, consumer)| consumer).collect();
+        let consumers: Vec<_> = std::mem::take(&mut self.consumers).into_values().collect();
         let abandoned: Vec<_> = consumers
             .iter()
             .filter(|consumer| consumer.queue().remove_consumer(consumer))

@@ -33,7 +33,7 @@ struct Inner {
     virtual_hosts: HashMap<ShortStr, Arc<VirtualHost>>,
     sessions: AtomicU64,
     /// Ends its threads when the last handle goes.
-    _loader: LoaderThreads,
+    loader: LoaderThreads,
 }
 
 /// Why a broker did not start.
@@ -53,19 +53,25 @@ impl Broker {
     /// # Errors
     /// [`StartError`]; the store is unchanged.
     pub fn open(store: Store) -> Result<Self, StartError> {
-        let loader = LoaderThreads::start()?;
+        let loader = LoaderThreads::start(store.background())?;
         let mut default =
             VirtualHost::new(DEFAULT_VIRTUAL_HOST, store.clone(), Arc::clone(loader.loader()));
         restore(&mut default, &store)?;
         let virtual_hosts = HashMap::from([(DEFAULT_VIRTUAL_HOST, Arc::new(default))]);
         let sessions = AtomicU64::new(0);
-        Ok(Self { inner: Arc::new(Inner { store, virtual_hosts, sessions, _loader: loader }) })
+        Ok(Self { inner: Arc::new(Inner { store, virtual_hosts, sessions, loader }) })
     }
 
     /// The store that everything is kept in: where to wait for an [`Lsn`](crate::storage::Lsn).
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.inner.store
+    }
+
+    /// Reads messages back that queues wait for, in the caller's thread; whether there were any. Only for a store with
+    /// [`Background::Caller`](crate::storage::Background::Caller): with its own threads, the broker has some for this too.
+    pub fn read_back(&self) -> bool {
+        self.inner.loader.loader().work_off()
     }
 
     /// A new session for a user who has authenticated.

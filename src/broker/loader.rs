@@ -10,7 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use tracing::error;
 
 use super::queue::Queue;
-use crate::storage::Sequence;
+use crate::storage::{Background, Sequence};
 
 /// Enough to keep a disk busy; a queue has at most one read under way.
 const THREADS: usize = 2;
@@ -33,6 +33,17 @@ struct Jobs {
     closed: bool,
 }
 
+impl Jobs {
+    /// A job that is due.
+    fn take(&mut self) -> Option<(Arc<Queue>, Sequence)> {
+        let due = self.later.front().is_some_and(|(due, ..)| *due <= Instant::now());
+        if due && let Some((_, queue, from)) = self.later.pop_front() {
+            return Some((queue, from));
+        }
+        self.waiting.pop_front()
+    }
+}
+
 impl Loader {
     /// Has the queue's messages from `from` on read, and the queue dispatched again.
     pub(super) fn submit(&self, queue: Arc<Queue>, from: Sequence) {
@@ -49,16 +60,10 @@ impl Loader {
             if jobs.closed {
                 return None;
             }
-            let due = jobs.later.front().map(|(due, ..)| *due);
-            if due.is_some_and(|due| due <= Instant::now())
-                && let Some((_, queue, from)) = jobs.later.pop_front()
-            {
-                return Some((queue, from));
-            }
-            if let Some(job) = jobs.waiting.pop_front() {
+            if let Some(job) = jobs.take() {
                 return Some(job);
             }
-            match due {
+            match jobs.later.front().map(|(due, ..)| *due) {
                 Some(due) => {
                     self.changed.wait_until(&mut jobs, due);
                 }
@@ -78,15 +83,30 @@ impl Loader {
 
     fn work(&self) {
         while let Some((queue, from)) = self.next() {
-            let Err(error) = queue.load(from) else {
-                queue.loaded();
-                continue;
-            };
-            // A failed store ends the process; an unreadable place in the log does not.
-            error!(queue = %queue.name(), %error, "cannot read messages back");
-            if queue.load_failed(error) {
-                self.submit_later(queue, from, RETRY_AFTER);
-            }
+            self.read(queue, from);
+        }
+    }
+
+    /// Reads what queues wait for by now, in the caller's thread. Whether there was anything.
+    pub(super) fn work_off(&self) -> bool {
+        let mut any = false;
+        loop {
+            let job = self.jobs.lock().take();
+            let Some((queue, from)) = job else { return any };
+            self.read(queue, from);
+            any = true;
+        }
+    }
+
+    fn read(&self, queue: Arc<Queue>, from: Sequence) {
+        let Err(error) = queue.load(from) else {
+            queue.loaded();
+            return;
+        };
+        // A failed store ends the process; an unreadable place in the log does not.
+        error!(queue = %queue.name(), %error, "cannot read messages back");
+        if queue.load_failed(error) {
+            self.submit_later(queue, from, RETRY_AFTER);
         }
     }
 }
@@ -99,10 +119,15 @@ pub(super) struct LoaderThreads {
 }
 
 impl LoaderThreads {
-    /// Starts the threads.
-    pub(super) fn start() -> io::Result<Self> {
-        let mut started = Self { loader: Arc::default(), threads: Vec::with_capacity(THREADS) };
-        for _ in 0..THREADS {
+    /// Starts the threads; with [`Background::Caller`] there are none, and somebody has to [work off](Loader::work_off)
+    /// what comes.
+    pub(super) fn start(background: Background) -> io::Result<Self> {
+        let threads = match background {
+            Background::Threads => THREADS,
+            Background::Caller => 0,
+        };
+        let mut started = Self { loader: Arc::default(), threads: Vec::with_capacity(threads) };
+        for _ in 0..threads {
             let loader = Arc::clone(&started.loader);
             let builder = thread::Builder::new().name("haypile-loader".into());
             started.threads.push(builder.spawn(move || loader.work())?);

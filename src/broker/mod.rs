@@ -27,11 +27,12 @@
 //! # Lock order
 //! 1. A virtual host's topology: shared while a message is routed and appended, exclusive while
 //!    something is declared, bound or deleted.
-//! 2. A queue's state: never two queues at a time. Consumers come, go and are served under it.
-//! 3. An outbox: never two at a time.
-//! 4. A channel credit's list of starved consumers, and the loader's list of jobs. Nothing is locked inside.
+//! 2. A virtual host's note of the last purge, while a queue is purged.
+//! 3. A queue's state: never two queues at a time. Consumers come, go and are served under it.
+//! 4. An outbox: never two at a time.
+//! 5. A channel credit's list of starved consumers, and the loader's list of jobs. Nothing is locked inside.
 //!
-//! The engine may be called under 1 and 2; it never calls back into the broker. Wakers are called with
+//! The engine may be called under 1 to 3; it never calls back into the broker. Wakers are called with
 //! nothing locked.
 //!
 //! Three places look racy, and are not:

@@ -294,23 +294,23 @@ impl Queue {
     }
 
     /// Removes `count` messages, given as ranges, that have been acknowledged or rejected. The credit for them
-    /// has been released already; `consumers` may take messages again.
+    /// has been released already; `consumers` may take messages again. Returns when it is durable, if it is to be.
     pub(super) fn acknowledge(
         self: &Arc<Self>,
         ranges: &[SequenceRange],
         count: u64,
         consumers: &[Arc<Consumer>],
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<Lsn>, StoreError> {
         let mut guard = self.state.lock();
         let state = guard.get_or_insert_default();
         if state.deleted {
-            return Ok(());
+            return Ok(None);
         }
         state.unacknowledged = state.unacknowledged.saturating_sub(count);
         let outcome = self.store.acknowledge(ranges);
         consumers.iter().for_each(|consumer| state.consumers.unpark(consumer));
         self.run(guard);
-        outcome.map(drop)
+        outcome.map(|acknowledged| acknowledged.durable_at)
     }
 
     /// Puts messages back into their places. The credit for them has been released already.

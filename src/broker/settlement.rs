@@ -6,7 +6,7 @@ use super::backlog::push_sequence;
 use super::consumer::Consumer;
 use super::queue::Queue;
 use super::unacknowledged::Held;
-use crate::storage::{Sequence, SequenceRange, StoreError};
+use crate::storage::{Lsn, Sequence, SequenceRange, StoreError};
 
 /// Queues whose buffers are kept for the next time.
 const KEPT: usize = 8;
@@ -16,6 +16,8 @@ const KEPT: usize = 8;
 pub(super) struct Settlement {
     batches: Vec<Batch>,
     ranges: Vec<SequenceRange>,
+    /// When the acknowledgements so far are durable.
+    durable_at: Option<Lsn>,
 }
 
 /// What one queue has to be told.
@@ -61,10 +63,17 @@ impl Settlement {
         let mut outcome = Ok(());
         for batch in &mut self.batches {
             let flushed = batch.flush(&mut self.ranges);
-            outcome = outcome.and(flushed);
+            outcome = outcome.and(flushed.map(|durable_at| {
+                self.durable_at = self.durable_at.max(durable_at);
+            }));
         }
         self.batches.truncate(KEPT);
         outcome
+    }
+
+    /// When everything that was ever acknowledged here is durable; `None`: nothing of it was to be.
+    pub(super) fn durable_at(&self) -> Option<Lsn> {
+        self.durable_at
     }
 
     fn batch(&mut self, queue: &Arc<Queue>) -> &mut Batch {
@@ -85,7 +94,7 @@ impl Settlement {
 }
 
 impl Batch {
-    fn flush(&mut self, ranges: &mut Vec<SequenceRange>) -> Result<(), StoreError> {
+    fn flush(&mut self, ranges: &mut Vec<SequenceRange>) -> Result<Option<Lsn>, StoreError> {
         // Both are told before anything is returned to the queue, or a message could go
         // out again without its hand-out having been counted.
         // Sorted, because the engine keeps them like that, and requeued ones come out of order.
@@ -93,7 +102,7 @@ impl Batch {
         let marked = self.queue.mark_delivered(&self.delivered);
         self.delivered.clear();
         if self.done.is_empty() {
-            return marked;
+            return marked.map(|()| None);
         }
         self.done.sort_unstable();
         ranges.clear();

@@ -25,6 +25,9 @@ pub(super) struct Topology {
     bindings: HashMap<BindingKey, Binding>,
     /// The bindings that lead to a queue or exchange.
     incoming: HashMap<(DestinationKind, ShortStr), HashSet<BindingKey>>,
+    /// When everything that was ever taken away is so durably. Whoever asks for something to go that is gone already must not
+    /// be told before that.
+    pub(super) removed_at: Option<Lsn>,
 }
 
 /// A binding.
@@ -186,7 +189,10 @@ impl Topology {
             .map(|name| {
                 ExchangeKey { virtual_host: virtual_host.clone(), name: name.clone() }.encode()
             });
-        bindings.chain(exchanges).map(|key| Change::Remove { key }).collect()
+        let mut keys: Vec<_> = bindings.chain(exchanges).collect();
+        // So that the same requests always write the same bytes.
+        keys.sort_unstable();
+        keys.into_iter().map(|key| Change::Remove { key }).collect()
     }
 
     /// Does what was planned. Call it before a queue that goes as well is removed.

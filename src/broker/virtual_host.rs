@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tracing::warn;
 
 use super::arguments::{check_exchange, check_queue, check_queue_equivalence};
@@ -27,6 +27,8 @@ pub(super) struct VirtualHost {
     store: Store,
     loader: Arc<Loader>,
     topology: RwLock<Topology>,
+    /// When everything that was ever purged is so durably. Held while a queue is purged.
+    purged_at: Mutex<Option<Lsn>>,
 }
 
 /// Where a published message went.
@@ -44,7 +46,7 @@ impl VirtualHost {
             let spec = ExchangeSpec::predeclared(exchange.clone(), kind);
             topology.exchanges.insert(exchange, Exchange::new(spec, None));
         }
-        Self { name, store, loader, topology: RwLock::new(topology) }
+        Self { name, store, loader, topology: RwLock::new(topology), purged_at: Mutex::default() }
     }
 
     pub(super) fn name(&self) -> &ShortStr {
@@ -182,7 +184,7 @@ impl VirtualHost {
             ));
         }
         let mut topology = self.topology.write();
-        let Some(exchange) = topology.exchanges.get(name) else { return Ok(None) };
+        let Some(exchange) = topology.exchanges.get(name) else { return Ok(topology.removed_at) };
         if if_unused && !exchange.outgoing.is_empty() {
             return Err(Refusal::new(
                 Reason::PreconditionFailed,
@@ -197,6 +199,7 @@ impl VirtualHost {
     fn remove(&self, topology: &mut Topology, removal: Removal) -> Result<Option<Lsn>, Refusal> {
         let changes = topology.changes(&self.name, &removal);
         let durable_at = self.apply(changes)?;
+        topology.removed_at = topology.removed_at.max(durable_at);
         topology.remove(removal);
         Ok(durable_at)
     }
@@ -254,7 +257,11 @@ impl VirtualHost {
         if let Some(Target::Queue(queue)) = topology.target(bind.kind, &bind.destination) {
             queue.check_access(session)?;
         }
-        let removal = topology.plan_binding_removal(&BindingKey::new(&self.name, bind));
+        let key = BindingKey::new(&self.name, bind);
+        if topology.binding(&key).is_none() {
+            return Ok(topology.removed_at);
+        }
+        let removal = topology.plan_binding_removal(&key);
         self.remove(&mut topology, removal)
     }
 
@@ -321,12 +328,24 @@ impl VirtualHost {
         session: SessionId,
     ) -> Result<(u32, Option<Lsn>), Refusal> {
         let mut topology = self.topology.write();
-        let Some(queue) = topology.queue(name).cloned() else { return Ok((0, None)) };
+        let Some(queue) = topology.queue(name).cloned() else {
+            return Ok((0, topology.removed_at));
+        };
         queue.check_access(session)?;
         let (messages, durable_at, wakers) = self.take_away(&mut topology, &queue, conditions)?;
         drop(topology);
         wakers.wake();
         Ok((messages, durable_at))
+    }
+
+    /// `queue.purge`: how many messages were ready, and went.
+    pub(super) fn purge(&self, queue: &Queue) -> Result<(u32, Option<Lsn>), Refusal> {
+        // Whoever finds nothing, because another one has just purged it, must not be told before that one.
+        let mut purged_at = self.purged_at.lock();
+        let (messages, durable_at) = queue.purge()?;
+        *purged_at = (*purged_at).max(durable_at);
+        let waits = queue.is_stored() && messages == 0;
+        Ok((messages, if waits { *purged_at } else { durable_at }))
     }
 
     /// Deletes an auto-delete queue whose last consumer has gone, unless a new one has come meanwhile.
@@ -374,6 +393,7 @@ impl VirtualHost {
             Ok(self.apply(changes)?)
         });
         let (messages, durable_at, wakers) = deleted?;
+        topology.removed_at = topology.removed_at.max(durable_at);
         topology.remove(removal);
         topology.remove_queue(queue);
         Ok((messages, durable_at, wakers))

@@ -77,6 +77,9 @@ fn print_finding(finding: &Finding, all: bool, listed: &str, lost: &str) {
         let word = if message.record.is_some() { listed } else { lost };
         println!("  {word}: the message in place {} of queue {queue}", message.sequence);
     }
+    if finding.uncertain {
+        println!("  some of these messages may have been acknowledged");
+    }
     if !finding.needed {
         println!("  no live message is in it, and nothing needs it");
     }
@@ -87,7 +90,7 @@ pub(super) fn as_json(verification: &Verification) -> Value {
     json!({
         "opens": verification.refusal.is_none(),
         "refusal": verification.refusal.as_ref().map(|damage| json!({
-            "file": damage.file,
+            "file": damage.file.to_string_lossy(),
             "offset": damage.offset,
             "what": damage.what,
             "affected": damage.affected,
@@ -107,17 +110,18 @@ pub(super) fn as_json(verification: &Verification) -> Value {
 
 fn finding(finding: &Finding) -> Value {
     json!({
-        "file": finding.file,
+        "file": finding.file.to_string_lossy(),
         "offset": finding.offset,
         "bytes": finding.bytes,
         "what": finding.what,
         "needed": finding.needed,
         "list_of_messages": finding.list,
+        "uncertain": finding.uncertain,
         "messages": finding.messages.iter().map(|lost| json!({
             "queue_id": lost.queue.get(),
             "queue": StoredQueue::describe(lost.queue, &lost.attributes),
             "sequence": lost.sequence.get(),
-            "record_lsn": lost.record.map(|(lsn, _)| lsn.get()),
+            "record_lsn": lost.record.map(|record| record.lsn.get()),
         })).collect::<Vec<_>>(),
     })
 }
@@ -130,7 +134,7 @@ fn hole(hole: &LogHole) -> Value {
         "whole_records": hole.records,
         "messages_of_unknown_queues": hole.strays,
         "extents": hole.extents.iter().map(|extent| json!({
-            "file": extent.file,
+            "file": extent.file.to_string_lossy(),
             "offset": extent.offset,
             "bytes": extent.bytes,
         })).collect::<Vec<_>>(),

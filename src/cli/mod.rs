@@ -1,4 +1,4 @@
-//! The command line: `haypile serve`, `inspect`, `verify`, `repair`.
+//! The command line: `haypile serve`, `inspect`, `verify`, `repair`, `torture`.
 //!
 //! What lives here: arguments, what is printed, exit codes. Results go to standard output, everything else to standard
 //! error. It may use all of the library; nothing in the library may know of it.
@@ -9,6 +9,7 @@ mod inspect;
 mod repair;
 mod serve;
 mod text;
+mod torture;
 mod verify;
 
 use std::io::{self, IsTerminal};
@@ -38,6 +39,9 @@ enum Command {
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
     Repair(repair::Repair),
+    Torture(torture::Torture),
+    #[command(hide = true)]
+    TortureChild(torture::TortureChild),
 }
 
 /// The directory of a store.
@@ -86,6 +90,8 @@ pub fn run() -> ExitCode {
         Command::Inspect(inspect) => inspect.run(),
         Command::Verify(verify) => verify.run(),
         Command::Repair(repair) => repair.run(),
+        Command::Torture(torture) => torture.run(),
+        Command::TortureChild(child) => child.run(),
     };
     ExitCode::from(code)
 }

@@ -54,16 +54,16 @@ impl Repair {
             return;
         }
         let (listed, lost) = match outcome.applied {
-            Some(_) => ("moved to the end of its queue", "taken out"),
-            None => ("would be moved to the end of its queue", "would be taken out"),
+            Some(_) => ("found again, and kept", "taken out"),
+            None => ("found again, and would be kept", "would be taken out"),
         };
         damage::print(found, self.store.all, listed, lost);
         let known = format!(
-            "damaged messages: {}; lost in {} holes of the log: {} at most; moved to the end of their queues: {}",
+            "damaged messages: {}; lost in {} holes of the log: {} at most; found again: {}",
             text::count(outcome.lost),
             found.holes.len(),
             text::count(in_holes(outcome)),
-            text::count(outcome.moved)
+            text::count(outcome.restored)
         );
         match &outcome.applied {
             None => {
@@ -92,7 +92,8 @@ fn in_holes(outcome: &Outcome) -> u64 {
 }
 
 fn exit_code(outcome: &Outcome) -> u8 {
-    let loss = outcome.lost > 0 || outcome.moved > 0 || !outcome.found.holes.is_empty();
+    let uncertain = outcome.found.damage.iter().any(|finding| finding.uncertain);
+    let loss = outcome.lost > 0 || uncertain || !outcome.found.holes.is_empty();
     let open = match &outcome.applied {
         Some(applied) => !applied.after.is_whole(),
         None => !outcome.found.is_whole(),
@@ -103,11 +104,11 @@ fn exit_code(outcome: &Outcome) -> u8 {
 fn as_json(outcome: &Outcome) -> Value {
     json!({
         "found": damage::as_json(&outcome.found),
-        "messages_moved": outcome.moved,
+        "messages_found_again": outcome.restored,
         "messages_lost": outcome.lost,
         "messages_lost_in_holes_at_most": in_holes(outcome),
         "applied": outcome.applied.as_ref().map(|applied| json!({
-            "kept": applied.kept,
+            "kept": applied.kept.to_string_lossy(),
             "whole": applied.after.is_whole(),
             "after": damage::as_json(&applied.after),
         })),

@@ -26,7 +26,6 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> u8 {
-        start_logging();
         let mut config = Config::default();
         if let Some(dir) = self.data_dir {
             config.data_dir = dir;
@@ -34,18 +33,24 @@ impl Serve {
         if !self.listen.is_empty() {
             config.listen = self.listen;
         }
-        let runtime = match tokio::runtime::Runtime::new() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                complain(&format!("cannot start the threads for connections: {error}"));
-                return COULD_NOT_RUN;
-            }
-        };
-        let code = runtime.block_on(serve(config));
-        // Whatever still runs has been told to end, and waited for.
-        runtime.shutdown_background();
-        code
+        run(config)
     }
+}
+
+/// Runs a server until it is told to stop, or fails.
+pub(super) fn run(config: Config) -> u8 {
+    start_logging();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format!("cannot start the threads for connections: {error}"));
+            return COULD_NOT_RUN;
+        }
+    };
+    let code = runtime.block_on(serve(config));
+    // Whatever still runs has been told to end, and waited for.
+    runtime.shutdown_background();
+    code
 }
 
 async fn serve(config: Config) -> u8 {
@@ -109,7 +114,7 @@ fn say_ready(addresses: &[SocketAddr]) -> io::Result<()> {
 }
 
 /// Log lines go to standard error; `HAYPILE_LOG` says how many of them (`info`, `debug`, `haypile::amqp=debug` …).
-fn start_logging() {
+pub(super) fn start_logging() {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("HAYPILE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()

@@ -14,6 +14,8 @@
 //!   [`FieldTable`] and [`Properties`] are the owned forms for building and keeping.
 
 mod envelope;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod properties;
 mod raw_table;
 mod reader;

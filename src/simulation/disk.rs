@@ -393,3 +393,6 @@ impl DiskFile for SimulatedFile {
         Ok(state.image.length(self.1))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,7 +76,9 @@ impl Driver {
 
     /// Lets go of the store as it is.
     pub fn into_ledger(self) -> Ledger {
-        self.ledger
+        // What was confirmed is known, also where the call that was to say so has failed since.
+        let position = *self.now.lock();
+        self.ledger.at(position)
     }
 
     /// The queue with this number.
@@ -87,7 +89,13 @@ impl Driver {
     fn note(&mut self, step: Step, durable_at: Option<Lsn>) {
         self.last = self.last.max(durable_at.unwrap_or_default());
         self.ledger.note(step, durable_at);
-        *self.now.lock() = self.ledger.position();
+        self.keep_up();
+    }
+
+    fn keep_up(&self) {
+        let (position, mut now) = (self.ledger.position(), self.now.lock());
+        // Somebody may have been told of more by a callback.
+        *now = Position { durable: now.durable.max(position.durable), ..position };
     }
 
     /// Creates a queue.
@@ -162,9 +170,17 @@ impl Driver {
 
     /// Waits until everything so far is durable.
     pub fn confirm(&mut self) -> Result<(), StoreError> {
+        // Who is told by a callback is told first: from then on nothing may be lost.
+        let (now, then) = (self.now.clone(), self.ledger.position_at(self.last));
+        self.store.on_durable(self.last, move |outcome| {
+            if outcome.is_ok() {
+                let mut now = now.lock();
+                now.durable = now.durable.max(then.durable);
+            }
+        });
         self.store.wait_durable(self.last)?;
         self.ledger.note_durable(self.last);
-        *self.now.lock() = self.ledger.position();
+        self.keep_up();
         Ok(())
     }
 

@@ -101,6 +101,17 @@ impl Content {
     }
 }
 
+/// What is in a sector instead of what was written there.
+fn filling(fate: Fate) -> [u8; SECTOR] {
+    let byte = if let Fate::Garbage(byte) = fate { byte } else { 0 };
+    // Garbage that looks like the same byte again and again would be easy to tell.
+    let mut bytes = [0; SECTOR];
+    for (at, place) in bytes.iter_mut().enumerate().filter(|_| byte != 0) {
+        *place = byte.wrapping_mul(at as u8 | 1) ^ (at >> 3) as u8;
+    }
+    bytes
+}
+
 #[derive(Clone, Debug)]
 struct File {
     /// The name it was given last, for traces.
@@ -189,6 +200,11 @@ impl Pending {
         matches!(self.unit, Unit::Sector { fresh: true, .. })
     }
 
+    /// Whether this is a sector of a file.
+    pub fn is_sector(&self) -> bool {
+        matches!(self.unit, Unit::Sector { .. })
+    }
+
     /// Whether this is a length or a name. A journaling file system keeps those in order.
     pub fn is_metadata(&self) -> bool {
         !matches!(self.unit, Unit::Sector { .. })
@@ -215,21 +231,37 @@ impl Image {
     /// # Panics
     /// If a sector that is not [fresh](Pending::is_fresh) is to be zeros or garbage: the model says that it cannot be.
     pub fn after_power_cut(&self, mut fate: impl FnMut(usize, &Pending) -> Fate) -> Image {
+        self.after_rough_power_cut(|number, pending| {
+            let fate = fate(number, pending);
+            let whole = matches!(fate, Fate::Kept | Fate::Dropped);
+            assert!(whole || pending.is_fresh(), "a single sector is atomic");
+            fate
+        })
+    }
+
+    /// The same on a medium that is worse than the model: any sector that was being written may be zeros or garbage
+    /// afterwards. Who never writes over what is still needed does not notice.
+    ///
+    /// # Panics
+    /// If a length or a name is to be zeros or garbage.
+    pub fn after_rough_power_cut(&self, mut fate: impl FnMut(usize, &Pending) -> Fate) -> Image {
         let mut after = Image { pending: Vec::new(), ..self.clone() };
-        for (number, pending) in self.pending.iter().enumerate() {
-            match fate(number, pending) {
-                Fate::Kept => after.make_durable(&pending.unit),
-                Fate::Dropped => {}
-                instead => {
-                    assert!(pending.is_fresh(), "a single sector is atomic");
-                    if let Unit::Sector { file, index, .. } = pending.unit {
-                        let byte = if let Fate::Garbage(byte) = instead { byte } else { 0 };
-                        // Garbage that looks like the same byte again and again would be easy to tell.
-                        let mut bytes = [0; SECTOR];
-                        for (at, place) in bytes.iter_mut().enumerate().filter(|_| byte != 0) {
-                            *place = byte.wrapping_mul(at as u8 | 1) ^ (at >> 3) as u8;
-                        }
-                        after.file_mut(file).durable.set_sector(index, &bytes);
+        let fates: Vec<Fate> =
+            self.pending.iter().enumerate().map(|(number, unit)| fate(number, unit)).collect();
+        // A file's length comes first: it does not depend on the order what of a kept sector lies within it.
+        let (lengths, others): (Vec<_>, Vec<_>) = self
+            .pending
+            .iter()
+            .zip(fates)
+            .partition(|(pending, _)| matches!(pending.unit, Unit::Length { .. }));
+        for (pending, fate) in lengths.into_iter().chain(others) {
+            match (fate, &pending.unit) {
+                (Fate::Kept, unit) => after.make_durable(unit),
+                (Fate::Dropped, _) => {}
+                (instead, unit) => {
+                    assert!(pending.is_sector(), "only a sector can be zeros or garbage");
+                    if let Unit::Sector { file, index, .. } = unit {
+                        after.file_mut(*file).durable.set_sector(*index, &filling(instead));
                     }
                 }
             }
@@ -241,6 +273,24 @@ impl Image {
             file.cached = file.durable.clone();
         }
         after
+    }
+
+    /// What a pending unit is, in words.
+    pub fn describe(&self, pending: &Pending) -> String {
+        match &pending.unit {
+            Unit::Length { file, length } => {
+                format!("length {length} of {}", self.path(*file).display())
+            }
+            Unit::Sector { file, index, .. } => {
+                format!("sector {index} of {}", self.path(*file).display())
+            }
+            Unit::Name(NameChange::Link { path, .. }) => format!("name {}", path.display()),
+            Unit::Name(NameChange::Rename { from, to, .. }) => {
+                format!("name {} instead of {}", to.display(), from.display())
+            }
+            Unit::Name(NameChange::Unlink { path }) => format!("no name {}", path.display()),
+            Unit::Name(NameChange::MakeDir { path }) => format!("directory {}", path.display()),
+        }
     }
 
     /// The files there are, by path, with what would be read of them.
@@ -412,3 +462,6 @@ impl Image {
         Arc::make_mut(&mut self.files[file.0])
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -227,19 +227,26 @@ impl Ledger {
 
     /// Notes that everything below `lsn` is durable.
     pub fn note_durable(&mut self, lsn: Lsn) {
+        self.durable = self.durable_at(lsn);
+    }
+
+    fn durable_at(&self, lsn: Lsn) -> usize {
         // A step without a place of its own is durable when the one behind it is.
-        if let Some(last) = self
+        let last = self
             .steps
             .iter()
-            .rposition(|(step, end)| *end <= lsn && !matches!(step, Step::Deliver(..)))
-        {
-            self.durable = self.durable.max(last + 1);
-        }
+            .rposition(|(step, end)| *end <= lsn && !matches!(step, Step::Deliver(..)));
+        last.map_or(self.durable, |last| self.durable.max(last + 1))
     }
 
     /// How many steps there have been, and how many of them are durable.
     pub fn position(&self) -> Position {
         Position { steps: self.steps.len(), durable: self.durable }
+    }
+
+    /// The position that would be reached if everything below `lsn` became durable.
+    pub fn position_at(&self, lsn: Lsn) -> Position {
+        Position { steps: self.steps.len(), durable: self.durable_at(lsn) }
     }
 
     /// What was known at an earlier position.
@@ -249,6 +256,16 @@ impl Ledger {
             steps: self.steps[..position.steps].to_vec(),
             durable: position.durable,
         }
+    }
+
+    /// The same knowledge, with nothing kept of what is durable but what it has come to.
+    #[must_use]
+    pub fn settled(mut self) -> Ledger {
+        for (step, _) in self.steps.drain(..self.durable) {
+            self.base.apply(&step);
+        }
+        self.durable = 0;
+        self
     }
 
     /// What is in the store while it is in use.

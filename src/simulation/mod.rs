@@ -1,10 +1,12 @@
 //! A disk that is worse than any real one, and what the engine is put through on it.
 //!
-//! What lives here: the [simulated disk](SimulatedDisk) with its [fault model](image), an [oracle](ledger) that knows
-//! what a store may be after a restart, [random runs](runs) of workloads and faults, and [bit rot](bit_rot). With an injected disk and injected randomness, and all work done in the caller's
-//! thread, a run is the same every time, to the byte. It may use the engine's public interface, and must never be used by the
-//! engine. Only with the feature `simulation`: for the project's own tests, and for programs that embed the engine and want to
-//! know what becomes of *their* data.
+//! What lives here: the [simulated disk](SimulatedDisk) with its [fault model](image); an [oracle](ledger) that knows what a
+//! store may be after a restart; [workloads], all of whose crash points are [explored](explorer), and all of whose operations
+//! [fail](faults) in turn; [random runs](runs) of workloads, faults and crashes; [bit rot](bit_rot); and [the engine's
+//! rules](Mutant), to be broken. With an injected disk and injected randomness, and all work done in the caller's thread, a
+//! run is the same every time, to the byte. It may use the engine's public interface and its switches, and must never be used
+//! by the engine. Only with the feature `simulation`: for the project's own tests, and for programs that embed the engine and
+//! want to know what becomes of *their* data.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -34,16 +36,23 @@
 //! ```
 
 pub mod bit_rot;
+mod breaking;
 mod clock;
 pub mod disk;
 mod driver;
+pub mod explorer;
+pub mod faults;
 pub mod image;
 pub mod judge;
 pub mod ledger;
 mod random;
 pub mod runs;
+pub mod scene;
 pub mod statement;
+pub mod workloads;
 
+pub use crate::storage::mutant::Mutant;
+pub use breaking::with_mutant;
 pub use clock::StillClock;
 pub use disk::{Operation, OperationKind, SimulatedDisk, Verdict};
 pub use driver::{Driver, ReopenError};

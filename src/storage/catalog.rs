@@ -6,13 +6,8 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 
 use super::queue::QueueCore;
+use super::record::{ENTRIES_PER_PAGE, QUEUES_PER_PAGE};
 use super::units::QueueId;
-
-/// How many queues share a page of the checkpoint.
-pub(crate) const QUEUES_PER_PAGE: usize = 64;
-
-/// How many metadata entries share a page of the checkpoint.
-pub(crate) const ENTRIES_PER_PAGE: usize = 64;
 
 /// Things that keep their place in a list, so that pages of it can be written each by itself.
 #[derive(Debug)]

@@ -18,6 +18,7 @@ use super::clock::Timestamp;
 use super::error::StoreError;
 use super::index::Released;
 use super::log::Log;
+use super::mutant::{Mutant, is_active};
 use super::queue::QueueCore;
 use super::record::{
     ChunkEntry, Directory, MetadataPage, PageRef, QueuePage, QueueState, RecordKind, Root,
@@ -94,6 +95,9 @@ impl Checkpointer {
         shared.settle_all()?;
         let replay_from = log.end_of_groups();
         let (dead, needed) = sort_segments(&shared.segments, replay_from);
+        if is_active(Mutant::RecycleEarly) {
+            retire(shared, &dead);
+        }
 
         let moving = std::mem::take(&mut *shared.moving_pages.lock());
         let queues = self.write_queue_pages(shared, &moving);
@@ -114,7 +118,9 @@ impl Checkpointer {
         let root = append_page(log, RecordKind::Root, &payload)?;
         replace(shared, &mut self.parts.root, Some(root));
 
-        log.wait(root.lsn.plus(u64::from(root.length)))?;
+        if !is_active(Mutant::PointEarly) {
+            log.wait(root.lsn.plus(u64::from(root.length)))?;
+        }
         let state = Superblock {
             root: root.lsn,
             newest: log.newest_segment().max(self.superblock.state().newest),

@@ -50,7 +50,8 @@ pub enum StoreError {
     },
 }
 
-/// Why a data directory was not opened. Nothing in the directory has been changed.
+/// Why a data directory was not opened. Nothing that was stored has been changed; see
+/// [`Store::open`](super::Store::open) for files that hold nothing.
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// Another process, or another store in this one, has the directory.
@@ -97,7 +98,7 @@ pub enum OpenError {
         reason: &'static str,
     },
     /// The store is in order, and there is no room for the segment that it needs to go on, or the two if it has to take up a whole
-    /// segment anew.
+    /// segment anew. Unfinished segments have been removed to make some.
     #[error(
         "the disk is full: {} cannot be opened without {bytes} free bytes for what it has to write; \
          free some space (no file in this directory can be spared), then start again", dir.display()

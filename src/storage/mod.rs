@@ -44,11 +44,13 @@
 //! | `segment` | the files of the log, made ready ahead of need and recycled |
 //! | `record` | what is written in them |
 //! | `log` | sync groups, the one writer, waiting for durability |
+//! | `sync` | what the threads of the log and the pool synchronize with |
 //! | `index` | which messages of a queue are live, and where they are |
 //! | `store`, `append`, `queue` | what a program uses |
 //! | `spill`, `compaction` | what leaves memory for the log, and old segments for new ones |
 //! | `upkeep`, `threads` | what a store does by itself, and when |
 //! | `checkpoint`, `superblock`, `recovery` | from one life of the store to the next |
+//! | `mutant` | the rules above, each of them to be broken on purpose by a test |
 //! | [`inspect`] | looking at a store, open or not, verifying and repairing it |
 
 mod append;
@@ -61,10 +63,16 @@ mod compaction;
 pub mod disk;
 mod entropy;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod index;
 pub mod inspect;
 mod log;
 mod message;
+#[cfg(not(feature = "simulation"))]
+mod mutant;
+#[cfg(feature = "simulation")]
+pub mod mutant;
 mod options;
 mod queue;
 mod reader;
@@ -74,6 +82,7 @@ mod segment;
 mod spill;
 mod store;
 mod superblock;
+mod sync;
 mod threads;
 mod units;
 mod upkeep;

@@ -7,7 +7,7 @@ use super::clock::{Clock, SystemClock};
 use super::disk::{Disk, RealDisk};
 use super::entropy::{Entropy, SystemEntropy};
 use super::error::OpenError;
-use super::segment::PAGE;
+use super::segment::{PAGE, SLOT_SIZES};
 
 /// What a program that embeds the engine can choose. The defaults are meant for production.
 #[derive(Clone, Debug)]
@@ -80,10 +80,10 @@ impl Default for Options {
 impl Options {
     pub(crate) fn check(&self) -> Result<(), OpenError> {
         let wrong = |option, reason| Err(OpenError::Option { option, reason });
-        if !self.segment_size.is_multiple_of(PAGE) || self.segment_size < 4 * PAGE {
+        if !self.segment_size.is_multiple_of(PAGE) || self.segment_size < *SLOT_SIZES.start() {
             return wrong("segment_size", "must be a multiple of 4,096 bytes, and 16,384 at least");
         }
-        if self.segment_size > 1 << 32 {
+        if self.segment_size > *SLOT_SIZES.end() {
             return wrong("segment_size", "must not exceed 4 GiB");
         }
         if !(16..=32_768).contains(&self.chunk_places) {

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::error::StoreError;
 use super::index::{Missing, NotResident, QueueIndex, Released};
 use super::message::Message;
+use super::mutant::{Mutant, is_active};
 use super::reader;
 use super::record::{AcknowledgeRecord, DeliveredRecord, RecordKind};
 use super::store::Shared;
@@ -211,7 +212,7 @@ impl Queue {
 
     fn load_messages(&self, messages: &[(Sequence, Lsn, u32)]) -> Result<(), StoreError> {
         let newest = messages.iter().map(|(_, lsn, length)| lsn.plus(u64::from(*length))).max();
-        self.shared.log.wait(newest.unwrap_or_default())?;
+        self.shared.log.wait_to_read(newest.unwrap_or_default())?;
         reader::read_messages(&self.shared.segments, messages, |run| {
             let mut state = self.core.state.lock();
             state.used = true;
@@ -265,6 +266,7 @@ impl Queue {
         let Some(newest) = state.index.next().previous() else {
             return Ok(Acknowledged { messages: 0, durable_at: None });
         };
+        let newest = if is_active(Mutant::AcknowledgeFuture) { Sequence(u64::MAX) } else { newest };
         let ranges: SmallVec<[SequenceRange; 8]> = ranges
             .iter()
             .filter_map(|range| SequenceRange::new(range.first, range.last.min(newest)))
@@ -298,5 +300,24 @@ impl Eq for Queue {}
 impl Hash for Queue {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.core.id.hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Background, Options, Store};
+
+    /// A list of messages, its checksum right, put one of them behind the end of the log; reading it waited for it to be
+    /// appended, for ever. Found by fuzzing.
+    #[test]
+    fn what_is_said_to_lie_behind_the_end_of_the_log_is_not_waited_for() {
+        for background in [Background::Threads, Background::Caller] {
+            let dir = tempfile::tempdir().unwrap();
+            let options = Options { segment_size: 1 << 20, background, ..Options::default() };
+            let store = Store::open(dir.path(), options).unwrap();
+            let (queue, _) = store.create_queue(b"queue").unwrap();
+            queue.load_messages(&[(Sequence::FIRST, Lsn(1 << 50), 100)]).unwrap();
+        }
     }
 }

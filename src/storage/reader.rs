@@ -27,7 +27,7 @@ pub(crate) fn read_record<'a>(
     kind: RecordKind,
     buffer: &'a mut Vec<u8>,
 ) -> Result<Record<'a>, StoreError> {
-    let (segment, offset) = locate(segments, lsn)?;
+    let (segment, offset) = locate(segments, lsn, length)?;
     buffer.clear();
     buffer.resize(length as usize, 0);
     read(segments, &segment, buffer, offset, lsn)?;
@@ -59,7 +59,7 @@ pub(crate) fn read_messages(
     let mut run = Vec::new();
     let mut rest = wanted;
     while let Some(&(sequence, first, length)) = rest.first() {
-        let (segment, offset) = match locate(segments, first) {
+        let (segment, offset) = match locate(segments, first, length) {
             Ok(found) => found,
             Err(error) => {
                 run.push(Read { sequence, lsn: first, outcome: Err(error) });
@@ -106,18 +106,6 @@ pub(crate) fn read_messages(
     }
 }
 
-/// Reads one message.
-pub(crate) fn read_message(
-    segments: &SegmentSet,
-    lsn: Lsn,
-    length: u32,
-) -> Result<super::Message, StoreError> {
-    let (segment, offset) = locate(segments, lsn)?;
-    let mut buffer = vec![0; length as usize];
-    read(segments, &segment, &mut buffer, offset, lsn)?;
-    Ok(message(segments, &segment, &buffer, lsn, length)?.message())
-}
-
 fn message<'a>(
     segments: &SegmentSet,
     segment: &Segment,
@@ -136,8 +124,21 @@ fn message<'a>(
     Err(unreadable(segments, lsn, &"another record than expected is there"))
 }
 
-fn locate(segments: &SegmentSet, lsn: Lsn) -> Result<(Arc<Segment>, u64), StoreError> {
-    segments.locate(lsn).ok_or_else(|| unreadable(segments, lsn, &"there is no segment for it"))
+/// Where a record of `length` bytes is. A length that leads beyond the segment is refused before anything is allocated for
+/// it.
+fn locate(segments: &SegmentSet, lsn: Lsn, length: u32) -> Result<(Arc<Segment>, u64), StoreError> {
+    let located = segments.locate(lsn);
+    let (segment, offset) =
+        located.ok_or_else(|| unreadable(segments, lsn, &"there is no segment for it"))?;
+    if u64::from(length) > room(segments, &segment, offset) {
+        return Err(unreadable(segments, lsn, &record::RecordFault::Length));
+    }
+    Ok((segment, offset))
+}
+
+/// Bytes of a segment from `offset` on.
+fn room(segments: &SegmentSet, segment: &Segment, offset: u64) -> u64 {
+    (u64::from(segment.header.slots) * segments.segment_size()).saturating_sub(offset)
 }
 
 fn read(
@@ -184,15 +185,13 @@ pub(crate) fn unreadable(
 /// Reads the length of the record at `lsn`, for a record that nothing else tells the length of. It is not to be
 /// believed before the whole record has been checked; it is bounded by the segment.
 pub(crate) fn read_length(segments: &SegmentSet, lsn: Lsn) -> Result<u32, StoreError> {
-    let (segment, offset) = locate(segments, lsn)?;
+    let (segment, offset) = locate(segments, lsn, FRAME as u32)?;
     let mut frame = [0; FRAME];
     read(segments, &segment, &mut frame, offset, lsn)?;
     let payload = u32::from_le_bytes([frame[4], frame[5], frame[6], frame[7]]);
-    let room = (u64::from(segment.header.slots) * segments.segment_size()).saturating_sub(offset);
     let length = FRAME as u64 + u64::from(payload);
-    if length > room {
-        let fault = record::RecordFault::Length;
-        return Err(unreadable(segments, lsn, &fault));
+    if length > room(segments, &segment, offset) {
+        return Err(unreadable(segments, lsn, &record::RecordFault::Length));
     }
     Ok(length as u32)
 }

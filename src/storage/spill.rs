@@ -87,7 +87,7 @@ impl Shared {
         &self,
         page: PageRef,
     ) -> Result<Result<ChunkRecord, StoreError>, StoreError> {
-        self.log.wait(page.lsn.plus(u64::from(page.length)))?;
+        self.log.wait_to_read(page.lsn.plus(u64::from(page.length)))?;
         Ok(reader::read_chunk(&self.segments, page))
     }
 

@@ -17,6 +17,7 @@ use super::disk::DirectoryLock;
 use super::error::{OpenError, StoreError};
 use super::index::{QueueIndex, Released};
 use super::log::{Durable, FailureCallback, Log, LogConfig, LogStatistics};
+use super::mutant::{Mutant, is_active};
 use super::options::{Background, Options};
 use super::queue::{Queue, QueueCore};
 use super::record::{RecordKind, StoredChange, TopologyRecord};
@@ -25,9 +26,6 @@ use super::segment::{PoolConfig, Prepared, SegmentPool, SegmentSet};
 use super::threads::Threads;
 use super::units::{Lsn, QueueId};
 use super::upkeep::Upkeep;
-
-/// Numbers from here on belong to queues that are not durable. Records may name them; recovery knows none of them.
-const FIRST_VOLATILE: u64 = 1 << 63;
 
 /// An open that finds a full disk writes so many checkpoints at most. The first takes what was live away from the segment of
 /// the one before, and the second can free that.
@@ -101,7 +99,10 @@ impl Store {
     /// off durably. Time and memory depend on that tail, not on how much is stored.
     ///
     /// # Errors
-    /// See [`OpenError`]. On an error nothing in the directory has been changed.
+    /// See [`OpenError`]. Nothing that was stored has been changed. A store that is refused (damaged, locked, of another format)
+    /// is not touched at all. One that was accepted, and could not go on then ([`OpenError::Full`], [`OpenError::Store`], or
+    /// [`OpenError::Io`] while files are tidied up), may have lost files that hold nothing, unfinished segments and those that
+    /// nothing needs; and one that was to be created may be there, empty.
     #[expect(clippy::needless_pass_by_value, reason = "options are made for one store")]
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Store, OpenError> {
         options.check()?;
@@ -146,7 +147,7 @@ impl Store {
             recovered.next_segment,
         );
         if let Some(tail) = &recovered.tail {
-            let catalog = recovery::take_up(tail, &log, &segments, recovered.catalog, dir)?;
+            let catalog = recovery::take_up(tail, &log, &segments, recovered.catalog)?;
             recovered.report.count(&catalog);
             recovered.catalog = catalog;
         }
@@ -168,7 +169,7 @@ impl Store {
             chunk_places: u32::from(options.chunk_places),
             clock: options.clock.clone(),
             upkeep: Upkeep::default(),
-            next_volatile: AtomicU64::new(FIRST_VOLATILE),
+            next_volatile: AtomicU64::new(QueueId::FIRST_VOLATILE.0),
             set_aside: AtomicU64::new(0),
             report: recovered.report,
             _lock: opened.lock,
@@ -192,7 +193,9 @@ impl Store {
         if store.shared.log.end() <= recovered_end {
             store.shared.log.append(RecordKind::Opened, 0, 0, |_| {})?;
         }
-        store.wait_durable(store.shared.log.end())?;
+        if !is_active(Mutant::CutUnsynced) {
+            store.wait_durable(store.shared.log.end())?;
+        }
         for round in 0..OPENING_CHECKPOINTS {
             if store.is_full() && (round == 0 || store.shared.can_be_relieved()) {
                 store.checkpoint().map_err(|error| match error {
@@ -210,6 +213,11 @@ impl Store {
     /// The directory that the store is in.
     pub fn dir(&self) -> &Path {
         &self.shared.dir
+    }
+
+    /// Who does its work.
+    pub fn background(&self) -> Background {
+        self.shared.background
     }
 
     /// What opening the store found and did.

@@ -34,7 +34,8 @@ use super::clock::Timestamp;
 use super::compaction::Compacted;
 use super::disk::{Access, Disk, DiskFile, read_exact_at, write_all_at};
 use super::error::{Damage, OpenError};
-use super::segment::PAGE;
+use super::mutant::{Mutant, is_active};
+use super::segment::{PAGE, is_segment_size};
 use super::units::{Lsn, SegmentId};
 
 /// The store's format version.
@@ -172,7 +173,7 @@ impl SuperblockFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(OpenError::io("open", &path, error)),
         };
-        if access == Access::ReadWrite {
+        if access == Access::ReadWrite && !is_active(Mutant::TrustCachedSuperblock) {
             // What is read next must not be taken away by a second crash.
             file.sync_all().map_err(|e| OpenError::io("sync", &path, e))?;
         }
@@ -214,8 +215,18 @@ impl SuperblockFile {
         }
         let (newest_copy, state) =
             best.ok_or_else(|| damaged(0, "neither of its two copies passes its checksum"))?;
-        if !state.segment_size.is_multiple_of(PAGE) || state.segment_size == 0 {
+        if !is_segment_size(state.segment_size) {
             return Err(damaged(40, "the segment size makes no sense"));
+        }
+        // The number behind it has to be larger, or the state that has it would not count.
+        if state.generation == u64::MAX {
+            return Err(damaged(32, "the generation makes no sense"));
+        }
+        if state.root >= Lsn::LIMIT {
+            return Err(damaged(48, "the place of the last checkpoint makes no sense"));
+        }
+        if state.newest.is_some_and(|newest| !newest.can_be(1, state.segment_size)) {
+            return Err(damaged(56, "the number of the newest segment makes no sense"));
         }
         agree &= damaged_copy.is_none();
         Ok(Some(SuperblockFile { file, state, newest_copy, damaged: damaged_copy, agree }))
@@ -240,10 +251,12 @@ impl SuperblockFile {
     /// read. An error leaves it open which state a restart will find.
     pub(crate) fn update(&mut self, state: Superblock) -> io::Result<()> {
         let state = Superblock { generation: self.state.generation + 1, ..state };
-        for _ in 0..2 {
+        for turn in 0..2 {
             let target = 1 - self.newest_copy;
             write_all_at(&*self.file, &state.encode(), target * PAGE)?;
-            self.file.sync_data()?;
+            if turn == 1 || !is_active(Mutant::OverwriteBothCopies) {
+                self.file.sync_data()?;
+            }
             self.newest_copy = target;
         }
         self.state = state;
@@ -327,6 +340,25 @@ mod tests {
         flip(dir.path(), PAGE + 20);
         let error = SuperblockFile::open(&RealDisk, dir.path(), Access::Read).unwrap_err();
         assert!(error.to_string().contains("superblock is damaged"), "{error}");
+    }
+
+    /// With checksums that are right: only a defect writes that, and nothing is to be calculated with it.
+    #[test]
+    fn what_cannot_be_is_refused_although_its_checksum_is_right() {
+        let cannot_be = [
+            Superblock { generation: u64::MAX, ..example() },
+            Superblock { segment_size: 0, ..example() },
+            Superblock { segment_size: 4096, ..example() },
+            Superblock { segment_size: 1 << 33, ..example() },
+            Superblock { root: Lsn(1 << 62), ..example() },
+            Superblock { newest: Some(SegmentId(u64::MAX)), ..example() },
+        ];
+        for state in cannot_be {
+            let dir = tempfile::tempdir().unwrap();
+            SuperblockFile::create(&RealDisk, dir.path(), state).unwrap();
+            let error = SuperblockFile::open(&RealDisk, dir.path(), Access::Read).unwrap_err();
+            assert!(error.to_string().contains("makes no sense"), "{error}");
+        }
     }
 
     #[test]

@@ -21,13 +21,17 @@ impl Lsn {
     /// Above every record.
     pub const MAX: Lsn = Lsn(u64::MAX);
 
+    /// No log gets so far: what lies behind this was never written. Below it no sum of a position and a length overflows.
+    pub(crate) const LIMIT: Lsn = Lsn(1 << 62);
+
     /// The position as a number of bytes.
     pub fn get(self) -> u64 {
         self.0
     }
 
+    /// Saturates: a file's name, or a record that makes no sense, may speak of places beyond any log.
     pub(crate) fn plus(self, bytes: u64) -> Lsn {
-        Lsn(self.0 + bytes)
+        Lsn(self.0.saturating_add(bytes))
     }
 
     /// Bytes from `earlier` up to here.
@@ -57,18 +61,25 @@ impl SegmentId {
         self.0
     }
 
+    /// Whether a log can have so many slots from this one on. Nothing is to be calculated with numbers that are not.
+    pub(crate) fn can_be(self, slots: u32, segment_size: u64) -> bool {
+        let end =
+            self.0.checked_add(u64::from(slots)).and_then(|end| end.checked_mul(segment_size));
+        end.is_some_and(|end| end <= Lsn::LIMIT.0)
+    }
+
     /// The slot that holds `lsn`.
     pub(crate) fn holding(lsn: Lsn, segment_size: u64) -> SegmentId {
         SegmentId(lsn.0 / segment_size)
     }
 
-    /// The first byte of the slot: the segment's header.
+    /// The first byte of the slot: the segment's header. Saturates like [`Lsn::plus`].
     pub(crate) fn start(self, segment_size: u64) -> Lsn {
-        Lsn(self.0 * segment_size)
+        Lsn(self.0.saturating_mul(segment_size))
     }
 
     pub(crate) fn plus(self, slots: u64) -> SegmentId {
-        SegmentId(self.0 + slots)
+        SegmentId(self.0.saturating_add(slots))
     }
 }
 
@@ -83,6 +94,14 @@ impl fmt::Display for SegmentId {
 pub struct QueueId(pub(crate) u64);
 
 impl QueueId {
+    /// Numbers from here on belong to queues that are not durable. Records may name them; recovery knows none of them.
+    pub(crate) const FIRST_VOLATILE: QueueId = QueueId(1 << 63);
+
+    /// Whether it is the number of a queue that is not durable.
+    pub(crate) fn is_volatile(self) -> bool {
+        self >= QueueId::FIRST_VOLATILE
+    }
+
     /// The number itself.
     pub fn get(self) -> u64 {
         self.0
@@ -105,6 +124,9 @@ pub struct Sequence(pub(crate) u64);
 impl Sequence {
     /// The place of a queue's first message.
     pub const FIRST: Sequence = Sequence(0);
+
+    /// No queue gets so far: nobody was given a place from here on.
+    pub(crate) const LIMIT: Sequence = Sequence(1 << 62);
 
     /// The number itself, counted from zero.
     pub fn get(self) -> u64 {
@@ -157,5 +179,19 @@ impl SequenceRange {
     /// The range of `first` to `last`, or nothing where `last` lies below `first`.
     pub fn new(first: Sequence, last: Sequence) -> Option<SequenceRange> {
         (first <= last).then_some(SequenceRange { first, last })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_no_log_comes_to_are_told() {
+        let size = 64 << 20;
+        assert!(SegmentId((1 << 36) - 1).can_be(1, size));
+        assert!(!SegmentId((1 << 36) - 1).can_be(2, size));
+        assert!(!SegmentId(1 << 36).can_be(1, size));
+        assert!(!SegmentId(u64::MAX).can_be(1, 4096));
     }
 }

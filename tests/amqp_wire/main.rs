@@ -5,6 +5,7 @@
 mod bounds;
 #[path = "../common/mod.rs"]
 mod common;
+mod damaged;
 mod failing;
 mod full;
 mod pipelining;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use haypile::storage::{Options, Store};
 
@@ -34,18 +34,24 @@ pub(crate) fn prepare(directory: &Path) {
 }
 
 /// Runs a command that is expected to end by itself, and to do so soon.
-pub(crate) fn run(mut command: Command) -> Output {
+pub(crate) fn run(command: Command) -> Output {
+    run_for(PATIENCE, command)
+}
+
+/// Runs a command that is expected to end by itself within this time.
+pub(crate) fn run_for(patience: Duration, mut command: Command) -> Output {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let id = child.id();
     let (done, outcome) = mpsc::channel();
     thread::spawn(move || done.send(child.wait_with_output().unwrap()).ok());
-    outcome.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+    outcome.recv_timeout(patience).unwrap_or_else(|_| {
         signal(id, "KILL");
-        panic!("{command:?} still ran after {PATIENCE:?}");
+        panic!("{command:?} still ran after {patience:?}");
     })
 }
 
-fn signal(id: u32, name: &str) {
+/// Sends a signal, such as `TERM`, to a process.
+pub(crate) fn signal(id: u32, name: &str) {
     Command::new("kill").arg(format!("-{name}")).arg(id.to_string()).status().unwrap();
 }
 
@@ -135,7 +141,7 @@ impl Process {
                 break status;
             }
             assert!(begin.elapsed() < PATIENCE, "the server did not end within {PATIENCE:?}");
-            thread::sleep(std::time::Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(5));
         };
         (status, self.rest_of_errors())
     }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use haypile::storage::disk::{Access, DirectoryLock, Disk, DiskFile, RealDisk};
 use parking_lot::Mutex;
@@ -17,6 +18,8 @@ struct Usage {
     failing_renames: u64,
     /// Attempts to make a file that found no room.
     refused: u64,
+    /// How long it takes to make a file.
+    delay: Duration,
     files: HashMap<PathBuf, Arc<Mutex<u64>>>,
     used: u64,
 }
@@ -60,6 +63,11 @@ impl QuotaDisk {
         self.0.lock().refused
     }
 
+    /// From now on it takes so long to make a file.
+    pub(crate) fn delay(&self, delay: Duration) {
+        self.0.lock().delay = delay;
+    }
+
     pub(crate) fn fail_renames(&self, count: u64) {
         self.0.lock().failing_renames = count;
     }
@@ -99,6 +107,8 @@ impl Disk for QuotaDisk {
         self.file(path, RealDisk.open(path, access)?)
     }
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let delay = self.0.lock().delay;
+        std::thread::sleep(delay);
         {
             let mut usage = self.0.lock();
             if usage.used >= usage.quota {

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use haypile::simulation::{Driver, Fate, Image, Ledger, Operation, Random, SimulatedDisk, Verdict};
-use haypile::storage::{Background, Options, Sequence, SequenceRange, StoreError};
+use haypile::storage::{
+    Background, Message, Options, Persistence, Sequence, SequenceRange, Store, StoreError,
+    Timestamp,
+};
 
 fn options(disk: &SimulatedDisk) -> Options {
     Options {
@@ -17,6 +20,7 @@ fn options(disk: &SimulatedDisk) -> Options {
         checkpoint_distance: 24 << 10,
         background: Background::Caller,
         disk: Arc::new(disk.clone()),
+        clock: Arc::new(Timestamp::from_unix_millis(0)),
         entropy: Arc::new(Random::new(disk.operations())),
         ..Options::default()
     }

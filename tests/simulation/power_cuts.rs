@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use haypile::simulation::{Driver, Fate, Ledger, Random, SimulatedDisk, Verdict};
-use haypile::storage::{Background, Options};
+use haypile::storage::{Background, Options, Timestamp};
 use parking_lot::Mutex;
 
 fn options(disk: &SimulatedDisk) -> Options {
@@ -13,6 +13,7 @@ fn options(disk: &SimulatedDisk) -> Options {
         chunk_places: 16,
         background: Background::Caller,
         disk: Arc::new(disk.clone()),
+        clock: Arc::new(Timestamp::from_unix_millis(0)),
         entropy: Arc::new(Random::new(1)),
         ..Options::default()
     }

@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
+use haypile::storage::disk::{Disk, RealDisk};
+use haypile::storage::inspect::{repair, verify};
 use haypile::storage::{OpenError, Options, Sequence, SequenceRange, Store};
 use tempfile::{TempDir, tempdir};
 
@@ -100,6 +103,25 @@ fn a_truncated_segment_is_refused_by_name() {
     refused(dir.path(), &[&tail, "40000 bytes"]);
 }
 
+/// The header could not be read to its end, and that was told as a failure of the disk: the open said "failed to fill whole
+/// buffer", and `verify` and `repair`, which are for this very store, could not run at all. Found by fuzzing.
+#[test]
+fn a_segment_that_ends_within_its_header_is_damage() {
+    for length in [0, 1, 63] {
+        let dir = example();
+        let tail = used_segments(dir.path()).pop().unwrap();
+        let content = fs::read(dir.path().join(&tail)).unwrap();
+        fs::write(dir.path().join(&tail), &content[..length]).unwrap();
+        let error = refused(dir.path(), &[&tail, "ends within the segment's header"]);
+        assert!(matches!(error, OpenError::Damaged(_)));
+        let found = verify(&RealDisk, dir.path(), |_| {}).unwrap();
+        assert!(found.refusal.is_some());
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let applied = repair(&disk, dir.path(), true, |_| {}).unwrap().applied.unwrap();
+        assert!(applied.after.is_whole(), "{:?}", applied.after);
+    }
+}
+
 #[test]
 fn a_segment_of_another_store_is_refused() {
     let (dir, other) = (example(), example());
@@ -180,6 +202,17 @@ fn a_store_of_a_newer_format_is_refused_by_its_version() {
     fs::write(path, content).unwrap();
     let error = refused(dir.path(), &["format version 3", "version 2"]);
     assert!(matches!(error, OpenError::Format { found: 3, .. }));
+}
+
+/// The number behind its own was too large to be one.
+#[test]
+fn a_file_with_a_number_that_no_segment_can_have_is_left_alone() {
+    let dir = example();
+    let foreign = dir.path().join("ffffffffffffffff.segment");
+    fs::write(&foreign, "somebody's notes").unwrap();
+    let store = Store::open(dir.path(), manual()).unwrap();
+    assert_eq!(fetch_all(&queue(&store, "orders")).len(), 125);
+    assert_eq!(fs::read(foreign).unwrap(), b"somebody's notes");
 }
 
 #[test]

@@ -94,6 +94,23 @@ fn a_full_store_refuses_what_is_new_and_goes_on_by_itself_when_it_was_consumed()
     }
 }
 
+/// The log could run into its last segment before a slow disk said that it was full. What had been taken then waited for
+/// room, unconfirmed and without an end: a test of the above that had little of the processor never came back.
+#[test]
+fn a_disk_that_is_slow_to_say_that_it_is_full_is_waited_for() {
+    let dir = tempdir().unwrap();
+    let (disk, options) = limited(10, small());
+    let store = open(dir.path(), &options);
+    disk.delay(Duration::from_millis(100));
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    let (done, filled) = std::sync::mpsc::channel();
+    let filling = store.clone();
+    std::thread::spawn(move || done.send(fill(&filling, &orders).len()));
+    let confirmed = filled.recv_timeout(Duration::from_secs(60)).expect("it came to an end");
+    assert!(confirmed > 4 * 15, "{confirmed}");
+    assert!(store.is_full());
+}
+
 #[test]
 fn deleting_a_queue_makes_room_as_well() {
     let dir = tempdir().unwrap();
@@ -227,10 +244,15 @@ fn without_any_room_the_error_says_how_much_is_needed() {
     for (name, _) in &names {
         std::fs::remove_file(dir.path().join(name)).unwrap();
     }
+    let before = files(dir.path());
+    let unfinished = format!("{:016x}.unfinished", 1000);
+    std::fs::write(dir.path().join(unfinished), b"an interrupted preparation").unwrap();
     let disk_now = QuotaDisk::new(0);
     let options = Options { disk: Arc::new(disk_now.clone()), ..options };
     let error = Store::open(dir.path(), options.clone()).unwrap_err();
     assert!(matches!(error, OpenError::Full { bytes: SEGMENT, .. }), "{error}");
+    // What had been kept is as it was; what was never in use made way.
+    assert!(files(dir.path()) == before);
     assert!(error.to_string().contains("65536 free bytes"), "{error}");
     // So much is enough.
     disk_now.leave(SEGMENT);

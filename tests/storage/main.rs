@@ -13,10 +13,12 @@ mod faulty;
 mod full;
 mod inspecting;
 mod model;
+mod power_cuts;
 mod queues;
 #[path = "../common/quota.rs"]
 mod quota;
 mod repair;
-mod simulated;
 mod stress;
 mod support;
+#[path = "../common/unsynced.rs"]
+mod unsynced;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use haypile::simulation::{Random, SimulatedDisk};
 use haypile::storage::inspect::inspect;
 use haypile::storage::{
     Change, Fetch, Fetched, Message, Options, Persistence, Queue, Sequence, SequenceRange, Store,
@@ -19,7 +20,7 @@ use haypile::storage::{
 use parking_lot::Mutex;
 
 use crate::compaction::advance;
-use crate::simulated::{Random, SimulatedDisk};
+use crate::power_cuts::after_power_cut;
 use crate::support::*;
 
 /// How many runs of [`LIVES`] lives each.
@@ -332,7 +333,7 @@ enum End {
 }
 
 fn run(seed: u64) {
-    let disk = SimulatedDisk::new(seed);
+    let mut disk = SimulatedDisk::new();
     let random = Arc::new(Random::new(!seed));
     let counter = AtomicU64::new(0);
     let known: Vec<Known> = (0..QUEUES).map(|_| Known::default()).collect();
@@ -414,7 +415,7 @@ fn run(seed: u64) {
             check_quiet(&store, &queues, &known, seed);
         }
         drop((queues, store));
-        disk.restart();
+        disk = after_power_cut(&disk, &random);
     }
     let store = Store::open(DIR, Options { disk: Arc::new(disk.clone()), ..small() }).unwrap();
     check_nothing_is_left(&disk, store, seed);

@@ -92,3 +92,27 @@ fn a_confirm_vouches_for_the_acknowledgements_before_it() {
     let kept: u64 = rig.broker.store().queues().iter().map(|queue| queue.len()).sum();
     assert_eq!(kept, 1, "the task went to the log before the result did");
 }
+
+/// A message that is not stored was confirmed at once, while the acknowledgements before it were still on their way to the
+/// disk: a power cut brought back what the client had seen dealt with.
+#[test]
+fn a_confirm_waits_for_earlier_acknowledgements_even_if_its_message_is_not_stored() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.channel.declare_queue(&durable("q")).unwrap();
+    client.channel.declare_queue(&queue("transient")).unwrap();
+    client.channel.confirm_select();
+    for (nth, to) in [(2, "transient"), (4, "nowhere")] {
+        client.send("q", "a request");
+        let stored = client.channel.awaited_lsn().unwrap();
+        rig.broker.store().wait_durable(stored).unwrap();
+        assert_eq!(client.channel.confirms(stored), Some(confirm(nth - 1, false)));
+        let (request, _) = client.get("q").unwrap();
+        client.ack(request.tag);
+        client.send(to, "the answer");
+        assert_eq!(client.channel.confirms(stored), None);
+        let acknowledged = client.channel.awaited_lsn().unwrap();
+        rig.broker.store().wait_durable(acknowledged).unwrap();
+        assert_eq!(client.channel.confirms(acknowledged), Some(confirm(nth, false)));
+    }
+}

@@ -5,7 +5,7 @@ use super::super::loader::{Loader, LoaderThreads};
 use super::super::outbox::Outbox;
 use super::super::queue::{Queue, QueueSpec};
 use super::*;
-use crate::storage::{self, Persistence, Sequence, StoreError};
+use crate::storage::{self, Background, Persistence, Sequence, StoreError};
 
 /// A store that keeps no body in memory, and a queue of it with that many messages.
 fn on_disk(messages: u32) -> (TempDir, Store, storage::Queue) {
@@ -126,7 +126,7 @@ fn a_store_that_failed_is_asked_again_only_when_somebody_wants_to_know() {
 #[test]
 fn what_is_put_off_comes_back_in_time() {
     let (_dir, _store, store) = on_disk(1);
-    let threads = LoaderThreads::start().unwrap();
+    let threads = LoaderThreads::start(Background::Threads).unwrap();
     // So that the queue itself does not ask: its own loader has no threads.
     let queue = broker_queue(store, &Arc::default());
     let outbox = Arc::new(Outbox::default());

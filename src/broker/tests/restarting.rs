@@ -130,3 +130,41 @@ fn declaring_again_waits_for_the_first_declaration() {
     assert_eq!(other.channel.bind(&bind).unwrap(), bound);
     assert_eq!(one.channel.declare_queue(&queue("transient")).unwrap().durable_at, None);
 }
+
+/// Whoever deleted what another one had just deleted was told at once, and a power cut brought it back.
+#[test]
+fn deleting_again_waits_for_the_first_deletion() {
+    let rig = Rig::new();
+    let (mut one, mut other) = (rig.connect(), rig.connect());
+    let durable_exchange = DeclareExchange { durable: true, ..exchange("x", "fanout") };
+    one.channel.declare_exchange(&durable_exchange).unwrap();
+    one.channel.declare_queue(&durable("q")).unwrap();
+    let bind = binding("x", "q", "");
+    one.channel.bind(&bind).unwrap();
+    assert_eq!(other.channel.delete_queue(b"never there", false, false).unwrap().durable_at, None);
+    let unbound = one.channel.unbind(&bind).unwrap();
+    assert!(unbound.is_some());
+    assert_eq!(other.channel.unbind(&bind).unwrap(), unbound);
+    let deleted = one.channel.delete_exchange(b"x", false).unwrap();
+    assert!(deleted > unbound);
+    assert_eq!(other.channel.delete_exchange(b"x", false).unwrap(), deleted);
+    let gone = one.channel.delete_queue(b"q", false, false).unwrap();
+    assert!(gone.durable_at > deleted);
+    assert_eq!(other.channel.delete_queue(b"q", false, false).unwrap(), gone);
+}
+
+/// The same was true of a queue that another one had just purged.
+#[test]
+fn purging_again_waits_for_the_first_purge() {
+    let rig = Rig::new();
+    let (mut one, mut other) = (rig.connect(), rig.connect());
+    one.channel.declare_queue(&durable("q")).unwrap();
+    one.channel.declare_queue(&queue("transient")).unwrap();
+    assert_eq!(other.channel.purge_queue(b"q").unwrap().durable_at, None);
+    one.send("q", "x");
+    let purged = one.channel.purge_queue(b"q").unwrap();
+    assert!(purged.durable_at.is_some());
+    let again = other.channel.purge_queue(b"q").unwrap();
+    assert_eq!((again.messages, again.durable_at), (0, purged.durable_at));
+    assert_eq!(other.channel.purge_queue(b"transient").unwrap().durable_at, None);
+}

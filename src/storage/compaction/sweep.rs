@@ -87,7 +87,10 @@ impl<'a> Sweep<'a> {
         match record.kind {
             RecordKind::Message | RecordKind::Transient | RecordKind::Moved => {
                 if let Ok(Some(message)) = message_of(record) {
-                    self.message(lsn, &message)?;
+                    // What ends with the process must say so in its new place as well: whoever looks for lost messages
+                    // there would bring it back.
+                    let transient = record.kind == RecordKind::Transient;
+                    self.message(lsn, &message, transient)?;
                 }
             }
             RecordKind::Chunk => {
@@ -115,7 +118,12 @@ impl<'a> Sweep<'a> {
         Ok(())
     }
 
-    fn message(&mut self, lsn: Lsn, message: &MessageRecord<'_>) -> Result<(), StoreError> {
+    fn message(
+        &mut self,
+        lsn: Lsn,
+        message: &MessageRecord<'_>,
+        transient: bool,
+    ) -> Result<(), StoreError> {
         let cores: SmallVec<[(Reference, Arc<QueueCore>); 4]> = {
             let catalog = self.shared.catalog.lock();
             let references = message.references();
@@ -124,7 +132,7 @@ impl<'a> Sweep<'a> {
         // In ascending order, as the references are: the order in which everybody locks queues.
         debug_assert!(cores.is_sorted_by(|a, b| a.0.queue < b.0.queue), "each queue once");
         let mut read: SmallVec<[Option<Read>; 4]> = cores.iter().map(|_| None).collect();
-        while let Err(missing) = self.move_message(lsn, message, &cores, &read)? {
+        while let Err(missing) = self.move_message(lsn, message, transient, &cores, &read)? {
             // One queue at a time, and nothing but its place is kept: there may be many.
             for ((reference, core), read) in cores.iter().zip(&mut read).skip(missing) {
                 *read = self.read_place(*reference, core)?;
@@ -176,6 +184,7 @@ impl<'a> Sweep<'a> {
         &mut self,
         lsn: Lsn,
         message: &MessageRecord<'_>,
+        transient: bool,
         cores: &[(Reference, Arc<QueueCore>)],
         read: &[Option<Read>],
     ) -> Result<Result<(), usize>, StoreError> {
@@ -199,11 +208,19 @@ impl<'a> Sweep<'a> {
         }
         let Some(from) = from else { return Ok(Ok(())) };
         let references: SmallVec<[Reference; 4]> = live.iter().map(|at| cores[*at].0).collect();
-        let size = MovedRecord::encoded_size(message, references.len());
-        let appended =
-            self.shared.log.append(RecordKind::Moved, size, references.len() as u32, |buffer| {
+        let count = references.len();
+        let (kind, size) = if transient {
+            (RecordKind::Transient, message.encoded_size_for(count))
+        } else {
+            (RecordKind::Moved, MovedRecord::encoded_size(message, count))
+        };
+        let appended = self.shared.log.append(kind, size, count as u32, |buffer| {
+            if transient {
+                message.encode_for(buffer, &references);
+            } else {
                 MovedRecord::encode(buffer, from, message, &references);
-            });
+            }
+        });
         let placed = match appended {
             // It was the largest that can be, and this record has more to say. It stays.
             Err(StoreError::TooLarge { .. }) => return Ok(Ok(())),

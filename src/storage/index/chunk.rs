@@ -1,5 +1,7 @@
 //! A run of a queue's places.
 
+mod mend;
+
 use std::sync::Arc;
 
 use super::in_log::InLog;

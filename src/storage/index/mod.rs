@@ -7,6 +7,7 @@
 
 mod chunk;
 mod in_log;
+mod mend;
 mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,9 @@ use std::sync::Arc;
 
 use self::chunk::{Chunk, PLACES};
 pub(crate) use self::chunk::{Entry, footprint};
+pub(crate) use self::places::Places;
 use super::message::Message;
+use super::mutant::{Mutant, is_active};
 use super::record::{ChunkEntry, ChunkRecord, ChunkState, PageRef, SegmentShare};
 use super::units::{Lsn, SegmentId, Sequence, SequenceRange};
 
@@ -41,9 +44,12 @@ pub(crate) struct QueueIndex {
     chunk_places: u32,
 }
 
+/// So many places of a queue belong to one directory: that of the chunk which they are in, as its first place says.
+pub(crate) const DIRECTORY_PLACES: u64 = 1 << 17;
+
 /// The directory that a chunk is in.
 pub(crate) fn directory_of(base: Sequence) -> u64 {
-    base.0 >> 17
+    base.0 / DIRECTORY_PLACES
 }
 
 /// What is not needed any more after an operation: for the caller to give back.
@@ -454,6 +460,7 @@ impl QueueIndex {
         released: &mut Released,
     ) -> bool {
         let known = self.chunk_of(sequence).is_none_or(|chunk| chunk.knows(sequence, to.lsn));
+        let known = known && !is_active(Mutant::MoveUnchecked);
         if !known {
             self.relocate(sequence, from, to, released);
         }
@@ -542,6 +549,9 @@ impl QueueIndex {
     /// of the queue's end is true of all chunks before it, which are looked at later.
     pub(crate) fn changed_directories(&self) -> Vec<u64> {
         let mut changed = self.outdated.clone();
+        if is_active(Mutant::ForgetDirectory) {
+            changed.clear();
+        }
         let chunks = self.chunks.values();
         changed.extend(chunks.filter(|c| c.is_changed()).map(|c| directory_of(c.base())));
         // A queue that was shallow has none yet.
@@ -559,8 +569,8 @@ impl QueueIndex {
         save: impl FnMut(Sequence, u32, Vec<(u16, ChunkEntry)>) -> Result<PageRef, E>,
     ) -> Result<Vec<ChunkState>, E> {
         self.outdated.remove(&number);
-        let first = Sequence(number << 17);
-        let last = Sequence((number << 17) + ((1 << 17) - 1));
+        let first = Sequence(number * DIRECTORY_PLACES);
+        let last = Sequence(first.0 + (DIRECTORY_PLACES - 1));
         self.snapshot_between(first, last, released, save)
     }
 

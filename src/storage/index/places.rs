@@ -1,20 +1,20 @@
 //! A set of places within a chunk: one bit a place.
 
-/// Which places of a chunk are gone.
+/// Some places, counted from the first one of a chunk, say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Places(Vec<u64>);
+pub(crate) struct Places(Vec<u64>);
 
 impl Places {
     pub(super) fn from_words(words: Vec<u64>) -> Places {
         Places(words)
     }
 
-    pub(super) fn contains(&self, place: u32) -> bool {
+    pub(crate) fn contains(&self, place: u32) -> bool {
         self.0.get(place as usize / 64).is_some_and(|word| word >> (place % 64) & 1 == 1)
     }
 
     /// Adds a place; false: it was there already.
-    pub(super) fn insert(&mut self, place: u32) -> bool {
+    pub(crate) fn insert(&mut self, place: u32) -> bool {
         let (word, bit) = (place as usize / 64, 1 << (place % 64));
         if word >= self.0.len() {
             self.0.resize(word + 1, 0);
@@ -22,6 +22,13 @@ impl Places {
         let new = self.0[word] & bit == 0;
         self.0[word] |= bit;
         new
+    }
+
+    /// Takes a place out again.
+    pub(super) fn remove(&mut self, place: u32) {
+        if let Some(word) = self.0.get_mut(place as usize / 64) {
+            *word &= !(1 << (place % 64));
+        }
     }
 
     /// The first place from `from` on, below `end`, that is not in the set.
@@ -51,7 +58,7 @@ impl Places {
     }
 
     /// The places in the set, ascending.
-    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
         (0..).zip(&self.0).flat_map(|(index, word)| {
             (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| index * 64 + bit)
         })
@@ -89,6 +96,11 @@ mod tests {
                 && places.words().last() != Some(&0)
                 && places.iter().eq(members.iter().map(|place| u32::from(*place)))
                 && places.is_empty() == members.is_empty()
+                && members.iter().all(|place| {
+                    places.remove(u32::from(*place));
+                    !places.contains(u32::from(*place))
+                })
+                && places.is_empty()
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a repair keeps: copies of all that it takes out, in a directory of their own.
 //!
 //! `repair-<n>` in the data directory has, for every damaged part of a file, a file `<name>.<offset>-<end>` with its bytes
-//! as they were; `report.txt`, for a person; and `places`, by which the damage is known to have been dealt with: a line for
+//! as they were; segments that cannot be told to be segments, whole and by their names; `report.txt`, for a person; and `places`, by which the damage is known to have been dealt with: a line for
 //! each place, with the number of the segment, its salt in hexadecimal, and the offset in bytes. The salt makes sure that
 //! nothing in a later use of the file is taken for it. The engine reads none of it, but for `places`, and never removes it.
 
@@ -17,6 +17,10 @@ use crate::storage::units::SegmentId;
 
 const PLACES: &str = "places";
 const REPORT: &str = "report.txt";
+
+/// A file of places that is longer is none that a repair has written, in bytes. Without it, damage that was dealt with is told
+/// again, and no more.
+const PLACES_LIMIT: u64 = 64 << 20;
 
 /// Bytes copied at a time.
 const PIECE: u64 = 1 << 20;
@@ -43,10 +47,18 @@ impl Place {
     }
 }
 
+fn directory_name(number: u64) -> String {
+    format!("repair-{number}")
+}
+
 /// The directories of earlier repairs, by number.
 fn repairs(disk: &dyn Disk, dir: &Path) -> Result<BTreeMap<u64, PathBuf>, OpenError> {
     let names = disk.list(dir).map_err(|e| OpenError::io("list", dir, e))?;
-    let number = |name: &String| name.strip_prefix("repair-")?.parse().ok();
+    // Of names that are ours; there is always a number behind the largest of them.
+    let number = |name: &String| {
+        let number: u64 = name.strip_prefix("repair-")?.parse().ok()?;
+        (number < u64::MAX && directory_name(number) == *name).then_some(number)
+    };
     Ok(names.iter().filter_map(|name| Some((number(name)?, dir.join(name)))).collect())
 }
 
@@ -69,7 +81,11 @@ pub(super) fn known_places(disk: &dyn Disk, dir: &Path) -> Result<HashSet<Place>
             Err(error) => return Err(OpenError::io("open", &path, error)),
         };
         let io = |error| OpenError::io("read", &path, error);
-        let mut content = vec![0; file.size().map_err(io)? as usize];
+        let size = file.size().map_err(io)?;
+        if size > PLACES_LIMIT {
+            continue;
+        }
+        let mut content = vec![0; size as usize];
         read_exact_at(&*file, &mut content, 0).map_err(io)?;
         known.extend(String::from_utf8_lossy(&content).lines().filter_map(Place::parse));
     }
@@ -84,11 +100,16 @@ pub(super) fn keep(
     places: &[Place],
     report: &str,
 ) -> Result<PathBuf, OpenError> {
-    let number = repairs(disk, dir)?.keys().max().map_or(1, |newest| newest + 1);
+    let earlier = repairs(disk, dir)?;
+    let newest = earlier.keys().max().map_or(0, |newest| *newest);
+    // Somebody may have made a directory with the highest number that there is.
+    let number = newest.checked_add(1).or_else(|| (1..newest).find(|n| !earlier.contains_key(n)));
+    let number = number.expect("no directory has 2^64 entries");
     let target = dir.join(format!("repair-{number}"));
     disk.create_dir_all(&target).map_err(|e| OpenError::io("create", &target, e))?;
+    let mut copied = HashSet::new();
     for extent in extents {
-        copy(disk, extent, &target)?;
+        copy(disk, extent, &target, &mut copied)?;
     }
     write(disk, &target.join(REPORT), report.as_bytes())?;
     let lines: String = places
@@ -102,7 +123,21 @@ pub(super) fn keep(
     Ok(target)
 }
 
-fn copy(disk: &dyn Disk, extent: &Extent, target: &Path) -> Result<(), OpenError> {
+/// Puts a file away whole that is of no use any more.
+pub(super) fn put_away(disk: &dyn Disk, file: &Path, kept: &Path) -> Result<(), OpenError> {
+    let target = kept.join(file.file_name().unwrap_or_default());
+    disk.rename(file, &target).map_err(|e| OpenError::io("rename", file, e))?;
+    disk.sync_dir(kept).map_err(|e| OpenError::io("sync", kept, e))
+}
+
+/// Copies a part of a file, as far as the file goes. `copied`: the copies that there are already; of a file that is too short
+/// several parts may have become the same.
+fn copy(
+    disk: &dyn Disk,
+    extent: &Extent,
+    target: &Path,
+    copied: &mut HashSet<PathBuf>,
+) -> Result<(), OpenError> {
     let file = match disk.open(&extent.file, Access::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -115,6 +150,9 @@ fn copy(disk: &dyn Disk, extent: &Extent, target: &Path) -> Result<(), OpenError
     }
     let name = extent.file.file_name().unwrap_or_default().to_string_lossy();
     let path = target.join(format!("{name}.{}-{end}", extent.offset));
+    if !copied.insert(path.clone()) {
+        return Ok(());
+    }
     let copy = disk.create(&path).map_err(|e| OpenError::io("create", &path, e))?;
     let mut at = extent.offset;
     while at < end {

@@ -2,10 +2,10 @@
 //!
 //! 1. Read all of it, as [`verify`](super::verify()) does, over its holes.
 //! 2. [Keep](super::keep) copies of every damaged part, durably. Nothing has been changed up to here.
-//! 3. Go on with what was read, in a fresh segment: put the messages of damaged lists that are whole themselves at the end of
-//!    their queues, and take out those that cannot be read.
+//! 3. Go on with what was read, in a fresh segment. In memory, [put right](super::mend) what is damaged: messages of damaged
+//!    lists, or with damaged records, that are found whole elsewhere keep their places; those that are not are taken out.
 //! 4. Write a checkpoint, behind every hole. From then on an open finds a whole store. A crash before that leaves the
-//!    damaged one, of which some messages may be taken out already; the repair is run again.
+//!    damaged one; the repair is run again.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -15,25 +15,22 @@ use thiserror::Error;
 
 use super::keep::{self, Place};
 use super::verify::{self, Finding, LostMessage, LostPlaces, Verification};
-use super::{Extent, verify as verified};
-use crate::storage::append::Persistence;
+use super::{Extent, mend, verify as verified};
 use crate::storage::disk::{Access, Disk};
 use crate::storage::error::{Damage, OpenError};
 use crate::storage::options::{Background, Options};
-use crate::storage::queue::Queue;
-use crate::storage::reader;
 use crate::storage::recovery::{self, Examined, OpenedStore};
 use crate::storage::store::Store;
-use crate::storage::units::{QueueId, SequenceRange};
+use crate::storage::units::SequenceRange;
 
 /// What is, or was, to be repaired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repair {
     /// What was found before.
     pub found: Verification,
-    /// Messages of damaged lists that are whole themselves: they go to the end of their queues. Some of them may have been
-    /// acknowledged since the last checkpoint.
-    pub moved: u64,
+    /// Messages that cannot be had where they should be, because a list of messages or their own record is damaged, and that
+    /// are found whole somewhere else: they keep their places.
+    pub restored: u64,
     /// Damaged messages, which are taken out. What the holes of the log have cost is not among them.
     pub lost: u64,
     /// What was done; `None`: nothing, there was nothing to do or it was not asked for.
@@ -87,15 +84,15 @@ pub fn repair(
         return Err(RepairError::NoCheckpoint(damage.clone().into()));
     }
     let lost = found.damage.iter().flat_map(|finding| &finding.messages);
-    let (moved, lost): (Vec<_>, Vec<_>) = lost.partition(|lost| lost.record.is_some());
-    let (moved, lost) = (moved.len() as u64, lost.len() as u64);
-    let mut repair = Repair { found, moved, lost, applied: None };
+    let (restored, lost): (Vec<_>, Vec<_>) = lost.partition(|lost| lost.record.is_some());
+    let (restored, lost) = (restored.len() as u64, lost.len() as u64);
+    let mut repair = Repair { found, restored, lost, applied: None };
     if apply && !repair.found.is_whole() {
         let unreadable: Vec<PathBuf> =
             examined.unreadable.iter().map(|damage| damage.file.clone()).collect();
         let kept = keep_copies(&**disk, dir, &examined, &repair)?;
         rewrite(disk, dir, examined, &repair.found)
-            .and_then(|()| remove(&**disk, dir, &unreadable))
+            .and_then(|()| put_away(&**disk, dir, &unreadable, &kept))
             .map_err(|error| RepairError::Unfinished(error.into()))?;
         let after = verified(&**disk, dir, progress)?;
         repair.applied = Some(Applied { kept, after });
@@ -103,15 +100,13 @@ pub fn repair(
     Ok(repair)
 }
 
-/// Removes segments that cannot be read: nothing needs them any more, and there are copies.
-fn remove(disk: &dyn Disk, dir: &Path, files: &[PathBuf]) -> Result<(), OpenError> {
-    for file in files {
-        disk.remove(file).map_err(|e| OpenError::io("remove", file, e))?;
-    }
+/// Puts segments that cannot be read away: nothing needs them any more.
+fn put_away(disk: &dyn Disk, dir: &Path, files: &[PathBuf], kept: &Path) -> Result<(), OpenError> {
+    files.iter().try_for_each(|file| keep::put_away(disk, file, kept))?;
     disk.sync_dir(dir).map_err(|e| OpenError::io("sync", dir, e))
 }
 
-/// Copies everything that is damaged.
+/// Copies everything that is damaged, but for segments that cannot be read at all: these are put away whole.
 fn keep_copies(
     disk: &dyn Disk,
     dir: &Path,
@@ -130,6 +125,7 @@ fn keep_copies(
         .iter()
         .map(of_finding)
         .chain(found.holes.iter().flat_map(|hole| hole.extents.iter().cloned()))
+        .filter(|extent| !examined.unreadable.iter().any(|whole| whole.file == extent.file))
         .filter(|extent| seen.insert((extent.file.clone(), extent.offset, extent.bytes)))
         .collect();
     let segments: BTreeMap<PathBuf, _> =
@@ -145,7 +141,8 @@ fn keep_copies(
 fn report(repair: &Repair) -> String {
     let found = &repair.found;
     let mut lines = vec![
-        "What a repair took out of this store. Beside this are copies of the damaged bytes."
+        "What a repair took out of this store. Beside this are copies of the damaged bytes, and \
+         segments that cannot be read."
             .to_owned(),
     ];
     if let Some(damage) = &found.refusal {
@@ -171,8 +168,11 @@ fn report(repair: &Repair) -> String {
     for finding in &found.damage {
         let Finding { file, offset, bytes, what, .. } = finding;
         lines.push(format!("\n{} at byte {offset}, {bytes} bytes: {what}", file.display()));
+        if finding.uncertain {
+            lines.push("  some of these messages may have been acknowledged".to_owned());
+        }
         for LostMessage { queue, attributes, sequence, record } in &finding.messages {
-            let what = if record.is_some() { "moved to the end of its queue" } else { "lost" };
+            let what = if record.is_some() { "found again, and kept" } else { "lost" };
             let name = readable(attributes);
             lines.push(format!("  {what}: place {sequence} of queue {queue} ({name})"));
         }
@@ -194,6 +194,7 @@ fn rewrite(
     found: &Verification,
 ) -> Result<(), OpenError> {
     let recovered = examined.recovered.expect("a store without a checkpoint was refused before");
+    mend::mend(&recovered, &examined.readable, &found.damage)?;
     let opened = OpenedStore {
         lock: examined.lock,
         superblock: examined.superblock,
@@ -201,34 +202,9 @@ fn rewrite(
         // Files are left to the next open: until the checkpoint is durable, none may be recycled.
         free: Vec::new(),
     };
-    recovery::remove_unfinished(&**disk, dir)?;
+    recovery::remove_unfinished(&**disk, dir, opened.superblock.state().segment_size)?;
     let options =
         Options { disk: disk.clone(), background: Background::Caller, ..Options::default() };
-    let store = Store::start(dir, &options, opened)?;
-    let queues: BTreeMap<QueueId, Queue> =
-        store.queues().into_iter().map(|queue| (queue.id(), queue)).collect();
-    for finding in &found.damage {
-        let Some(first) = finding.messages.first() else { continue };
-        if finding.list {
-            let Some(queue) = queues.get(&first.queue) else { continue };
-            for lost in &finding.messages {
-                let Some((lsn, length)) = lost.record else { continue };
-                let message = reader::read_message(&store.shared.segments, lsn, length)?;
-                store.append(&Arc::new(message), Persistence::Durable, &[queue])?;
-            }
-            // All of them at once: which of them is where only the list knew.
-            let last = finding.messages.last().unwrap_or(first);
-            let whole = SequenceRange { first: first.sequence, last: last.sequence };
-            queue.acknowledge(&[whole])?;
-        } else {
-            for lost in &finding.messages {
-                if let Some(queue) = queues.get(&lost.queue) {
-                    queue.acknowledge(&[SequenceRange::one(lost.sequence)])?;
-                }
-            }
-        }
-    }
-    drop(queues);
-    store.close()?;
+    Store::start(dir, &options, opened)?.close()?;
     Ok(())
 }

@@ -61,6 +61,11 @@ impl<'a> Sweep<'a> {
         Ok(sweep)
     }
 
+    /// Whether what is at `lsn` counts for certain, and is not part of a torn tail.
+    pub(super) fn is_proven(&self, lsn: Lsn) -> bool {
+        lsn < self.proven
+    }
+
     /// What is known to have been durable, as far as the segment's groups tell.
     fn durable(&self) -> Lsn {
         let (mut at, mut durable) = (PAGE, Lsn::ZERO);

@@ -1,23 +1,21 @@
 //! Reading all of a store, and telling everything that is damaged.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::Extent;
-use super::keep;
+use super::search::{self, WholeRecord};
 use super::sweep::{Counts, Sweep, end_of};
+use super::{keep, messages};
 use crate::storage::disk::{Access, Disk};
-use crate::storage::error::{Damage, OpenError, StoreError};
-use crate::storage::index::Released;
-use crate::storage::reader;
-use crate::storage::record::{RecordKind, message_of};
+use crate::storage::error::{Damage, OpenError};
 use crate::storage::recovery::{self, Examined, Hole, Recovered};
-use crate::storage::segment::{Segment, file_name};
+use crate::storage::segment::Segment;
 use crate::storage::superblock::SuperblockFile;
-use crate::storage::units::{Lsn, QueueId, SegmentId, Sequence, SequenceRange};
+use crate::storage::units::{Lsn, QueueId, Sequence, SequenceRange};
 
 /// Bytes of a copy of the superblock.
 const COPY: u64 = 512;
@@ -74,6 +72,9 @@ pub struct Finding {
     pub messages: Vec<LostMessage>,
     /// It is a list of messages: these may be whole themselves.
     pub list: bool,
+    /// It is the list of a deep queue's lists: it cannot be told for certain which messages were live. Some of these may
+    /// have been acknowledged, and how often they were handed out is not known any more.
+    pub uncertain: bool,
 }
 
 /// A message that cannot be read.
@@ -85,8 +86,8 @@ pub struct LostMessage {
     pub attributes: Bytes,
     /// Its place in the queue.
     pub sequence: Sequence,
-    /// Where its record is found all the same, and the record's length in bytes; only of messages of a damaged list.
-    pub record: Option<(Lsn, u32)>,
+    /// Where a whole record of it is found all the same.
+    pub record: Option<WholeRecord>,
 }
 
 /// A part of the log that was on stable storage and cannot be replayed as a whole.
@@ -130,6 +131,14 @@ pub(super) struct Findings {
 }
 
 impl Findings {
+    pub(super) fn list(&self) -> &[Finding] {
+        &self.list
+    }
+
+    pub(super) fn list_mut(&mut self) -> &mut [Finding] {
+        &mut self.list
+    }
+
     /// Adds a finding, or what it says to the finding that there is of the same place.
     pub(super) fn add(&mut self, finding: Finding) {
         let place = (finding.file.clone(), finding.offset);
@@ -139,6 +148,7 @@ impl Findings {
                 known.messages.extend(finding.messages);
                 known.needed |= finding.needed;
                 known.list |= finding.list;
+                known.uncertain |= finding.uncertain;
                 known.bytes = known.bytes.max(finding.bytes);
             }
             None => {
@@ -188,7 +198,7 @@ pub(super) fn look(
 
     let opens = examined.refusal.is_none();
     let in_use = examined.recovered.as_ref().filter(|_| opens).map(|r| &r.segments);
-    let segments = in_use.unwrap_or(&examined.readable).all();
+    let mut segments = in_use.unwrap_or(&examined.readable).all();
     let end = examined.recovered.as_ref().map(|recovered| recovered.end);
     for (index, segment) in segments.iter().enumerate() {
         progress(index as f64 / segments.len() as f64);
@@ -214,17 +224,27 @@ pub(super) fn look(
         refusal: examined.refusal.clone(),
         older_checkpoint: Some(examined.root).filter(|root| *root != state.root),
         no_checkpoint: examined.recovered.is_none(),
-        segments: counts.segments,
-        groups: counts.groups,
-        records: counts.records,
-        bytes: counts.bytes,
         ..Verification::default()
     };
     if let Some(recovered) = &examined.recovered {
-        verification.messages = verify_messages(recovered, dir, &mut findings)?;
-        find_listed(&segments, recovered, end, &mut findings)?;
+        verification.messages = messages::read(recovered, dir, &mut findings)?;
+        // A segment that nothing needs so far may have what is to be had of a message.
+        for id in search::find(examined, recovered, &mut findings)? {
+            let found = examined.readable.get(id).filter(|found| !has(&segments, found));
+            let Some(segment) = found else { continue };
+            let later: Vec<_> =
+                examined.readable.all().into_iter().filter(|later| later.id() > id).collect();
+            let end = end_of(&segment, &later, size, end);
+            Sweep::new(&segment, size, end)?.run(&mut counts, &mut findings, |_, _| {});
+            segments.push(segment.clone());
+        }
         verification.holes = examined.holes.iter().map(|hole| described(hole, recovered)).collect();
     }
+
+    verification.segments = counts.segments;
+    verification.groups = counts.groups;
+    verification.records = counts.records;
+    verification.bytes = counts.bytes;
 
     let known = keep::known_places(disk, dir)?;
     for mut finding in findings.list {
@@ -239,6 +259,10 @@ pub(super) fn look(
     }
     progress(1.0);
     Ok(verification)
+}
+
+fn has(segments: &[Arc<Segment>], segment: &Segment) -> bool {
+    segments.iter().any(|other| other.id() == segment.id())
 }
 
 impl LogHole {
@@ -299,119 +323,4 @@ fn described(hole: &Hole, recovered: &Recovered) -> LogHole {
         places: places.collect(),
         strays: hole.strays,
     }
-}
-
-/// Reads every live message the way it would be read to be delivered; gives their number.
-fn verify_messages(
-    recovered: &Recovered,
-    dir: &Path,
-    findings: &mut Findings,
-) -> Result<u64, OpenError> {
-    let size = recovered.segments.segment_size();
-    let mut read = 0;
-    for queue in recovered.catalog.queues.iter() {
-        let lost = |sequence| LostMessage {
-            queue: queue.id(),
-            attributes: queue.attributes().clone(),
-            sequence,
-            record: None,
-        };
-        let missing = queue.state.lock().index.not_resident();
-        for chunk in missing {
-            match reader::read_chunk(&recovered.segments, chunk.page) {
-                Ok(record) => {
-                    let mut released = Released::default();
-                    queue.state.lock().index.install_chunk(chunk, &record, &mut released);
-                }
-                Err(error) => {
-                    let places = queue.state.lock().index.live_places(chunk.base);
-                    let finding = unreadable(&error, dir, size)?;
-                    findings.add(Finding {
-                        bytes: u64::from(chunk.page.length),
-                        what: format!("{}; a list of messages is there", finding.what),
-                        messages: places.into_iter().map(lost).collect(),
-                        list: true,
-                        ..finding
-                    });
-                }
-            }
-        }
-        let messages: Vec<_> = queue.state.lock().index.stored_messages().collect();
-        let lengths: HashMap<Sequence, u32> =
-            messages.iter().map(|(sequence, _, length)| (*sequence, *length)).collect();
-        let mut failed = Vec::new();
-        reader::read_messages(&recovered.segments, &messages, |run| {
-            read += run.len() as u64;
-            failed.extend(run.drain(..).filter_map(|r| Some((r.sequence, r.outcome.err()?))));
-        });
-        for (sequence, error) in failed {
-            let finding = unreadable(&error, dir, size)?;
-            let bytes = lengths.get(&sequence).copied().unwrap_or_default();
-            let messages = vec![lost(sequence)];
-            findings.add(Finding { bytes: u64::from(bytes), messages, ..finding });
-        }
-    }
-    Ok(read)
-}
-
-/// The finding of a record that could not be read.
-fn unreadable(error: &StoreError, dir: &Path, segment_size: u64) -> Result<Finding, OpenError> {
-    let StoreError::Unreadable { lsn, file, offset, reason } = error else {
-        return Err(error.clone().into());
-    };
-    let mut finding = Finding {
-        file: file.clone(),
-        offset: *offset,
-        what: reason.to_string(),
-        needed: true,
-        ..Finding::default()
-    };
-    if file.as_os_str().is_empty() {
-        let segment = SegmentId::holding(*lsn, segment_size);
-        finding.file = dir.join(file_name(segment));
-        finding.offset = lsn.since(segment.start(segment_size));
-    }
-    Ok(finding)
-}
-
-/// Looks for the records of the messages whose lists are damaged.
-fn find_listed(
-    segments: &[Arc<Segment>],
-    recovered: &Recovered,
-    end: Option<Lsn>,
-    findings: &mut Findings,
-) -> Result<(), OpenError> {
-    let wanted: HashSet<(QueueId, Sequence)> = findings
-        .list
-        .iter()
-        .filter(|finding| finding.list)
-        .flat_map(|finding| finding.messages.iter().map(|lost| (lost.queue, lost.sequence)))
-        .collect();
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    let size = recovered.segments.segment_size();
-    let mut records = BTreeMap::new();
-    for (index, segment) in segments.iter().enumerate() {
-        let end = end_of(segment, &segments[index + 1..], size, end);
-        let sweep = Sweep::new(segment, size, end)?;
-        sweep.run(&mut Counts::default(), &mut Findings::default(), |lsn, record| {
-            // The segments come in the order of the log: the last place that a message was moved to counts.
-            // What was transient is not live, and its place may have been given again.
-            let kept = record.kind != RecordKind::Transient;
-            let Ok(Some(message)) = message_of(record) else { return };
-            for reference in message.references() {
-                let place = (reference.queue, reference.sequence);
-                if kept && wanted.contains(&place) {
-                    records.insert(place, (lsn, record.size() as u32));
-                }
-            }
-        });
-    }
-    for finding in findings.list.iter_mut().filter(|finding| finding.list) {
-        for lost in &mut finding.messages {
-            lost.record = records.get(&(lost.queue, lost.sequence)).copied();
-        }
-    }
-    Ok(())
 }

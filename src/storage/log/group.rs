@@ -5,7 +5,8 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::storage::checksum::Seed;
-use crate::storage::record::{self, Record, RecordFault};
+use crate::storage::mutant::{Mutant, is_active};
+use crate::storage::record::{self, FRAME, Record, RecordFault};
 use crate::storage::segment::{PAGE, Segment};
 use crate::storage::units::Lsn;
 
@@ -80,13 +81,12 @@ impl GroupHeader {
         if u32_at(0) != seed.checksum(lsn, &[&bytes[4..]]) || u64_at(8) != lsn.0 {
             return Err(GroupFault::Header);
         }
-        Ok(GroupHeader {
-            lsn,
-            previous: Lsn(u64_at(16)),
-            durable: Lsn(u64_at(24)),
-            length: u32_at(32),
-            records: u32_at(36),
-        })
+        let (previous, durable) = (Lsn(u64_at(16)), Lsn(u64_at(24)));
+        // Nothing but a defect writes that, and what is behind a group is not for it to say.
+        if previous > lsn || durable > lsn {
+            return Err(GroupFault::Header);
+        }
+        Ok(GroupHeader { lsn, previous, durable, length: u32_at(32), records: u32_at(36) })
     }
 
     /// Bytes from the start of the group to the start of the next one.
@@ -102,6 +102,15 @@ impl GroupHeader {
 
 /// The bytes that a group of `length` bytes takes, up to the next 4 KiB boundary.
 pub(super) fn span(length: usize) -> u64 {
+    if is_active(Mutant::ShareSectors) {
+        (length as u64).next_multiple_of(64)
+    } else {
+        padded(length)
+    }
+}
+
+/// The same without a question: this is asked for each record.
+fn padded(length: usize) -> u64 {
     (length as u64).next_multiple_of(PAGE)
 }
 
@@ -126,6 +135,10 @@ impl<'a> CheckedGroup<'a> {
         let mut records = Vec::new();
         let mut at = lsn.plus(GROUP_HEADER as u64);
         while !rest.is_empty() {
+            if is_active(Mutant::TrustLength) {
+                let length = rest[4..8].iter().rfold(0, |sum, byte| sum << 8 | usize::from(*byte));
+                let _trusted = &rest[..FRAME + length];
+            }
             let record =
                 record::open(rest, at, seed).map_err(|fault| GroupFault::Record(fault, at))?;
             records.push((at, record));
@@ -178,7 +191,7 @@ impl Group {
 
     /// Where the group ends if it gets `more` bytes.
     pub(super) fn end_with(&self, more: usize) -> Lsn {
-        self.lsn.plus(span(self.buffer.len() + more))
+        self.lsn.plus(padded(self.buffer.len() + more))
     }
 
     /// Completes the group for writing: header in front, zeros behind.
@@ -198,7 +211,7 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::record::{FRAME, RecordKind};
+    use crate::storage::record::RecordKind;
     use crate::storage::units::SegmentId;
 
     fn seed() -> Seed {
@@ -247,6 +260,21 @@ mod tests {
             assert!(CheckedGroup::check(&group, Lsn(0x3000), seed()).is_err(), "bit {bit}");
             group[bit / 8] ^= 1 << (bit % 8);
         }
+    }
+
+    #[test]
+    fn a_group_that_speaks_of_what_is_behind_it_does_not_pass() {
+        let behind = Lsn(0x3001);
+        for header in [
+            GroupHeader { previous: behind, ..example() },
+            GroupHeader { durable: behind, ..example() },
+        ] {
+            let bytes = header.encode(seed());
+            let outcome = GroupHeader::decode(&bytes, Lsn(0x3000), seed());
+            assert_eq!(outcome, Err(GroupFault::Header));
+        }
+        let whole = GroupHeader { previous: Lsn(0x3000), durable: Lsn(0x3000), ..example() };
+        assert_eq!(GroupHeader::decode(&whole.encode(seed()), Lsn(0x3000), seed()), Ok(whole));
     }
 
     #[test]

@@ -16,21 +16,22 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-
-use parking_lot::{Condvar, Mutex};
 
 use self::group::{GROUP_HEADER, Group};
 use self::waiters::{Action, Waiters, WakerSlot};
 use super::checksum::StoreId;
 use super::entropy::Entropy;
 use super::error::StoreError;
+use super::mutant::{Mutant, is_active};
 use super::options::Background;
 use super::record::{self, FRAME, RecordKind};
 use super::segment::{PAGE, Segment, SegmentHeader, SegmentPool, SegmentSet};
+use super::sync::{
+    AtomicBool, AtomicU64, Condvar, Mutex, OnceLock, Ordering, Slip, breaks, current, park,
+};
 use super::units::{Lsn, SegmentId};
 
 /// The largest record, in bytes.
@@ -347,8 +348,11 @@ impl Log {
     }
 
     /// Has that callback called for the next group as well, whichever segment it is in.
+    ///
+    /// Whoever sleeps for it asks for the number of groups after this, and the writer counts a group before it looks whether
+    /// somebody wants to be told: one of them sees the other, if all four are in one order (`SeqCst`).
     pub(crate) fn tell_of_next_group(&self) {
-        self.tell.store(true, Ordering::Release);
+        self.tell.store(true, Ordering::SeqCst);
     }
 
     /// Everything that has been appended so far is durable when this is.
@@ -380,12 +384,17 @@ impl Log {
     /// Ends the log for good: nothing more is appended, nothing more is confirmed. Gives the error that everybody is told from
     /// now on.
     pub(crate) fn fail(&self, reason: &str) -> StoreError {
+        if breaks(Slip::TellBeforeFailed) {
+            self.waiters.settle(Err(&StoreError::Failed(reason.into())));
+        }
         let failure = self.failure.get_or_init(|| {
             let failure = StoreError::Failed(reason.into());
             tracing::error!("{failure}");
             failure
         });
-        self.waiters.settle(Err(failure));
+        if !breaks(Slip::TellBeforeFailed) {
+            self.waiters.settle(Err(failure));
+        }
         self.work.notify_all();
         let callbacks = std::mem::take(&mut *self.failure_callbacks.lock());
         callbacks.into_iter().for_each(|callback| callback.0(failure.clone()));
@@ -406,7 +415,7 @@ impl Log {
 
     pub(crate) fn statistics(&self) -> LogStatistics {
         LogStatistics {
-            groups: self.groups.load(Ordering::Relaxed),
+            groups: self.groups.load(Ordering::SeqCst),
             bytes: self.bytes.load(Ordering::Relaxed),
         }
     }
@@ -438,16 +447,22 @@ impl Log {
             return self.write_until(lsn);
         }
         self.expedite(lsn);
-        let action = Action::Unpark(std::thread::current());
+        let action = Action::Unpark(current());
         if let Some((_, outcome)) = self.waiters.add(lsn, action, || self.settled(lsn)) {
             return outcome;
         }
         loop {
-            std::thread::park();
+            park();
             if let Some(outcome) = self.settled(lsn) {
                 return outcome;
             }
         }
+    }
+
+    /// Blocks the thread until what is to be read below `lsn` is in its file. What a damaged list puts behind the end of the
+    /// log was never appended: waiting would have no end, and reading says what is wrong.
+    pub(crate) fn wait_to_read(&self, lsn: Lsn) -> Result<(), StoreError> {
+        self.wait(lsn.min(self.end()))
     }
 
     /// Calls `callback` once `lsn` is durable, or never will be: on the log's thread, or here and now.
@@ -492,7 +507,7 @@ fn plan(
         store: config.store,
         id: *next_segment,
         slots,
-        salt: config.entropy.number(),
+        salt: if is_active(Mutant::RecycleWithoutSalt) { 0 } else { config.entropy.number() },
     };
     *next_segment = next_segment.plus(u64::from(slots));
     let segment = Arc::new(Segment::planned(header, &config.dir));
@@ -509,7 +524,7 @@ impl Core {
         !self.sealed.is_empty()
             || !self.open.is_empty()
                 && (self.wanted > self.open.lsn
-                    || self.stopping
+                    || self.stopping && !breaks(Slip::StopBeforeWritten)
                     || self.open.buffer.len() >= LAZY_BYTES
                     || self.open_since.elapsed() >= config.lazy_sync)
     }

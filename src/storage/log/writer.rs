@@ -2,15 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::Log;
 use super::group::Group;
+use super::{Log, RESERVE};
 use crate::storage::disk::write_all_at;
 use crate::storage::error::StoreError;
+use crate::storage::mutant::{Mutant, is_active};
 use crate::storage::options::Background;
 use crate::storage::segment::Prepared;
+use crate::storage::sync::{Ordering, Slip, breaks};
 use crate::storage::units::{Lsn, SegmentId};
 
 /// A buffer that grew beyond this is not kept for the next group, in bytes.
@@ -20,9 +21,25 @@ impl Log {
     /// Writes groups until [`stop`](Log::stop), then what is left; the body of a thread.
     pub(crate) fn run(&self) -> Result<(), StoreError> {
         while let Some(groups) = self.wait_for_groups()? {
+            self.wait_for_the_reserve();
             self.write_groups(groups)?;
         }
         Ok(())
+    }
+
+    /// Waits until enough of the segments to come are ready, or the disk is known to be full: so that the log does not run
+    /// into its last segments before anybody knows that there will be no more, and what is new can be refused.
+    fn wait_for_the_reserve(&self) {
+        let assured = (RESERVE - 1).min(self.config.segments_ahead.saturating_sub(1));
+        let to_come = {
+            let core = self.core.lock();
+            let to_come = core.planned.iter().take(assured);
+            if to_come.clone().all(|segment| segment.file().is_some()) {
+                return;
+            }
+            to_come.cloned().collect::<Vec<_>>()
+        };
+        self.pool.wait_for_answer(&to_come);
     }
 
     /// In [`Background::Caller`]: writes what there is until `lsn` is durable.
@@ -48,7 +65,7 @@ impl Log {
             if core.stopping {
                 return Ok(None);
             }
-            core.writer_waits = true;
+            core.writer_waits = !breaks(Slip::SleepUnannounced);
             let deadline = core.open_since.checked_add(self.config.lazy_sync);
             match deadline.filter(|_| !core.open.is_empty()) {
                 None => self.work.wait(&mut core),
@@ -84,7 +101,10 @@ impl Log {
                 return Err(StoreError::Full);
             }
             if let Err(reason) = ready.and_then(|_| self.write_group(group)) {
-                return Err(self.fail(&reason));
+                if !is_active(Mutant::GoOnAfterFailure) {
+                    self.fail(&reason);
+                }
+                return Err(StoreError::Failed(reason));
             }
         }
         Ok(())
@@ -119,17 +139,24 @@ impl Log {
         let start = segment.id().start(self.segments.segment_size());
         write_all_at(&*file, &group.buffer, group.lsn.since(start))
             .map_err(|error| format!("cannot write {}: {error}", segment.path.display()))?;
-        file.sync_data()
-            .map_err(|error| format!("cannot sync {}: {error}", segment.path.display()))?;
-        self.groups.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(group.buffer.len() as u64, Ordering::Relaxed);
         let end = group.end_of_log();
+        if breaks(Slip::DurableBeforeSync) || is_active(Mutant::ConfirmBeforeSync) {
+            self.durable.store(end.0, Ordering::Release);
+            self.waiters.settle(Ok(end));
+        }
+        let mut synced = file.sync_data();
+        if synced.is_err() && is_active(Mutant::RetrySync) {
+            synced = file.sync_data();
+        }
+        synced.map_err(|error| format!("cannot sync {}: {error}", segment.path.display()))?;
+        self.groups.fetch_add(1, Ordering::SeqCst);
+        self.bytes.fetch_add(group.buffer.len() as u64, Ordering::Relaxed);
         // Before anybody is told, so that who waited for room finds it.
         self.written(group.buffer);
         self.durable.store(end.0, Ordering::Release);
         self.waiters.settle(Ok(end));
         let new = self.newest.swap(segment.id().0, Ordering::AcqRel) != segment.id().0;
-        let asked = self.tell.load(Ordering::Acquire) && self.tell.swap(false, Ordering::AcqRel);
+        let asked = self.tell.load(Ordering::SeqCst) && self.tell.swap(false, Ordering::SeqCst);
         if (new || asked)
             && let Some(callback) = self.new_segment.get()
         {

@@ -18,6 +18,11 @@ pub(crate) struct ChunkEntry {
 }
 
 impl ChunkEntry {
+    /// Whether it is in a place where something can be.
+    pub(super) fn check(&self) -> Result<(), Malformed> {
+        if self.lsn >= Lsn::LIMIT { Err(Malformed("a place that no log has")) } else { Ok(()) }
+    }
+
     /// A queue's share of the record's bytes.
     pub(crate) fn share(&self) -> u64 {
         u64::from(self.length / u32::from(self.sharers.max(1)))
@@ -44,7 +49,7 @@ pub(crate) struct ChunkRecord {
 
 impl ChunkRecord {
     /// The most places that a chunk can have.
-    const LIMIT: u32 = 1 << 16;
+    pub(super) const LIMIT: u32 = 1 << 16;
 
     pub(crate) fn encode(
         buffer: &mut Vec<u8>,
@@ -75,6 +80,9 @@ impl ChunkRecord {
         if places > Self::LIMIT {
             return Err(Malformed("too many places"));
         }
+        if base >= Sequence::LIMIT {
+            return Err(Malformed("a place that no queue has"));
+        }
         let mut entries = Vec::with_capacity((places as usize).min(cursor.at_most(4)));
         let (mut next, mut previous) = (0u64, 0u64);
         while !cursor.is_empty() {
@@ -95,6 +103,7 @@ impl ChunkRecord {
                     .map_err(|_| Malformed("a length is too large"))?,
                 sharers: sharers.try_into().map_err(|_| Malformed("too many sharers"))?,
             };
+            entry.check()?;
             entries.push((place as u16, entry));
             next = place + 1;
         }
@@ -137,7 +146,8 @@ mod tests {
             let entries: Vec<_> = entries
                 .into_iter()
                 .map(|(place, (lsn, length, sharers))| {
-                    (place, ChunkEntry { lsn: Lsn(lsn), length, sharers: sharers.max(1) })
+                    let lsn = Lsn(lsn % Lsn::LIMIT.0);
+                    (place, ChunkEntry { lsn, length, sharers: sharers.max(1) })
                 })
                 .collect();
             let mut payload = Vec::new();

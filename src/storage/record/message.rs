@@ -54,15 +54,33 @@ impl<'a> MessageRecord<'a> {
         message.body.parts().for_each(|part| buffer.extend_from_slice(part));
     }
 
+    /// Appends the payload of a record with the same message and other `references` to `buffer`.
+    pub(crate) fn encode_for(&self, buffer: &mut Vec<u8>, references: &[Reference]) {
+        buffer.extend_from_slice(&(references.len() as u32).to_le_bytes());
+        buffer.extend_from_slice(&(self.header.len() as u32).to_le_bytes());
+        put_references(buffer, references);
+        buffer.extend_from_slice(self.header);
+        buffer.extend_from_slice(self.body);
+    }
+
+    /// Bytes of the payload that [`encode_for`](Self::encode_for) gives for so many references.
+    pub(crate) fn encoded_size_for(&self, references: usize) -> usize {
+        FIXED + references * REFERENCE + self.header.len() + self.body.len()
+    }
+
     pub(crate) fn decode(payload: &'a [u8]) -> Result<MessageRecord<'a>, Malformed> {
         let mut cursor = Cursor::new(payload);
         let (references, header) = (cursor.u32()? as usize, cursor.u32()? as usize);
         let length = references.checked_mul(REFERENCE).ok_or(Malformed("too many references"))?;
-        Ok(MessageRecord {
+        let record = MessageRecord {
             references: cursor.take(length)?,
             header: cursor.take(header)?,
             body: cursor.rest(),
-        })
+        };
+        if record.references().any(|reference| reference.sequence >= Sequence::LIMIT) {
+            return Err(Malformed("a place that no queue has"));
+        }
+        Ok(record)
     }
 
     /// The queues that the message went to.
@@ -112,7 +130,7 @@ const MOVED: usize = 16;
 impl<'a> MovedRecord<'a> {
     /// Bytes of the payload for `message` with so many references left.
     pub(crate) fn encoded_size(message: &MessageRecord<'_>, references: usize) -> usize {
-        MOVED + FIXED + references * REFERENCE + message.header.len() + message.body.len()
+        MOVED + message.encoded_size_for(references)
     }
 
     /// Appends the payload to `buffer`.
@@ -126,11 +144,7 @@ impl<'a> MovedRecord<'a> {
         buffer.extend_from_slice(&from.length.to_le_bytes());
         buffer.extend_from_slice(&from.sharers.to_le_bytes());
         buffer.extend_from_slice(&[0; 2]);
-        buffer.extend_from_slice(&(references.len() as u32).to_le_bytes());
-        buffer.extend_from_slice(&(message.header.len() as u32).to_le_bytes());
-        put_references(buffer, references);
-        buffer.extend_from_slice(message.header);
-        buffer.extend_from_slice(message.body);
+        message.encode_for(buffer, references);
     }
 
     pub(crate) fn decode(payload: &'a [u8]) -> Result<MovedRecord<'a>, Malformed> {
@@ -139,8 +153,9 @@ impl<'a> MovedRecord<'a> {
         let rest = cursor.u32()?;
         let sharers =
             u16::try_from(rest).map_err(|_| Malformed("has no zeros where they belong"))?;
-        let message = MessageRecord::decode(cursor.rest())?;
-        Ok(MovedRecord { from: ChunkEntry { lsn, length, sharers }, message })
+        let from = ChunkEntry { lsn, length, sharers };
+        from.check()?;
+        Ok(MovedRecord { from, message: MessageRecord::decode(cursor.rest())? })
     }
 }
 
@@ -198,6 +213,23 @@ mod tests {
         let back = MovedRecord::decode(&moved).unwrap();
         assert_eq!((back.from, back.message.message()), (from, message));
         assert!(back.message.references().eq(references().into_iter().skip(1)));
+    }
+
+    /// Whoever counted on from such a place got to zero. Found by fuzzing.
+    #[test]
+    fn a_place_that_no_queue_has_is_refused() {
+        let message = Message::new("head", "body");
+        for (sequence, fine) in [(0, true), ((1 << 62) - 1, true), (1 << 62, false), (!0, false)] {
+            let reference = Reference { queue: QueueId(1), sequence: Sequence(sequence) };
+            let mut payload = Vec::new();
+            MessageRecord::encode(&mut payload, &message, &[reference]);
+            assert_eq!(MessageRecord::decode(&payload).is_ok(), fine, "{sequence:#x}");
+            let mut moved = vec![0; 16];
+            moved.extend_from_slice(&payload);
+            assert_eq!(MovedRecord::decode(&moved).is_ok(), fine, "{sequence:#x}");
+            moved[7] = 0x40; // Where it was.
+            assert!(MovedRecord::decode(&moved).is_err());
+        }
     }
 
     #[test]

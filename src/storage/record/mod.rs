@@ -19,6 +19,7 @@ pub(crate) use acknowledge::AcknowledgeRecord;
 pub(crate) use checkpoint::{
     ChunkState, Directory, MetadataPage, PageRef, QueuePage, QueueState, Root, SegmentShare,
 };
+pub(crate) use checkpoint::{ENTRIES_PER_PAGE, QUEUES_PER_PAGE, check_chunks};
 pub(crate) use chunk::{ChunkEntry, ChunkRecord};
 pub(crate) use delivered::DeliveredRecord;
 pub(crate) use frame::{FRAME, Record, RecordFault, RecordKind, open, plausible, seal};
@@ -30,7 +31,18 @@ pub(crate) use topology::{StoredChange, TopologyRecord};
 
 use thiserror::Error;
 
+use super::units::QueueId;
+
 /// A record that passed its checksum and still makes no sense: written by a defect, or by a newer version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the record is whole, but its content is not as this version writes it ({0})")]
 pub(crate) struct Malformed(pub(crate) &'static str);
+
+/// Whether these can be the numbers of durable queues.
+fn check_queues(ids: impl IntoIterator<Item = QueueId>) -> Result<(), Malformed> {
+    if ids.into_iter().all(|id| id < QueueId::FIRST_VOLATILE) {
+        Ok(())
+    } else {
+        Err(Malformed("a number that no durable queue has"))
+    }
+}

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Malformed, structured};
+use super::{Malformed, check_queues, structured};
 use crate::storage::units::QueueId;
 
 const VERSION: u8 = 1;
@@ -28,7 +28,13 @@ impl TopologyRecord {
     }
 
     pub(crate) fn decode(payload: &[u8]) -> Result<TopologyRecord, Malformed> {
-        structured::decode(payload, VERSION)
+        let record: TopologyRecord = structured::decode(payload, VERSION)?;
+        let numbers = record.changes.iter().filter_map(|change| match change {
+            StoredChange::CreateQueue { id, .. } => Some(*id),
+            _ => None,
+        });
+        check_queues(numbers)?;
+        Ok(record)
     }
 }
 
@@ -50,6 +56,16 @@ mod tests {
         record.encode(&mut payload);
         assert_eq!(payload, b"\x01\x04\x00\xfb\x2c\x01\x02at\x01\x02\x02\x01k\x01v\x03\x01k");
         assert_eq!(TopologyRecord::decode(&payload), Ok(record));
+    }
+
+    #[test]
+    fn a_durable_queue_has_no_volatile_number() {
+        for (id, fine) in [((1 << 63) - 1, true), (1 << 63, false), (u64::MAX, false)] {
+            let change = StoredChange::CreateQueue { id: QueueId(id), attributes: Vec::new() };
+            let mut payload = Vec::new();
+            TopologyRecord { changes: vec![change] }.encode(&mut payload);
+            assert_eq!(TopologyRecord::decode(&payload).is_ok(), fine, "{id:#x}");
+        }
     }
 
     #[test]

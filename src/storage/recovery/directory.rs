@@ -1,12 +1,14 @@
 //! What is in a data directory.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::storage::checksum::StoreId;
 use crate::storage::disk::{Access, Disk, DiskFile, read_exact_at};
 use crate::storage::error::{Damage, OpenError};
+use crate::storage::mutant::{Mutant, is_active};
 use crate::storage::segment::{
     FreeFile, HeaderFault, Segment, SegmentHeader, SegmentSet, file_name, is_unfinished,
     parse_file_name,
@@ -20,20 +22,28 @@ pub(super) struct Directory<'a> {
     disk: &'a dyn Disk,
     dir: &'a Path,
     access: Access,
+    segment_size: u64,
     segments: BTreeSet<SegmentId>,
     unfinished: Vec<String>,
 }
 
 impl<'a> Directory<'a> {
+    /// Lists a directory. A file with a number that no log comes to is none of ours, whatever it is called.
     pub(super) fn read(
         disk: &'a dyn Disk,
         dir: &'a Path,
         access: Access,
+        segment_size: u64,
     ) -> Result<Directory<'a>, OpenError> {
         let names = disk.list(dir).map_err(|e| OpenError::io("list", dir, e))?;
-        let segments = names.iter().filter_map(|name| parse_file_name(name)).collect();
+        // What has a number that no segment can have is not ours.
+        let segments = names
+            .iter()
+            .filter_map(|name| parse_file_name(name))
+            .filter(|id| id.can_be(1, segment_size))
+            .collect();
         let unfinished = names.into_iter().filter(|name| is_unfinished(name)).collect();
-        Ok(Directory { disk, dir, access, segments, unfinished })
+        Ok(Directory { disk, dir, access, segment_size, segments, unfinished })
     }
 
     /// The numbers of the segment files, ascending, with their paths.
@@ -62,12 +72,20 @@ impl<'a> Directory<'a> {
     ) -> Result<Result<Segment, HeaderFault>, OpenError> {
         let path = self.path(id);
         let file = self.open(&path)?;
-        if sync && self.access == Access::ReadWrite {
+        if sync && self.access == Access::ReadWrite && !is_active(Mutant::TrustCachedTail) {
             file.sync_all().map_err(|e| OpenError::io("sync", &path, e))?;
         }
         let mut bytes = [0; SegmentHeader::SIZE];
-        read_exact_at(&*file, &mut bytes, 0).map_err(|e| OpenError::io("read", &path, e))?;
+        match read_exact_at(&*file, &mut bytes, 0) {
+            Ok(()) => {}
+            // Not the disk's failure: the file has lost its end.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                return Ok(Err(HeaderFault::TooShort));
+            }
+            Err(error) => return Err(OpenError::io("read", &path, error)),
+        }
         Ok(match SegmentHeader::decode(&bytes, store, id) {
+            Ok(header) if !id.can_be(header.slots, self.segment_size) => Err(HeaderFault::Slots),
             Ok(header) => Ok(Segment::found(header, self.dir, file)),
             Err(fault) => Err(fault),
         })
@@ -100,21 +118,15 @@ impl<'a> Directory<'a> {
     ) -> Result<(SegmentSet, Vec<Damage>), OpenError> {
         let (readable, mut unreadable) = (SegmentSet::new(superblock.segment_size), Vec::new());
         for (id, file) in self.segments() {
-            let what = match self.open_segment(&superblock.store, id, false) {
-                Ok(Ok(segment)) => {
-                    readable.insert(Arc::new(segment));
-                    continue;
-                }
-                Ok(Err(fault)) => fault.describe(),
-                Err(OpenError::Io { source, .. })
-                    if source.kind() == std::io::ErrorKind::UnexpectedEof =>
-                {
-                    "the file ends within the segment's header".to_owned()
-                }
-                Err(error) => return Err(error),
-            };
-            let affected = "the messages in this segment cannot be read".to_owned();
-            unreadable.push(Damage { file, offset: 0, what, affected });
+            match self.open_segment(&superblock.store, id, false)? {
+                Ok(segment) => readable.insert(Arc::new(segment)),
+                Err(fault) => unreadable.push(Damage {
+                    file,
+                    offset: 0,
+                    what: fault.describe(),
+                    affected: "the messages in this segment cannot be read".to_owned(),
+                }),
+            }
         }
         Ok((readable, unreadable))
     }

@@ -13,11 +13,11 @@ use crate::storage::index::QueueIndex;
 use crate::storage::queue::QueueCore;
 use crate::storage::reader;
 use crate::storage::record::{
-    Directory, Malformed, MetadataPage, PageRef, QueuePage, RecordKind, Root,
+    Directory, Malformed, MetadataPage, PageRef, QueuePage, RecordKind, Root, check_chunks,
 };
 use crate::storage::segment::SegmentSet;
 use crate::storage::superblock::{Superblock, SuperblockFile};
-use crate::storage::units::{Lsn, SegmentId};
+use crate::storage::units::{Lsn, QueueId, SegmentId, Sequence};
 
 /// The state of the last checkpoint.
 #[derive(Debug)]
@@ -29,12 +29,32 @@ pub(super) struct Loaded {
     pub(super) replay_from: Lsn,
 }
 
-/// Reads the checkpoint that the superblock points to. A segment that only messages are needed of is an error if it is not
-/// there, unless there is a list that this can be `noted` in.
+/// What a checkpoint was read without.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    /// Segments that only messages are needed of.
+    pub(super) segments: Vec<Damage>,
+    /// Directories of deep queues; `None`: without them it is not to be read.
+    pub(super) directories: Option<Vec<LostDirectory>>,
+}
+
+/// A directory of a deep queue that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LostDirectory {
+    pub(crate) queue: QueueId,
+    /// Its number in the queue.
+    pub(crate) number: u64,
+    /// The place that the queue's next message got: from there on the log is replayed.
+    pub(crate) next: Sequence,
+    pub(crate) page: PageRef,
+    pub(crate) damage: Damage,
+}
+
+/// Reads the checkpoint that the superblock points to. What is missing of it is an error, unless it can be `noted`.
 pub(super) fn checkpoint(
     directory: &DataDirectory<'_>,
     superblock: &Superblock,
-    mut noted: Option<&mut Vec<Damage>>,
+    mut noted: Option<&mut Noted>,
 ) -> Result<Loaded, OpenError> {
     let size = superblock.segment_size;
     let segments = SegmentSet::new(size);
@@ -56,7 +76,7 @@ pub(super) fn checkpoint(
             let sync = *id >= tail;
             match (directory.needed_segment(&superblock.store, *id, sync), &mut noted) {
                 (Ok(segment), _) => segments.insert(Arc::new(segment)),
-                (Err(OpenError::Damaged(damage)), Some(noted)) => noted.push(damage),
+                (Err(OpenError::Damaged(damage)), Some(noted)) => noted.segments.push(damage),
                 (Err(error), _) => return Err(error),
             }
         }
@@ -81,23 +101,46 @@ pub(super) fn checkpoint(
         let mut queues = Vec::with_capacity(content.queues.len());
         for queue in content.queues {
             let mut chunks = queue.chunks;
-            for (_, reference) in &queue.directories {
+            let mut outdated = Vec::new();
+            for (number, reference) in &queue.directories {
                 count(*reference);
-                let directory = page(
+                let read = page(
                     directory,
                     &segments,
                     *reference,
                     RecordKind::Directory,
                     Directory::decode,
-                )?;
-                chunks.extend(directory.chunks);
+                );
+                let lost = noted.as_mut().and_then(|noted| noted.directories.as_mut());
+                match (read, lost) {
+                    (Ok(directory), _) => chunks.extend(directory.chunks),
+                    (Err(OpenError::Damaged(damage)), Some(lost)) => {
+                        outdated.push((*number, *reference));
+                        lost.push(LostDirectory {
+                            queue: queue.id,
+                            number: *number,
+                            next: queue.next,
+                            page: *reference,
+                            damage,
+                        });
+                    }
+                    (Err(error), _) => return Err(error),
+                }
             }
+            check_chunks(&chunks).map_err(|malformed| {
+                damaged(directory.dir(), &reader::unreadable(&segments, reference.lsn, &malformed))
+            })?;
             for chunk in &chunks {
                 count(chunk.page);
                 chunk.shares.iter().for_each(|s| segments.add(s.segment, s.references, s.bytes));
             }
-            let index = QueueIndex::restore(queue.next, chunks, queue.directories, size);
-            queues.push(Arc::new(QueueCore::new(queue.id, queue.attributes.into(), index)));
+            let mut index = QueueIndex::restore(queue.next, chunks, queue.directories, size);
+            for (number, page) in &outdated {
+                index.outdate_directory(*number, page.lsn);
+            }
+            let core = Arc::new(QueueCore::new(queue.id, queue.attributes.into(), index));
+            core.state.lock().changed |= !outdated.is_empty();
+            queues.push(core);
         }
         catalog.restore_queue_page(number, queues);
     }

@@ -12,6 +12,7 @@
 //! all the same, for those who look at it or repair it. It may use everything below the store; it must never repair,
 //! guess or remove anything.
 
+mod accounts;
 mod directory;
 mod load;
 mod replay;
@@ -22,21 +23,24 @@ use std::io;
 use std::path::Path;
 
 use self::directory::Directory;
+pub(crate) use self::load::LostDirectory;
+use self::load::Noted;
 use self::replay::Replay;
 pub use self::salvage::Extent;
 pub(crate) use self::salvage::Hole;
 pub(crate) use self::walk::Tail;
-use self::walk::{ApplyError, LastGroup, Unproven, Walked};
+use self::walk::{LastGroup, Unproven, Walked};
 use super::catalog::Catalog;
 use super::checkpoint::Parts;
 use super::checksum::StoreId;
 use super::compaction::Compacted;
 use super::disk::{Access, DirectoryLock, Disk};
 use super::entropy::Entropy;
-use super::error::{Damage, OpenError};
+use super::error::{Damage, OpenError, StoreError};
 use super::log::Log;
+use super::mutant::{Mutant, is_active};
 use super::options::Options;
-use super::record::{Record, RecordKind};
+use super::record::Record;
 use super::segment::{FreeFile, SegmentSet};
 use super::superblock::{Superblock, SuperblockFile};
 use super::units::{Lsn, SegmentId};
@@ -105,7 +109,9 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<OpenedStore, OpenErr
     let disk = &*options.disk;
     disk.create_dir_all(dir).map_err(|e| OpenError::io("create the directory", dir, e))?;
     let lock = take(disk, dir)?;
-    disk.sync_dir(dir).map_err(|e| OpenError::io("sync", dir, e))?;
+    if !is_active(Mutant::TrustCachedDirectory) {
+        disk.sync_dir(dir).map_err(|e| OpenError::io("sync", dir, e))?;
+    }
     let mut created = false;
     let mut superblock = match SuperblockFile::open(disk, dir, Access::ReadWrite)? {
         Some(superblock) => superblock,
@@ -114,7 +120,8 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<OpenedStore, OpenErr
             create(disk, dir, options)?
         }
     };
-    let directory = Directory::read(disk, dir, Access::ReadWrite)?;
+    let size = superblock.state().segment_size;
+    let directory = Directory::read(disk, dir, Access::ReadWrite, size)?;
     let mut recovered = recover(&directory, superblock.state(), LastGroup::Anew)?;
     recovered.report.created = created;
     // From here on the store is accepted, and may be changed. First what the superblock says is made to hold: of its newer
@@ -128,7 +135,7 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<OpenedStore, OpenErr
     if let Some(unproven) = recovered.unproven.take() {
         unproven.write_again()?;
     }
-    let free = directory.reuse(&recovered.unused, superblock.state().segment_size)?;
+    let free = directory.reuse(&recovered.unused, size)?;
     directory.remove_unfinished()?;
     Ok(OpenedStore { lock, superblock, recovered, free })
 }
@@ -146,7 +153,8 @@ pub(crate) fn read(
     };
     let superblock = SuperblockFile::open(disk, dir, Access::Read)?
         .ok_or_else(|| OpenError::NoStore(dir.to_owned()))?;
-    let directory = Directory::read(disk, dir, Access::Read)?;
+    let size = superblock.state().segment_size;
+    let directory = Directory::read(disk, dir, Access::Read, size)?;
     let recovered = recover(&directory, superblock.state(), LastGroup::AsItIs)?;
     Ok((lock, *superblock.state(), recovered))
 }
@@ -159,7 +167,7 @@ fn take(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DirectoryLock>, OpenError
 
 /// Makes an empty store of an empty directory.
 fn create(disk: &dyn Disk, dir: &Path, options: &Options) -> Result<SuperblockFile, OpenError> {
-    let directory = Directory::read(disk, dir, Access::Read)?;
+    let directory = Directory::read(disk, dir, Access::Read, options.segment_size)?;
     if let Some((id, _)) = directory.segments().next() {
         return Err(OpenError::Damaged(super::Damage {
             file: SuperblockFile::path(dir),
@@ -170,7 +178,9 @@ fn create(disk: &dyn Disk, dir: &Path, options: &Options) -> Result<SuperblockFi
                 .to_owned(),
         }));
     }
-    sync_path(disk, dir)?;
+    if !is_active(Mutant::SkipParentSync) {
+        sync_path(disk, dir)?;
+    }
     let state = Superblock {
         store: store_id(&*options.entropy),
         generation: 1,
@@ -244,35 +254,15 @@ pub(crate) fn take_up(
     log: &Log,
     segments: &SegmentSet,
     catalog: Catalog,
-    dir: &Path,
-) -> Result<Catalog, OpenError> {
+) -> Result<Catalog, StoreError> {
     let mut replay = Replay::new(segments, catalog);
     for (kind, payload) in &tail.records {
-        let counts = matches!(
-            kind,
-            RecordKind::Message
-                | RecordKind::Acknowledge
-                | RecordKind::Delivered
-                | RecordKind::Topology
-                | RecordKind::Moved
-        );
-        if counts {
-            // Applying it counts what is live of it.
-            let append = |buffer: &mut Vec<u8>| buffer.extend_from_slice(payload);
-            let placed = log.append(*kind, payload.len(), 0, append)?;
-            let record = Record { kind: *kind, payload };
-            replay.apply_record(placed.lsn, &record).map_err(
-                |ApplyError::Malformed(_, what)| {
-                    OpenError::Damaged(Damage {
-                        file: dir.to_owned(),
-                        offset: tail.previous.get(),
-                        what: what.to_string(),
-                        affected: "it cannot be told what a record of the last sync group did"
-                            .to_owned(),
-                    })
-                },
-            )?;
-        }
+        // Applying it counts what is live of it.
+        let append = |buffer: &mut Vec<u8>| buffer.extend_from_slice(payload);
+        let placed = log.append(*kind, payload.len(), 0, append)?;
+        replay
+            .apply_record(placed.lsn, &Record { kind: *kind, payload })
+            .expect("its meaning was looked at when the log was walked");
     }
     Ok(replay.finish())
 }
@@ -334,6 +324,8 @@ pub(crate) struct Examined {
     pub(crate) holes: Vec<Hole>,
     /// Segments that messages are needed of, and that are not there.
     pub(crate) lost_segments: Vec<Damage>,
+    /// Directories of deep queues that cannot be read: what was in them has to be looked for.
+    pub(crate) lost_directories: Vec<LostDirectory>,
     /// Every segment whose header is valid, whether the log needs it or not.
     pub(crate) readable: SegmentSet,
     /// Segment files whose header is not.
@@ -355,7 +347,7 @@ pub(crate) fn examine(disk: &dyn Disk, dir: &Path, access: Access) -> Result<Exa
     };
     let superblock = SuperblockFile::open(disk, dir, access)?
         .ok_or_else(|| OpenError::NoStore(dir.to_owned()))?;
-    let directory = Directory::read(disk, dir, access)?;
+    let directory = Directory::read(disk, dir, access, superblock.state().segment_size)?;
     let (readable, unreadable) = directory.all_segments(superblock.state())?;
     let mut examined = Examined {
         lock,
@@ -363,6 +355,7 @@ pub(crate) fn examine(disk: &dyn Disk, dir: &Path, access: Access) -> Result<Exa
         recovered: None,
         holes: Vec::new(),
         lost_segments: Vec::new(),
+        lost_directories: Vec::new(),
         readable,
         unreadable,
         root: superblock.state().root,
@@ -380,54 +373,99 @@ pub(crate) fn examine(disk: &dyn Disk, dir: &Path, access: Access) -> Result<Exa
 }
 
 /// Removes what interrupted preparations of segments have left behind, as an open does: their names are used again.
-pub(crate) fn remove_unfinished(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
-    Directory::read(disk, dir, Access::ReadWrite)?.remove_unfinished()
+pub(crate) fn remove_unfinished(
+    disk: &dyn Disk,
+    dir: &Path,
+    segment_size: u64,
+) -> Result<(), OpenError> {
+    Directory::read(disk, dir, Access::ReadWrite, segment_size)?.remove_unfinished()
 }
 
 impl Examined {
-    /// Reads what can be read: from the last checkpoint, or else from the newest one that is whole.
+    /// Reads what can be read: from the last checkpoint; or from the newest older one that is whole, if the log from there
+    /// on is; or from the last one without the directories that cannot be read; or from that older one all the same.
     fn salvage(&mut self, directory: &Directory<'_>) -> Result<(), OpenError> {
-        let superblock = *self.superblock.state();
-        let mut roots = vec![superblock.root];
-        let mut searched = false;
-        while let Some(root) = roots.pop() {
-            let mut lost_segments = Vec::new();
-            let from = Superblock { root, ..superblock };
-            match load::checkpoint(directory, &from, Some(&mut lost_segments)) {
-                Ok(loaded) => {
-                    let mut replay = Replay::new(&loaded.segments, loaded.catalog);
-                    let (walked, holes) = salvage::walk(
-                        directory,
-                        &superblock,
-                        &loaded.segments,
-                        loaded.replay_from,
-                        &mut replay,
-                    )?;
-                    let catalog = replay.finish();
-                    let checkpoint = Checkpoint {
-                        segments: loaded.segments,
-                        parts: loaded.parts,
-                        replay_from: loaded.replay_from,
-                    };
-                    self.recovered = Some(Recovered::new(directory, checkpoint, catalog, walked));
-                    self.holes = holes;
-                    self.lost_segments = lost_segments;
-                    self.root = root;
-                    return Ok(());
-                }
-                Err(OpenError::Damaged(_)) => {}
-                Err(error) => return Err(error),
-            }
-            if !searched {
-                searched = true;
-                roots = salvage::roots(directory, &superblock)?;
-                roots.retain(|other| *other < root);
-                // The beginning of the log, if it is still there, needs no checkpoint.
-                if directory.contains(SegmentId::FIRST) {
-                    roots.insert(0, Lsn::ZERO);
-                }
-            }
+        let root = self.superblock.state().root;
+        let mut salvaged = self.salvage_from(directory, root, None)?;
+        if salvaged.is_none() {
+            let partial = self.salvage_from(directory, root, Some(Vec::new()))?;
+            let older = self.older(directory, root)?;
+            salvaged = match (partial, older) {
+                (Some(partial), Some(older)) if older.lacks_nothing_but(&partial) => Some(older),
+                (partial, older) => partial.or(older),
+            };
+        }
+        if let Some(Salvaged { root, recovered, holes, noted }) = salvaged {
+            self.root = root;
+            self.recovered = Some(recovered);
+            self.holes = holes;
+            self.lost_segments = noted.segments;
+            self.lost_directories = noted.directories.unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// The newest checkpoint before `root` that can be read.
+    fn older(&self, directory: &Directory<'_>, root: Lsn) -> Result<Option<Salvaged>, OpenError> {
+        let mut roots = salvage::roots(directory, self.superblock.state())?;
+        roots.retain(|other| *other < root);
+        // The beginning of the log, if it is still there, needs no checkpoint.
+        if directory.contains(SegmentId::FIRST) {
+            roots.insert(0, Lsn::ZERO);
+        }
+        for root in roots.into_iter().rev() {
+            if let Some(salvaged) = self.salvage_from(directory, root, None)? {
+                return Ok(Some(salvaged));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads the checkpoint at `root` and the log from there on; `None`: the checkpoint cannot be read.
+    fn salvage_from(
+        &self,
+        directory: &Directory<'_>,
+        root: Lsn,
+        directories: Option<Vec<LostDirectory>>,
+    ) -> Result<Option<Salvaged>, OpenError> {
+        let superblock = *self.superblock.state();
+        let mut noted = Noted { segments: Vec::new(), directories };
+        let from = Superblock { root, ..superblock };
+        let loaded = match load::checkpoint(directory, &from, Some(&mut noted)) {
+            Ok(loaded) => loaded,
+            Err(OpenError::Damaged(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut replay = Replay::new(&loaded.segments, loaded.catalog);
+        let replay_from = loaded.replay_from;
+        let (walked, holes) =
+            salvage::walk(directory, &superblock, &loaded.segments, replay_from, &mut replay)?;
+        let catalog = replay.finish();
+        let checkpoint = Checkpoint { segments: loaded.segments, parts: loaded.parts, replay_from };
+        let recovered = Recovered::new(directory, checkpoint, catalog, walked);
+        Ok(Some(Salvaged { root, recovered, holes, noted }))
+    }
+}
+
+/// What was had from one checkpoint on.
+struct Salvaged {
+    root: Lsn,
+    recovered: Recovered,
+    holes: Vec<Hole>,
+    noted: Noted,
+}
+
+impl Salvaged {
+    /// Whether this is all that a `later` checkpoint had: of the log up to there nothing is missing but the directories that
+    /// cannot be read, and these change nothing when the log is replayed.
+    fn lacks_nothing_but(&self, later: &Salvaged) -> bool {
+        let lost = later.noted.directories.as_deref().unwrap_or_default();
+        let is_directory = |(from, to): &(Lsn, Lsn)| {
+            let end = |lost: &LostDirectory| lost.page.lsn.plus(u64::from(lost.page.length));
+            lost.iter().any(|lost| lost.page.lsn <= *from && *to <= end(lost))
+        };
+        let costs_nothing =
+            |hole: &Hole| hole.from > later.root || hole.unread.iter().all(is_directory);
+        self.noted.segments.is_empty() && self.holes.iter().all(costs_nothing)
     }
 }

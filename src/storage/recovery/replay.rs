@@ -13,11 +13,44 @@ use crate::storage::index::{Entry, QueueIndex, Released};
 use crate::storage::log::group::CheckedGroup;
 use crate::storage::queue::QueueCore;
 use crate::storage::record::{
-    AcknowledgeRecord, ChunkEntry, DeliveredRecord, MessageRecord, MovedRecord, Record, RecordKind,
-    StoredChange, TopologyRecord,
+    AcknowledgeRecord, ChunkEntry, DeliveredRecord, Malformed, MessageRecord, MovedRecord, Record,
+    RecordKind, Reference, StoredChange, TopologyRecord,
 };
 use crate::storage::segment::SegmentSet;
 use crate::storage::units::{Lsn, QueueId, SegmentId, Sequence};
+
+/// What a record says.
+#[derive(Debug)]
+pub(super) enum Meaning<'a> {
+    Message(MessageRecord<'a>),
+    Acknowledge(AcknowledgeRecord<'a>),
+    Delivered(DeliveredRecord<'a>),
+    Topology(TopologyRecord),
+    Moved(MovedRecord<'a>),
+    /// Nothing to the state: what is transient ends with the process; parts of checkpoints count only where a root points
+    /// to them.
+    Nothing,
+}
+
+impl<'a> Meaning<'a> {
+    pub(super) fn of(record: &Record<'a>) -> Result<Meaning<'a>, Malformed> {
+        let payload = record.payload;
+        Ok(match record.kind {
+            RecordKind::Message => Meaning::Message(MessageRecord::decode(payload)?),
+            RecordKind::Acknowledge => Meaning::Acknowledge(AcknowledgeRecord::decode(payload)?),
+            RecordKind::Delivered => Meaning::Delivered(DeliveredRecord::decode(payload)?),
+            RecordKind::Topology => Meaning::Topology(TopologyRecord::decode(payload)?),
+            RecordKind::Moved => Meaning::Moved(MovedRecord::decode(payload)?),
+            RecordKind::Opened
+            | RecordKind::Transient
+            | RecordKind::Directory
+            | RecordKind::Chunk
+            | RecordKind::QueuePage
+            | RecordKind::MetadataPage
+            | RecordKind::Root => Meaning::Nothing,
+        })
+    }
+}
 
 /// Applies records.
 #[derive(Debug)]
@@ -36,6 +69,23 @@ impl<'a> Replay<'a> {
         self.catalog.queue(queue).map(|queue| queue.state.lock().index.next())
     }
 
+    /// Whether a place holds a live message.
+    pub(super) fn is_live(&self, reference: Reference) -> bool {
+        let queue = self.catalog.queue(reference.queue);
+        queue.is_some_and(|queue| queue.state.lock().index.is_live(reference.sequence))
+    }
+
+    /// Puts a message into a place that nothing was found for so far.
+    pub(super) fn bring_back(&self, reference: Reference, entry: ChunkEntry) {
+        let Some(queue) = self.catalog.queue(reference.queue) else { return };
+        let mut state = queue.state.lock();
+        if state.index.bring_back(reference.sequence, entry) {
+            state.changed = true;
+            let segment = SegmentId::holding(entry.lsn, self.segments.segment_size());
+            self.segments.add(segment, 1, entry.share());
+        }
+    }
+
     pub(super) fn finish(self) -> Catalog {
         self.catalog
     }
@@ -48,36 +98,18 @@ impl<'a> Replay<'a> {
     }
 
     pub(super) fn apply_record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), ApplyError> {
-        let malformed = |malformed| ApplyError::Malformed(lsn, malformed);
-        match record.kind {
-            RecordKind::Message => {
-                let message = MessageRecord::decode(record.payload).map_err(malformed)?;
-                self.message(lsn, record.size() as u32, &message);
-            }
-            RecordKind::Acknowledge => {
-                let acknowledged = AcknowledgeRecord::decode(record.payload).map_err(malformed)?;
-                self.acknowledge(&acknowledged);
-            }
-            RecordKind::Delivered => {
-                let delivered = DeliveredRecord::decode(record.payload).map_err(malformed)?;
-                self.delivered(&delivered);
-            }
-            RecordKind::Topology => {
-                let topology = TopologyRecord::decode(record.payload).map_err(malformed)?;
+        let meaning =
+            Meaning::of(record).map_err(|malformed| ApplyError::Malformed(lsn, malformed))?;
+        let length = record.size() as u32;
+        match meaning {
+            Meaning::Message(message) => self.message(lsn, length, &message),
+            Meaning::Acknowledge(acknowledged) => self.acknowledge(&acknowledged),
+            Meaning::Delivered(delivered) => self.delivered(&delivered),
+            Meaning::Topology(topology) => {
                 topology.changes.into_iter().for_each(|change| self.topology(change));
             }
-            RecordKind::Moved => {
-                let moved = MovedRecord::decode(record.payload).map_err(malformed)?;
-                self.moved(lsn, record.size() as u32, &moved);
-            }
-            // What is transient ends with the process; parts of checkpoints count only where a root points to them.
-            RecordKind::Opened
-            | RecordKind::Transient
-            | RecordKind::Directory
-            | RecordKind::Chunk
-            | RecordKind::QueuePage
-            | RecordKind::MetadataPage
-            | RecordKind::Root => {}
+            Meaning::Moved(moved) => self.moved(lsn, length, &moved),
+            Meaning::Nothing => {}
         }
         Ok(())
     }
@@ -130,8 +162,10 @@ impl<'a> Replay<'a> {
     fn delivered(&self, delivered: &DeliveredRecord<'_>) {
         let Some(queue) = self.catalog.queue(delivered.queue) else { return };
         let mut state = queue.state.lock();
+        let end = state.index.next().get();
         for range in delivered.ranges() {
-            for place in range.range.first.get()..=range.range.last.get() {
+            for place in range.range.first.get()..end.min(range.range.last.get().saturating_add(1))
+            {
                 state.index.set_deliveries(Sequence::new(place), range.deliveries);
             }
         }

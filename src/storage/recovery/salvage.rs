@@ -5,21 +5,24 @@
 //!
 //! - every whole group, in the order of the log, unless a later one says that it is void;
 //! - every whole record of a damaged group, and of a part of the log that no group header leads to, where something
-//!   valid says that it was durable.
+//!   valid says that it was durable;
+//! - the copy that compaction has made of a message whose first record is lost in a hole.
 //!
 //! The tail behind the last of these was never confirmed, and is left out, as ever.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::accounts::{Accounts, HoleIndex};
 use super::directory::Directory;
 use super::replay::Replay;
 use super::walk::{ApplyError, Walked};
 use crate::storage::disk::read_exact_at;
 use crate::storage::error::OpenError;
 use crate::storage::log::group::{CheckedGroup, GROUP_HEADER, GroupHeader};
-use crate::storage::record::{self, FRAME, MessageRecord, Record, RecordKind, Reference, Search};
+use crate::storage::record::{
+    self, ChunkEntry, FRAME, MessageRecord, MovedRecord, Record, RecordKind, Search, message_of,
+};
 use crate::storage::segment::{PAGE, Segment, SegmentSet};
 use crate::storage::superblock::Superblock;
 use crate::storage::units::{Lsn, QueueId, SegmentId, SequenceRange};
@@ -45,6 +48,8 @@ pub(crate) struct Hole {
     pub(crate) extents: Vec<Extent>,
     /// Whole records that were found in it.
     pub(crate) found: u64,
+    /// What lies between these, without the padding of a group: from where to where.
+    pub(crate) unread: Vec<(Lsn, Lsn)>,
     /// Places of queues that no record was found for: the messages that were lost. Transient messages leave such gaps,
     /// too.
     pub(crate) unaccounted: Vec<(QueueId, SequenceRange)>,
@@ -76,8 +81,7 @@ pub(super) fn walk(
         image: None,
         candidates: Vec::new(),
         holes: Vec::new(),
-        waiting: None,
-        claims: Vec::new(),
+        accounts: Accounts::default(),
         totals: Walked {
             end: from,
             tail: None,
@@ -103,10 +107,7 @@ struct Salvage<'a, 'r> {
     /// The segments that can be read, in the order of the log.
     candidates: Vec<Arc<Segment>>,
     holes: Vec<Hole>,
-    /// The newest hole, and the queues that have had a message since.
-    waiting: Option<(usize, HashSet<QueueId>)>,
-    /// What damaged records seem to have been: the hole, the queue and the place.
-    claims: Vec<(usize, Reference)>,
+    accounts: Accounts,
     totals: Walked,
 }
 
@@ -133,22 +134,28 @@ impl Salvage<'_, '_> {
         let mut position = from;
         for spot in kept.into_iter().rev() {
             if spot.header.previous > position {
-                self.hole(position, spot.header.previous, "no sync group can be read there")?;
+                let (from, to) = (position, spot.header.previous);
+                self.hole(from, to, to, "no sync group can be read there")?;
             }
             self.segments.insert(spot.segment.clone());
             if spot.whole {
                 self.group(&spot)?;
             } else {
-                self.hole(spot.header.lsn, spot.header.end(), "the sync group is damaged")?;
+                let GroupHeader { lsn, length, .. } = spot.header;
+                let records_end = lsn.plus(GROUP_HEADER as u64 + u64::from(length));
+                self.hole(lsn, spot.header.end(), records_end, "the sync group is damaged")?;
             }
             position = spot.header.end();
         }
         if known > position {
             let what = "no sync group can be read there, and the log was durable beyond";
-            self.hole(position, known, what)?;
+            self.hole(position, known, known, what)?;
             position = known;
         }
-        self.settle_claims();
+        let accounts = std::mem::take(&mut self.accounts);
+        for (hole, queue, places) in accounts.settle(|queue| self.replay.next_of(queue)) {
+            self.holes[hole].unaccounted.push((queue, places));
+        }
         self.totals.end = position;
         let highest = self.candidates.iter().map(|s| s.id().plus(u64::from(s.header.slots))).max();
         let named = self.directory.segments().map(|(id, _)| id.plus(1)).max();
@@ -166,16 +173,10 @@ impl Salvage<'_, '_> {
         for (id, _) in self.directory.segments().filter(|(id, _)| *id >= first) {
             let segment = match self.segments.get(id) {
                 Some(known) => known,
-                None => match self.directory.open_segment(&self.superblock.store, id, true) {
-                    Ok(Ok(segment)) => Arc::new(segment),
-                    // Too short for a header is as bad as a wrong one: the log has a hole there.
-                    Ok(Err(_)) => continue,
-                    Err(OpenError::Io { source, .. })
-                        if source.kind() == std::io::ErrorKind::UnexpectedEof =>
-                    {
-                        continue;
-                    }
-                    Err(error) => return Err(error),
+                None => match self.directory.open_segment(&self.superblock.store, id, true)? {
+                    Ok(segment) => Arc::new(segment),
+                    // The log has a hole there.
+                    Err(_) => continue,
                 },
             };
             self.candidates.push(segment);
@@ -245,8 +246,8 @@ impl Salvage<'_, '_> {
         Ok(())
     }
 
-    /// Notes a hole, and applies the records in it that are whole.
-    fn hole(&mut self, from: Lsn, to: Lsn, what: &str) -> Result<(), OpenError> {
+    /// Notes a hole, and applies the records in it that are whole. Behind `records_end` there is only padding.
+    fn hole(&mut self, from: Lsn, to: Lsn, records_end: Lsn, what: &str) -> Result<(), OpenError> {
         let size = self.superblock.segment_size;
         self.holes.push(Hole {
             from,
@@ -254,11 +255,12 @@ impl Salvage<'_, '_> {
             what: what.to_owned(),
             extents: Vec::new(),
             found: 0,
+            unread: Vec::new(),
             unaccounted: Vec::new(),
             strays: 0,
         });
         let index = self.holes.len() - 1;
-        self.waiting = Some((index, HashSet::new()));
+        self.accounts.hole(index);
         for segment in self.candidates.clone() {
             let start = self.start(&segment);
             let end = segment.id().plus(u64::from(segment.header.slots)).start(size);
@@ -272,7 +274,7 @@ impl Salvage<'_, '_> {
                 offset: first.since(start),
                 bytes: last.since(first),
             });
-            self.records_within(&segment, index, first, last)?;
+            self.records_within(&segment, index, (first, last), records_end)?;
         }
         // Files in it that cannot be read as segments.
         for (id, file) in self.directory.segments().collect::<Vec<_>>() {
@@ -281,6 +283,7 @@ impl Salvage<'_, '_> {
                 let what = &mut self.holes[index].what;
                 *what = format!("{what}; the header of segment {id} is damaged");
                 self.holes[index].extents.push(Extent { file, offset: 0, bytes: size });
+                self.holes[index].unread.push((from, to));
             }
         }
         if self.holes[index].extents.is_empty() {
@@ -288,6 +291,7 @@ impl Salvage<'_, '_> {
             let hole = &mut self.holes[index];
             hole.what = format!("{}; {}", hole.what, missing.what);
             hole.extents.push(Extent { file: missing.file, offset: 0, bytes: 0 });
+            hole.unread.push((from, to));
         }
         Ok(())
     }
@@ -295,9 +299,9 @@ impl Salvage<'_, '_> {
     fn records_within(
         &mut self,
         segment: &Segment,
-        hole: usize,
-        first: Lsn,
-        last: Lsn,
+        hole: HoleIndex,
+        (first, last): (Lsn, Lsn),
+        records_end: Lsn,
     ) -> Result<(), OpenError> {
         let start = self.start(segment);
         self.image(segment)?;
@@ -312,7 +316,14 @@ impl Salvage<'_, '_> {
         loop {
             let next = search.next(part, at, lsn, segment.seed);
             if next != Some(at) {
+                // From here on each queue's next message shows again what is missing of it.
+                self.accounts.hole(hole);
                 self.claim(hole, &part[at..]);
+                let from = lsn.plus(at as u64);
+                let to = next.map_or(records_end.min(last), |next| lsn.plus(next as u64));
+                if from < to {
+                    self.holes[hole].unread.push((from, to));
+                }
             }
             let Some(next) = next else { break };
             let here = lsn.plus(next as u64);
@@ -332,11 +343,12 @@ impl Salvage<'_, '_> {
     }
 
     fn record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), OpenError> {
-        if record.kind == RecordKind::Message {
-            self.account(record);
-        }
+        self.account(record);
         match self.replay.apply_record(lsn, record) {
-            Ok(()) => self.totals.records += 1,
+            Ok(()) => {
+                self.totals.records += 1;
+                self.bring_back(lsn, record);
+            }
             Err(ApplyError::Malformed(lsn, malformed)) => {
                 let end = lsn.plus(record.size() as u64);
                 let located = self.segments.locate(lsn);
@@ -351,6 +363,7 @@ impl Salvage<'_, '_> {
                     what: malformed.to_string(),
                     extents: extents.into_iter().collect(),
                     found: 0,
+                    unread: vec![(lsn, end)],
                     unaccounted: Vec::new(),
                     strays: 0,
                 });
@@ -359,45 +372,69 @@ impl Salvage<'_, '_> {
         Ok(())
     }
 
-    /// Notes the places that are skipped in the first message that a queue has behind a hole.
+    /// Notes which places a message shows to be missing, or not to be.
     fn account(&mut self, record: &Record<'_>) {
-        let Some((hole, seen)) = &mut self.waiting else { return };
-        let Ok(message) = MessageRecord::decode(record.payload) else { return };
-        for reference in message.references() {
-            let Some(next) = self.replay.next_of(reference.queue) else {
-                self.holes[*hole].strays += 1;
-                continue;
-            };
-            let Some(last) = reference.sequence.previous() else { continue };
-            if seen.insert(reference.queue)
-                && let Some(skipped) = SequenceRange::new(next, last)
-            {
-                self.holes[*hole].unaccounted.push((reference.queue, skipped));
+        let transient = match record.kind {
+            RecordKind::Message => false,
+            RecordKind::Transient => true,
+            _ => return,
+        };
+        let Ok(Some(message)) = message_of(record) else { return };
+        for reference in message.references().filter(|reference| !reference.queue.is_volatile()) {
+            match (self.replay.next_of(reference.queue), self.accounts.newest_hole()) {
+                (Some(next), _) if transient => self.accounts.transient(reference, next),
+                (Some(next), _) => self.accounts.message(reference, next),
+                (None, Some(hole)) if !transient => self.holes[hole].strays += 1,
+                (None, _) => {}
             }
         }
     }
-}
 
-impl Salvage<'_, '_> {
-    /// Notes which message a damaged record seems to be. It is believed only where nothing else is in that place.
-    fn claim(&mut self, hole: usize, bytes: &[u8]) {
+    /// Takes a message from where compaction has moved it to, if its record before that is lost in a hole. It was live when
+    /// it was moved, so nothing in front of this says that it is gone.
+    fn bring_back(&mut self, lsn: Lsn, record: &Record<'_>) {
+        if record.kind != RecordKind::Moved {
+            return;
+        }
+        let Ok(MovedRecord { from, message }) = MovedRecord::decode(record.payload) else { return };
+        // A message of which nothing is lost has been replayed, or was acknowledged.
+        let lost = |hole: &Hole| hole.from <= from.lsn && from.lsn < hole.to;
+        let mut in_hole = None;
+        let references = message.references();
+        let sharers = u16::try_from(references.len()).unwrap_or(u16::MAX);
+        let entry = ChunkEntry { lsn, length: record.size() as u32, sharers };
+        for reference in references {
+            if reference.queue.is_volatile() || self.replay.is_live(reference) {
+                continue;
+            }
+            if !*in_hole.get_or_insert_with(|| self.holes.iter().any(lost)) {
+                return;
+            }
+            match (self.replay.next_of(reference.queue), self.accounts.newest_hole()) {
+                (Some(next), _) if next <= reference.sequence => {
+                    self.accounts.message(reference, next);
+                    self.replay.bring_back(reference, entry);
+                }
+                (Some(_), _) => {
+                    if self.accounts.take(reference) {
+                        self.replay.bring_back(reference, entry);
+                    }
+                }
+                (None, Some(hole)) => self.holes[hole].strays += 1,
+                (None, None) => {}
+            }
+        }
+    }
+
+    /// Notes which message a damaged record seems to be.
+    fn claim(&mut self, hole: HoleIndex, bytes: &[u8]) {
         let message = record::plausible(bytes)
             .filter(|_| bytes[8] == RecordKind::Message as u8)
             .and_then(|size| MessageRecord::decode(&bytes[FRAME..size]).ok());
         let Some(message) = message else { return };
         for reference in message.references() {
             if self.replay.next_of(reference.queue).is_some_and(|next| next <= reference.sequence) {
-                self.claims.push((hole, reference));
-            }
-        }
-    }
-
-    /// The claims to places that no later message has shown to be lost already: those at the end of a queue.
-    fn settle_claims(&mut self) {
-        for (hole, Reference { queue, sequence }) in std::mem::take(&mut self.claims) {
-            let free = self.replay.next_of(queue).is_some_and(|next| next <= sequence);
-            if free {
-                self.holes[hole].unaccounted.push((queue, SequenceRange::one(sequence)));
+                self.accounts.claim(hole, reference);
             }
         }
     }
@@ -415,7 +452,9 @@ pub(super) fn roots(
         };
         let io = |error| OpenError::io("read", &path, error);
         let file = segment.file().expect("a segment that was found has a file");
-        let mut image = vec![0; file.size().map_err(io)? as usize];
+        // A file that is longer than its header says has nothing of ours behind that.
+        let whole = u64::from(segment.header.slots) * superblock.segment_size;
+        let mut image = vec![0; file.size().map_err(io)?.min(whole) as usize];
         read_exact_at(&**file, &mut image, 0).map_err(io)?;
         let start = id.start(superblock.segment_size);
         let mut at = PAGE;

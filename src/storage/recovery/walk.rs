@@ -21,9 +21,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::directory::Directory;
+use super::replay::Meaning;
 use crate::storage::disk::{read_exact_at, write_all_at};
 use crate::storage::error::{Damage, OpenError};
 use crate::storage::log::group::{CheckedGroup, GroupFault, GroupHeader};
+use crate::storage::mutant::{Mutant, is_active};
 use crate::storage::record::{Malformed, RecordKind};
 use crate::storage::segment::{PAGE, Segment, SegmentSet};
 use crate::storage::superblock::Superblock;
@@ -50,7 +52,7 @@ pub(super) struct Walked {
 pub(crate) struct Tail {
     /// Where the groups before it end: the log goes on behind there.
     pub(crate) previous: Lsn,
-    /// The records' kinds and payloads.
+    /// Kinds and payloads of the records that mean something to the state.
     pub(crate) records: Vec<(RecordKind, Vec<u8>)>,
 }
 
@@ -99,7 +101,8 @@ pub(super) fn walk(
     apply: &mut dyn FnMut(&CheckedGroup<'_>) -> Result<(), ApplyError>,
 ) -> Result<Walked, OpenError> {
     let held = None;
-    let mut walk = Walk { directory, superblock, segments, apply, held, totals: Totals::default() };
+    let (totals, proven) = (Totals::default(), Lsn::ZERO);
+    let mut walk = Walk { directory, superblock, segments, apply, held, proven, totals };
     let candidates = walk.candidates(from)?;
     let home = candidates.iter().find(|c| c.contains(from, superblock.segment_size));
     let later = home.map_or(0, |home| 1 + candidates.partition_point(|c| c.id() < home.id()));
@@ -205,6 +208,8 @@ struct Walk<'a> {
     segments: &'a SegmentSet,
     apply: &'a mut dyn FnMut(&CheckedGroup<'_>) -> Result<(), ApplyError>,
     held: Option<Held>,
+    /// The log was durable up to here, as groups say that do not belong to it.
+    proven: Lsn,
     totals: Totals,
 }
 
@@ -247,7 +252,10 @@ impl Walk<'_> {
             }));
         }
         let mut image = vec![0; size as usize];
-        read_exact_at(&**file, &mut image, 0).map_err(io)?;
+        let read = read_exact_at(&**file, &mut image, 0);
+        if !is_active(Mutant::IgnoreReadError) {
+            read.map_err(io)?;
+        }
         Ok(image)
     }
 
@@ -280,7 +288,11 @@ impl Walk<'_> {
             .min(file.size().map_err(io)?);
         let start = segment.id().start(self.superblock.segment_size).plus(PAGE);
         let mut bytes = vec![0; room.saturating_sub(PAGE).min(PAGE) as usize];
-        read_exact_at(&**file, &mut bytes, PAGE).map_err(io)?;
+        let mut read = read_exact_at(&**file, &mut bytes, PAGE);
+        if is_active(Mutant::IgnoreReadError) {
+            read = Ok(());
+        }
+        read.map_err(io)?;
         let Ok(header) = GroupHeader::decode(&bytes, start, segment.seed) else { return Ok(None) };
         if PAGE + header.span() > room {
             return Ok(None);
@@ -342,7 +354,7 @@ impl Walk<'_> {
     ) -> Result<(Option<Tail>, Option<Unproven>), OpenError> {
         let Some(Held { segment, header, bytes }) = &self.held else { return Ok((None, None)) };
         // The superblock points to a checkpoint when all of it is durable.
-        let proven = header.lsn < self.superblock.root;
+        let proven = header.lsn < self.superblock.root || header.end() <= self.proven;
         if last_group == LastGroup::AsItIs || proven {
             return self.apply_held().map(|()| (None, None));
         }
@@ -354,14 +366,22 @@ impl Walk<'_> {
         }
         let group = CheckedGroup::check(bytes, header.lsn, segment.seed)
             .expect("the same bytes passed before");
-        let records = group.records.iter();
-        let records = records.map(|(_, record)| (record.kind, record.payload.to_vec())).collect();
+        let mut records = Vec::new();
+        for (lsn, record) in &group.records {
+            // A record that makes no sense is to be told while nothing has been changed.
+            let meaning = Meaning::of(record).map_err(|malformed| {
+                self.not_applied(segment, ApplyError::Malformed(*lsn, malformed))
+            })?;
+            if !matches!(meaning, Meaning::Nothing) {
+                records.push((record.kind, record.payload.to_vec()));
+            }
+        }
         Ok((Some(Tail { previous: header.previous, records }), None))
     }
 
     /// Refuses to call `position` the end of the log if a group behind `offset` says that there was more.
     fn refuse_evidence(
-        &self,
+        &mut self,
         segment: &Segment,
         image: &[u8],
         offset: u64,
@@ -374,10 +394,10 @@ impl Walk<'_> {
                 continue;
             }
             let lsn = start.plus(at);
-            let evidence = GroupHeader::decode(page, lsn, segment.seed)
-                .ok()
-                .filter(|header| header.durable > position);
-            if let Some(header) = evidence {
+            let Ok(header) = GroupHeader::decode(page, lsn, segment.seed) else { continue };
+            // Also that of a torn group was written when the groups before it were durable.
+            self.proven = self.proven.max(header.durable);
+            if header.durable > position {
                 return Err(OpenError::Damaged(self.hole(position, (header, &segment.path), last)));
             }
         }

@@ -28,6 +28,8 @@ pub(crate) struct SegmentHeader {
 /// Why a header cannot be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeaderFault {
+    TooShort,
+    Slots,
     Checksum,
     OtherStore,
     OtherSegment(SegmentId),
@@ -36,6 +38,8 @@ pub(crate) enum HeaderFault {
 impl HeaderFault {
     pub(crate) fn describe(self) -> String {
         match self {
+            HeaderFault::TooShort => "the file ends within the segment's header".to_owned(),
+            HeaderFault::Slots => "the segment's header says a size that cannot be".to_owned(),
             HeaderFault::Checksum => "the segment's header does not pass its checksum".to_owned(),
             HeaderFault::OtherStore => "the file belongs to another store".to_owned(),
             HeaderFault::OtherSegment(id) => {

@@ -18,10 +18,20 @@ pub(crate) use header::{HeaderFault, SegmentHeader};
 pub(crate) use pool::{FreeFile, PoolConfig, Prepared, SegmentPool};
 pub(crate) use set::{Segment, SegmentSet};
 
+use std::ops::RangeInclusive;
+
 use super::units::SegmentId;
 
 /// The unit in which the log is laid out, in bytes. A page that holds synced bytes is never written again.
 pub(crate) const PAGE: u64 = 4096;
+
+/// The smallest and the largest slot of a log, in bytes.
+pub(crate) const SLOT_SIZES: RangeInclusive<u64> = 4 * PAGE..=1 << 32;
+
+/// Whether a log can be cut into slots of so many bytes.
+pub(crate) fn is_segment_size(bytes: u64) -> bool {
+    bytes.is_multiple_of(PAGE) && SLOT_SIZES.contains(&bytes)
+}
 
 const SUFFIX: &str = ".segment";
 

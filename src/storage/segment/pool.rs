@@ -4,13 +4,12 @@ use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-use parking_lot::{Condvar, Mutex};
 
 use super::{Segment, unfinished_file_name};
 use crate::storage::disk::{Disk, DiskFile, write_all_at};
+use crate::storage::mutant::{Mutant, is_active};
+use crate::storage::sync::{AtomicBool, Condvar, Mutex, Ordering, Slip, breaks};
 use crate::storage::units::SegmentId;
 
 /// How long to wait before a full disk is asked again.
@@ -175,6 +174,26 @@ impl SegmentPool {
         } else if state.preparing == Some(segment.id()) {
             state.abandoned.insert(segment.id());
         }
+        self.ready.notify_all();
+    }
+
+    /// Waits until these segments have their files, or will not get them: because the disk is full, making one failed, they
+    /// were given up, or the store is being closed.
+    pub(crate) fn wait_for_answer(&self, segments: &[Arc<Segment>]) {
+        let mut state = self.state.lock();
+        loop {
+            let awaited = segments.iter().any(|segment| {
+                let id = segment.id();
+                let preparing = state.preparing == Some(id) && !state.abandoned.contains(&id);
+                let wanted = state.wanted.iter().any(|wanted| wanted.id() == id);
+                segment.file().is_none() && (preparing || wanted)
+            });
+            let over = state.closing || state.stopping || state.failure.is_some();
+            if !awaited || over || self.is_full() {
+                return;
+            }
+            self.ready.wait(&mut state);
+        }
     }
 
     /// Waits for the file of a segment that was asked for; on a full disk until there is room, unless the store is being
@@ -218,7 +237,9 @@ impl SegmentPool {
         }
         // Either way there is room now.
         state.recycled = true;
-        self.work.notify_one();
+        if !breaks(Slip::RecycledUntold) {
+            self.work.notify_one();
+        }
         Ok(())
     }
 
@@ -258,6 +279,9 @@ impl SegmentPool {
     /// Prepares the segment that has been wanted for longest, if any.
     pub(crate) fn prepare_next(&self) -> Result<Prepared, Arc<str>> {
         let mut state = self.state.lock();
+        if let Some(failure) = &state.failure {
+            return Err(failure.clone());
+        }
         let Some(segment) = state.wanted.pop_front() else { return Ok(Prepared::Nothing) };
         let recycled = if segment.header.slots == 1 { state.free.pop() } else { None };
         state.preparing = Some(segment.id());
@@ -292,7 +316,9 @@ impl SegmentPool {
                 return Err(failure);
             }
         }
-        self.ready.notify_all();
+        if !breaks(Slip::ReadyUntold) {
+            self.ready.notify_all();
+        }
         let enough = state.wanted.is_empty();
         drop(state);
         if enough {
@@ -328,7 +354,9 @@ impl SegmentPool {
         };
         let made = made.and_then(|file| {
             self.config.disk.rename(&unfinished, &segment.path).map_err(retryable)?;
-            self.config.disk.sync_dir(&self.config.dir).map_err(Trouble::Failed)?;
+            if !is_active(Mutant::SkipDirectorySync) {
+                self.config.disk.sync_dir(&self.config.dir).map_err(Trouble::Failed)?;
+            }
             Ok(file)
         });
         if made.is_err() {
@@ -353,9 +381,13 @@ impl SegmentPool {
             self.state.lock().free.push(free);
             return Err(retryable(error));
         }
-        self.config.disk.sync_dir(&self.config.dir).map_err(Trouble::Failed)?;
+        if !is_active(Mutant::KeepOldName) {
+            self.config.disk.sync_dir(&self.config.dir).map_err(Trouble::Failed)?;
+        }
         write_all_at(&*free.file, &segment.header.encode(), 0).map_err(retryable)?;
-        free.file.sync_data().map_err(Trouble::Failed)?;
+        if !is_active(Mutant::SkipFileSync) {
+            free.file.sync_data().map_err(Trouble::Failed)?;
+        }
         Ok(free.file)
     }
 
@@ -369,7 +401,9 @@ impl SegmentPool {
         let size = self.config.segment_size * u64::from(segment.header.slots);
         file.fill(size).map_err(retryable)?;
         write_all_at(&*file, &segment.header.encode(), 0).map_err(retryable)?;
-        file.sync_all().map_err(Trouble::Failed)?;
+        if !is_active(Mutant::SkipFileSync) {
+            file.sync_all().map_err(Trouble::Failed)?;
+        }
         Ok(file)
     }
 }

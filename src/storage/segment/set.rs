@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 
 use super::{SegmentHeader, file_name};
 use crate::storage::checksum::Seed;
 use crate::storage::disk::DiskFile;
+use crate::storage::sync::OnceLock;
 use crate::storage::units::{Lsn, SegmentId};
 
 /// How much of a segment is still needed. The counts are exact for references, and for bytes as near as dividing a

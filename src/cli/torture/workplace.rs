@@ -1,0 +1,98 @@
+//! The directory that a torture works in: new, measured, and removed only if nothing was wrong.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the engine's files are looked at from outside, as a person would"
+)]
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use super::TortureError;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Workplace {
+    dir: PathBuf,
+    /// Data directories that have been begun.
+    begun: u32,
+}
+
+impl Workplace {
+    /// Makes a new directory in `parent`, which is made if it is not there.
+    pub(super) fn fresh(parent: &Path) -> Result<Workplace, TortureError> {
+        let failed =
+            |path: &Path, source| Err(TortureError::Directory { path: path.to_owned(), source });
+        if let Err(error) = fs::create_dir_all(parent) {
+            return failed(parent, error);
+        }
+        for number in 1.. {
+            let dir = parent.join(format!("torture-{number}"));
+            match fs::create_dir(&dir) {
+                Ok(()) => return Ok(Workplace { dir, begun: 0 }),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return failed(&dir, error),
+            }
+        }
+        failed(parent, ErrorKind::AlreadyExists.into())
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where a store may be begun; the one before is removed.
+    pub(super) fn begin_data(&mut self) -> Result<PathBuf, TortureError> {
+        if self.begun > 0 {
+            self.remove(&self.data())?;
+        }
+        self.begun += 1;
+        Ok(self.data())
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.join(format!("data-{}", self.begun))
+    }
+
+    /// What the files of the store take, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        let Ok(entries) = fs::read_dir(self.data()) else { return 0 };
+        // A file that goes while it is looked at takes nothing.
+        entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|data| data.len()).sum()
+    }
+
+    /// Removes all of it.
+    pub(super) fn clear(&self) -> Result<(), TortureError> {
+        self.remove(&self.dir)
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), TortureError> {
+        match fs::remove_dir_all(path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(TortureError::Directory { path: path.to_owned(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workplace_is_new_and_leaves_its_neighbours_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        let first = Workplace::fresh(parent.path()).unwrap();
+        let mut second = Workplace::fresh(parent.path()).unwrap();
+        assert_ne!(first.dir(), second.dir());
+        let data = second.begin_data().unwrap();
+        fs::create_dir(&data).unwrap();
+        fs::write(data.join("file"), [0; 100]).unwrap();
+        assert_eq!(second.bytes(), 100);
+        let next = second.begin_data().unwrap();
+        assert!(!data.exists() && data != next);
+        second.clear().unwrap();
+        assert!(first.dir().is_dir() && !second.dir().exists());
+    }
+}

@@ -1,0 +1,77 @@
+//! Publishing, and what is confirmed.
+
+use super::super::model::{Effect, Message, Name};
+use super::{At, Clients, Headers, envelope};
+use haypile::storage::Lsn;
+
+impl Clients {
+    pub(in super::super) fn confirm_select(&mut self, at: At) {
+        let chan = self.chan(at);
+        chan.confirming = true;
+        chan.inner.confirm_select();
+    }
+
+    /// Publishes a message of so many bytes at least; the exchange must be there, and not internal.
+    pub(in super::super) fn publish(
+        &mut self,
+        at: At,
+        (exchange, key): (Name, &str),
+        headers: Headers<'_>,
+        persistent: bool,
+        size: usize,
+    ) {
+        if self.chan(at).confirming {
+            // A confirm vouches for what was acknowledged before.
+            self.note_flush(at);
+        }
+        self.messages += 1;
+        let number = self.messages;
+        let mut body = format!("{number}:").into_bytes();
+        body.extend((body.len()..size).map(|at| (at * 7 + number) as u8));
+        let stored = envelope(exchange, key, headers, persistent, body.into());
+        let message = Message {
+            number,
+            header: stored.header.clone(),
+            body: stored.body.to_bytes(),
+            persistent,
+            redelivered: false,
+        };
+        let queues = self.world.route(exchange, key, headers);
+        let is_stored = |name: &Name| self.world.queues[name].spec.is_stored();
+        let lasts = persistent && queues.iter().any(is_stored);
+        let count = queues.len();
+        let step = (count > 0).then(|| self.one(Effect::Publish(queues, message)));
+        let vouches_for = step.filter(|_| lasts).or(self.chan(at).acknowledged);
+        let chan = self.chan(at);
+        let published = chan.inner.publish(&stored).unwrap();
+        assert_eq!(published.queues, count, "queues of {exchange} {key}");
+        if chan.confirming {
+            chan.published.push_back(vouches_for);
+        }
+    }
+
+    /// Takes the confirms that are due.
+    pub(in super::super) fn take_confirms(&mut self, at: At) {
+        let durable = if self.patient { self.broker.store().durable_lsn() } else { Lsn::MAX };
+        let chan = self.chan(at);
+        let Some(confirm) = chan.inner.confirms(durable) else { return };
+        let count = (confirm.tag.0 - chan.confirmed) as usize;
+        assert_eq!(confirm.multiple, count > 1);
+        chan.confirmed = confirm.tag.0;
+        let vouched_for: Vec<_> = chan.published.drain(..count).flatten().collect();
+        vouched_for.into_iter().for_each(|step| self.history.promise(step));
+        *self.now.lock() = self.history.position();
+    }
+
+    /// Waits for all confirms.
+    pub(in super::super) fn await_confirms(&mut self, at: At) {
+        while let Some(lsn) = self.chan(at).inner.awaited_lsn() {
+            if self.patient {
+                self.broker.store().wait_durable(lsn).unwrap();
+            }
+            self.take_confirms(at);
+        }
+        self.take_confirms(at);
+        assert!(self.chan(at).published.is_empty(), "all are confirmed");
+    }
+}

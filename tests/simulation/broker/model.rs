@@ -1,0 +1,332 @@
+//! Exchanges, bindings, queues and messages, as the protocol's books describe them.
+//!
+//! Nothing here comes from the broker: routing is done by looking at every binding. What is applied are [`Effect`]s, each of
+//! which is whole after a power cut or has not happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use haypile::broker::DestinationKind;
+
+/// A name of an exchange or a queue.
+pub(super) type Name = &'static str;
+
+/// Tells queues of the same name apart, of which one was deleted before the other was declared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Incarnation(pub(super) usize);
+
+/// A message's place in its queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place(pub(super) usize);
+
+/// The types of exchanges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Direct,
+    Fanout,
+    Topic,
+    Headers,
+}
+
+impl Kind {
+    pub(super) const ALL: [Kind; 4] = [Kind::Direct, Kind::Fanout, Kind::Topic, Kind::Headers];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Kind::Direct => "direct",
+            Kind::Fanout => "fanout",
+            Kind::Topic => "topic",
+            Kind::Headers => "headers",
+        }
+    }
+}
+
+/// The exchanges that are always there.
+pub(super) const PREDECLARED: [(Name, Kind); 4] = [
+    ("amq.direct", Kind::Direct),
+    ("amq.fanout", Kind::Fanout),
+    ("amq.topic", Kind::Topic),
+    ("amq.headers", Kind::Headers),
+];
+
+/// How an exchange was declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Exchange {
+    pub(super) kind: Kind,
+    pub(super) durable: bool,
+    pub(super) auto_delete: bool,
+    pub(super) internal: bool,
+}
+
+/// How a queue was declared. `mode` is its argument `x-queue-mode`, which a second declaration has to repeat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct QueueSpec {
+    pub(super) durable: bool,
+    pub(super) exclusive: bool,
+    pub(super) auto_delete: bool,
+    pub(super) mode: Option<&'static str>,
+}
+
+impl QueueSpec {
+    /// Whether a restart brings it back: an exclusive queue goes with its connection.
+    pub(super) fn is_stored(&self) -> bool {
+        self.durable && !self.exclusive
+    }
+}
+
+/// What a binding to a headers exchange asks for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Wanted {
+    pub(super) all: bool,
+    pub(super) headers: Vec<(&'static str, &'static str)>,
+}
+
+/// A binding.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Binding {
+    pub(super) source: Name,
+    pub(super) to_exchange: bool,
+    pub(super) destination: Name,
+    pub(super) key: &'static str,
+    pub(super) wanted: Option<Wanted>,
+}
+
+impl Binding {
+    pub(super) fn kind(&self) -> DestinationKind {
+        if self.to_exchange { DestinationKind::Exchange } else { DestinationKind::Queue }
+    }
+}
+
+/// A message. `number` is its own; header and body are as its publisher gave them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Message {
+    pub(super) number: usize,
+    pub(super) header: Bytes,
+    pub(super) body: Bytes,
+    pub(super) persistent: bool,
+    pub(super) redelivered: bool,
+}
+
+/// A queue with its messages.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Queue {
+    pub(super) incarnation: Incarnation,
+    pub(super) spec: QueueSpec,
+    pub(super) messages: BTreeMap<Place, Message>,
+    pub(super) next: Place,
+}
+
+/// A change that happens as a whole.
+#[derive(Clone, Debug)]
+pub(super) enum Effect {
+    DeclareExchange(Name, Exchange),
+    DeleteExchange(Name),
+    DeclareQueue(Name, Incarnation, QueueSpec),
+    DeleteQueue(Name, Incarnation),
+    Bind(Binding),
+    Unbind(Binding),
+    Publish(BTreeSet<Name>, Message),
+    HandOut(Name, Incarnation, Vec<Place>),
+    Acknowledge(Name, Incarnation, Vec<Place>),
+}
+
+impl Effect {
+    pub(super) const NAMES: [&'static str; 9] = [
+        "exchanges declared",
+        "exchanges deleted",
+        "queues declared",
+        "queues deleted",
+        "bindings",
+        "bindings removed",
+        "messages",
+        "hand-outs",
+        "acknowledgements",
+    ];
+
+    pub(super) fn name(&self) -> &'static str {
+        let number = match self {
+            Effect::DeclareExchange(..) => 0,
+            Effect::DeleteExchange(..) => 1,
+            Effect::DeclareQueue(..) => 2,
+            Effect::DeleteQueue(..) => 3,
+            Effect::Bind(..) => 4,
+            Effect::Unbind(..) => 5,
+            Effect::Publish(..) => 6,
+            Effect::HandOut(..) => 7,
+            Effect::Acknowledge(..) => 8,
+        };
+        Effect::NAMES[number]
+    }
+}
+
+/// All that is in a virtual host.
+#[derive(Clone, Debug)]
+pub(super) struct World {
+    pub(super) exchanges: BTreeMap<Name, Exchange>,
+    pub(super) queues: BTreeMap<Name, Queue>,
+    pub(super) bindings: BTreeSet<Binding>,
+}
+
+impl Default for World {
+    fn default() -> World {
+        let predeclared = |(name, kind)| {
+            (name, Exchange { kind, durable: true, auto_delete: false, internal: false })
+        };
+        World {
+            exchanges: PREDECLARED.into_iter().map(predeclared).collect(),
+            queues: BTreeMap::new(),
+            bindings: BTreeSet::new(),
+        }
+    }
+}
+
+impl World {
+    pub(super) fn apply(&mut self, effect: &Effect) {
+        match effect {
+            Effect::DeclareExchange(name, exchange) => {
+                self.exchanges.insert(name, *exchange);
+            }
+            Effect::DeleteExchange(name) => self.remove_exchange(name),
+            Effect::DeclareQueue(name, incarnation, spec) => {
+                let queue = Queue { incarnation: *incarnation, spec: *spec, ..Queue::default() };
+                self.queues.insert(name, queue);
+            }
+            Effect::DeleteQueue(name, incarnation) => {
+                if self.same(name, *incarnation).is_some() {
+                    self.queues.remove(name);
+                    self.unbind(|binding| !binding.to_exchange && binding.destination == *name);
+                }
+            }
+            Effect::Bind(binding) => {
+                self.bindings.insert(binding.clone());
+            }
+            Effect::Unbind(binding) => self.unbind(|other| other == binding),
+            Effect::Publish(queues, message) => {
+                for name in queues {
+                    if let Some(queue) = self.queues.get_mut(name) {
+                        queue.messages.insert(queue.next, message.clone());
+                        queue.next.0 += 1;
+                    }
+                }
+            }
+            Effect::HandOut(name, incarnation, places) => {
+                let Some(queue) = self.same(name, *incarnation) else { return };
+                for place in places {
+                    if let Some(message) = queue.messages.get_mut(place) {
+                        message.redelivered = true;
+                    }
+                }
+            }
+            Effect::Acknowledge(name, incarnation, places) => {
+                let Some(queue) = self.same(name, *incarnation) else { return };
+                queue.messages.retain(|place, _| !places.contains(place));
+            }
+        }
+    }
+
+    fn same(&mut self, name: Name, incarnation: Incarnation) -> Option<&mut Queue> {
+        self.queues.get_mut(name).filter(|queue| queue.incarnation == incarnation)
+    }
+
+    fn remove_exchange(&mut self, name: Name) {
+        if self.exchanges.remove(name).is_some() {
+            self.unbind(|binding| {
+                binding.source == name || binding.to_exchange && binding.destination == name
+            });
+        }
+    }
+
+    /// An auto-delete exchange goes with the last binding that it is the source of.
+    fn unbind(&mut self, going: impl Fn(&Binding) -> bool) {
+        let (gone, kept): (BTreeSet<_>, BTreeSet<_>) =
+            std::mem::take(&mut self.bindings).into_iter().partition(going);
+        self.bindings = kept;
+        for Binding { source, .. } in gone {
+            let abandoned = !self.bindings.iter().any(|binding| binding.source == source);
+            if abandoned && self.exchanges.get(source).is_some_and(|found| found.auto_delete) {
+                self.remove_exchange(source);
+            }
+        }
+    }
+
+    /// The queues that a message goes to.
+    pub(super) fn route(
+        &self,
+        exchange: Name,
+        key: &str,
+        headers: &[(&str, &str)],
+    ) -> BTreeSet<Name> {
+        if exchange.is_empty() {
+            return self.queues.keys().copied().filter(|name| *name == key).collect();
+        }
+        let (mut queues, mut seen, mut next) = (BTreeSet::new(), BTreeSet::new(), vec![exchange]);
+        while let Some(exchange) = next.pop() {
+            if !seen.insert(exchange) {
+                continue;
+            }
+            let Some(Exchange { kind, .. }) = self.exchanges.get(exchange) else { continue };
+            let outgoing = self.bindings.iter().filter(|binding| binding.source == exchange);
+            for binding in outgoing.filter(|binding| matches(*kind, binding, key, headers)) {
+                if binding.to_exchange {
+                    next.push(binding.destination);
+                } else {
+                    queues.insert(binding.destination);
+                }
+            }
+        }
+        queues
+    }
+
+    /// Whether a restart brings a binding back: if it does so with both ends.
+    pub(super) fn is_stored(&self, binding: &Binding) -> bool {
+        let exchange = |name| self.exchanges.get(name).is_some_and(|found| found.durable);
+        let destination = if binding.to_exchange {
+            exchange(binding.destination)
+        } else {
+            self.queues.get(binding.destination).is_some_and(|queue| queue.spec.is_stored())
+        };
+        exchange(binding.source) && destination
+    }
+
+    /// What is left after a restart.
+    pub(super) fn restarted(&self) -> World {
+        let mut left = self.clone();
+        left.bindings.retain(|binding| self.is_stored(binding));
+        left.exchanges.retain(|_, exchange| exchange.durable);
+        left.queues.retain(|_, queue| queue.spec.is_stored());
+        for queue in left.queues.values_mut() {
+            queue.messages.retain(|_, message| message.persistent);
+        }
+        left
+    }
+}
+
+fn matches(kind: Kind, binding: &Binding, key: &str, headers: &[(&str, &str)]) -> bool {
+    match kind {
+        Kind::Fanout => true,
+        Kind::Direct => binding.key == key,
+        Kind::Topic => {
+            let (pattern, key): (Vec<_>, Vec<_>) =
+                (binding.key.split('.').collect(), key.split('.').collect());
+            topic_matches(&pattern, &key)
+        }
+        Kind::Headers => binding.wanted.as_ref().is_none_or(|wanted| {
+            let mut found = wanted.headers.iter().map(|pair| headers.contains(pair));
+            if wanted.all { found.all(|found| found) } else { found.any(|found| found) }
+        }),
+    }
+}
+
+/// `*` stands for one word, `#` for any number of them.
+fn topic_matches(pattern: &[&str], key: &[&str]) -> bool {
+    match (pattern, key) {
+        ([], []) => true,
+        (["#", rest @ ..], _) => {
+            (0..=key.len()).any(|skipped| topic_matches(rest, &key[skipped..]))
+        }
+        ([word, pattern @ ..], [first, key @ ..]) => {
+            (*word == "*" || word == first) && topic_matches(pattern, key)
+        }
+        _ => false,
+    }
+}
