@@ -318,7 +318,8 @@ impl Store {
     /// again when there may be.
     pub fn wait_durable(&self, lsn: Lsn) -> Result<(), StoreError> {
         self.shared.log.wait(lsn)?;
-        if self.shared.background == Background::Caller {
+        // What is durable is so, whatever has failed behind it; but a log that has failed leaves the disk alone.
+        if self.shared.background == Background::Caller && self.shared.log.check().is_ok() {
             match self.shared.look_after() {
                 // What was waited for is durable; the rest is done when there is room.
                 Ok(()) | Err(StoreError::Full) => {}

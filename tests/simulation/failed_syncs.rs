@@ -167,3 +167,28 @@ fn so_does_what_comes_behind_a_message_larger_than_a_segment_whose_sync_has_fail
         Driver::open("/store", small(&after), ledger).unwrap();
     }
 }
+
+/// What was waited for was durable, and the sync of a group behind it failed. The wait succeeded, as it should; and then the store
+/// was looked after as if nothing had happened: segments were made, and the superblock written.
+#[test]
+fn a_store_that_has_failed_leaves_the_disk_alone() {
+    let disk = SimulatedDisk::new();
+    let store = Store::open("/store", Options { cache: 0, ..options(&disk) }).unwrap();
+    let (queue, created) = store.create_queue(b"orders").unwrap();
+    let behind = Arc::new(Message::new("header", "x".repeat(12_100)));
+    store.append(&behind, Persistence::Durable, &[&queue]).unwrap();
+    let (failed, changes) = (AtomicBool::new(false), Arc::new(AtomicU64::new(0)));
+    let counted = changes.clone();
+    disk.direct(move |operation, _| {
+        if failed.load(Ordering::Relaxed) {
+            counted.fetch_add(u64::from(operation.is_change()), Ordering::Relaxed);
+        } else if operation.is_sync() && operation.path.ends_with("0000000000000002.segment") {
+            failed.store(true, Ordering::Relaxed);
+            return Verdict::Fail(std::io::ErrorKind::Other);
+        }
+        Verdict::Proceed
+    });
+    let _either_way = store.wait_durable(created);
+    assert!(store.append(&behind, Persistence::Durable, &[&queue]).is_err(), "it has failed");
+    assert_eq!(changes.load(Ordering::Relaxed), 0);
+}
