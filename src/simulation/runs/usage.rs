@@ -96,7 +96,8 @@ impl Run<'_> {
     /// There is room again: what was held back goes on.
     pub(super) fn resume(&mut self) -> Result<(), Trouble> {
         self.driver().confirm()?;
-        if self.driver().store().is_full() {
+        // Unless it has failed over it: what was waited for may be safe nevertheless.
+        if self.driver().store().is_full() && !self.watch.lock().is_fatal() {
             return Err(differs("there is room, and the store is full all the same").into());
         }
         Ok(())
