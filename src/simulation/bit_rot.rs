@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use super::clock::StillClock;
 use super::disk::{SimulatedDisk, Verdict};
 use super::driver::{Driver, ReopenError};
 use super::image::{Image, SECTOR};
@@ -22,6 +21,7 @@ use super::judge::{Outcome, judge};
 use super::ledger::{KnownChange, Ledger};
 use super::random::Random;
 use super::statement::Groups;
+use crate::storage::Timestamp;
 use crate::storage::{Background, Fetch, Options, Queue, Sequence, SequenceRange, StoreError};
 
 const DIR: &str = "/store";
@@ -250,7 +250,7 @@ fn options(disk: &SimulatedDisk, seed: u64) -> Options {
         background: Background::Caller,
         disk: Arc::new(disk.clone()),
         entropy: Arc::new(Random::new(seed)),
-        clock: Arc::new(StillClock),
+        clock: Arc::new(Timestamp::from_unix_millis(0)),
         ..Options::default()
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! What lives here: the [simulated disk](SimulatedDisk) with its [fault model](image); an [oracle](ledger) that knows what a
 //! store may be after a restart; [workloads], all of whose crash points are [explored](explorer), and all of whose operations
-//! [fail](faults) in turn; [random runs](runs) of workloads, faults and crashes; [bit rot](bit_rot); and [the engine's
-//! rules](Mutant), to be broken. With an injected disk and injected randomness, and all work done in the caller's thread, a
-//! run is the same every time, to the byte. It may use the engine's public interface and its switches, and must never be used
-//! by the engine. Only with the feature `simulation`: for the project's own tests, and for programs that embed the engine and
-//! want to know what becomes of *their* data.
+//! [fail](faults) in turn; [random runs](runs) of workloads and faults; [bit rot](bit_rot); and [the engine's rules](Mutant),
+//! to be broken. With an injected disk and injected randomness, and
+//! all work done in the caller's thread, a run is the same every time, to the byte. It may use the engine's public interface and
+//! its switches, and must never be used by the engine. Only with the feature `simulation`: for the project's own tests, and for
+//! programs that embed the engine and want to know what becomes of *their* data.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -37,7 +37,6 @@
 
 pub mod bit_rot;
 mod breaking;
-mod clock;
 pub mod disk;
 mod driver;
 pub mod explorer;
@@ -46,14 +45,14 @@ pub mod image;
 pub mod judge;
 pub mod ledger;
 mod random;
-pub mod runs;
 pub mod scene;
-pub mod statement;
 pub mod workloads;
 
 pub use crate::storage::mutant::Mutant;
 pub use breaking::with_mutant;
-pub use clock::StillClock;
+pub mod runs;
+pub mod statement;
+
 pub use disk::{Operation, OperationKind, SimulatedDisk, Verdict};
 pub use driver::{Driver, ReopenError};
 pub use image::{Fate, Image, Pending};

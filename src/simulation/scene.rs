@@ -12,7 +12,7 @@ use super::driver::{Driver, ReopenError};
 use super::image::Image;
 use super::ledger::{Ledger, Position};
 use super::random::Random;
-use crate::storage::{Background, Options, StoreError};
+use crate::storage::{Background, Options, StoreError, Timestamp};
 
 /// Where the store is on the simulated disk: below a directory that has to be made too.
 pub const DIR: &str = "/data/store";
@@ -57,6 +57,7 @@ impl Workload {
             chunk_places: 16,
             background: Background::Caller,
             disk: Arc::new(disk.clone()),
+            clock: Arc::new(Timestamp::from_unix_millis(0)),
             entropy: Arc::new(Random::new(seed)),
             ..Options::default()
         };

@@ -184,6 +184,12 @@ impl Store {
         if shared.pool.prepare_next().map_err(failed)? == Prepared::NoRoom {
             return Err(OpenError::Full { dir: dir.to_owned(), bytes: segment_size });
         }
+        // What was taken up anew may go on in another, or need a larger one.
+        while let Some(bytes) = shared.log.missing_file() {
+            if shared.pool.prepare_next().map_err(failed)? != Prepared::One {
+                return Err(OpenError::Full { dir: dir.to_owned(), bytes });
+            }
+        }
         // And one more, to know at once whether the disk is full: then the next open may need what this one can free.
         shared.pool.prepare_next().map_err(failed)?;
         let threads = Threads::start(&shared);

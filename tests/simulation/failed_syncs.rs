@@ -130,8 +130,9 @@ fn what_is_confirmed_after_a_failed_sync_and_a_restart_survives_a_power_cut() {
     }
 }
 
-/// A message that is larger than a segment is not appended a second time by the next open, for want of room; and was relied on
-/// where it is. It was the one group that a power cut could still take away below what was durable.
+/// A message that is larger than a segment was not appended a second time by the next open, for want of room, and was relied on
+/// where it is. It was the one group that a power cut could still take away below what was durable. Then it was written once
+/// more where it is; and a power cut that destroys a sector that is being written took a confirmed message.
 #[test]
 fn so_does_what_comes_behind_a_message_larger_than_a_segment_whose_sync_has_failed() {
     for durable in [true, false] {

@@ -13,13 +13,13 @@ use super::failure::{Failure, FailureKind};
 use super::plan::{Action, Fault, Plan, SEGMENT, Stop};
 use super::summary::Summary;
 use super::watch::{Watch, direct};
-use crate::simulation::clock::StillClock;
 use crate::simulation::disk::SimulatedDisk;
 use crate::simulation::driver::{Driver, ReopenError};
 use crate::simulation::image::{Fate, Image};
 use crate::simulation::judge::content_of;
 use crate::simulation::ledger::{Known, Ledger};
 use crate::simulation::random::Random;
+use crate::storage::Timestamp;
 use crate::storage::inspect::verify;
 use crate::storage::{Background, OpenError, Options, Queue, QueueId, Sequence, Store};
 
@@ -226,7 +226,7 @@ impl Run<'_> {
             background: Background::Caller,
             disk: (self.rig.disk)(disk.clone()),
             entropy,
-            clock: Arc::new(StillClock),
+            clock: Arc::new(Timestamp::from_unix_millis(0)),
             ..Options::default()
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! | what goes wrong | what is right |
 //! |---|---|
-//! | a write or a sync fails | all that is tried afterwards fails, and the action, unless what it waits for is safe; nothing becomes durable, the disk is left alone |
+//! | a write or a sync fails | the action fails, and so does all that is tried afterwards; nothing becomes durable, the disk is left alone |
 //! | the disk is full | what is new may be refused, and waiting; acknowledgements, hand-outs and deletions are taken |
 //! | a read fails, or gives wrong bytes | messages may be set aside, and are counted; what is read is right |
 //! | a transfer is short, or interrupted | nobody notices |
@@ -96,8 +96,7 @@ impl Run<'_> {
     /// There is room again: what was held back goes on.
     pub(super) fn resume(&mut self) -> Result<(), Trouble> {
         self.driver().confirm()?;
-        // Unless it has failed over it: what was waited for may be safe nevertheless.
-        if self.driver().store().is_full() && !self.watch.lock().is_fatal() {
+        if self.driver().store().is_full() {
             return Err(differs("there is room, and the store is full all the same").into());
         }
         Ok(())
@@ -113,8 +112,12 @@ impl Run<'_> {
         self.has_waited = matches!(action, Action::Confirm) && outcome.is_ok();
         self.may_be_unreadable();
         if self.watch.lock().is_fatal() {
-            // What was waited for may be durable although something behind it has failed.
             if !self.disk.is_off() {
+                // Who waits for what was written before the failure is told that it is durable, which it is.
+                if outcome.is_ok() && !matches!(action, Action::Confirm) {
+                    let what = format!("it succeeds although the disk fails: {action}");
+                    return Err(Failure::new(FailureKind::PassedOver, what));
+                }
                 self.goes_nowhere()?;
             }
             if let Err(Trouble::Found(failure)) = outcome {

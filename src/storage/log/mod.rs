@@ -312,6 +312,15 @@ impl Log {
         }
     }
 
+    /// The size in bytes of the first file that is to be written to and is not ready.
+    pub(crate) fn missing_file(&self) -> Option<u64> {
+        let core = self.core.lock();
+        let open = Some(&core.open).filter(|group| !group.is_empty());
+        let missing =
+            core.sealed.iter().chain(open).find(|group| group.segment.file().is_none())?;
+        Some(u64::from(missing.segment.header.slots) * self.segments.segment_size())
+    }
+
     /// Gives up segments that were made ready beyond the reserve, of a store that is not in use. They are made ready again
     /// when the log goes on to another segment.
     pub(crate) fn keep_the_reserve_alone(&self) {

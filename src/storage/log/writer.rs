@@ -101,10 +101,10 @@ impl Log {
                 return Err(StoreError::Full);
             }
             if let Err(reason) = ready.and_then(|_| self.write_group(group)) {
-                if !is_active(Mutant::GoOnAfterFailure) {
-                    self.fail(&reason);
+                if is_active(Mutant::GoOnAfterFailure) {
+                    return Err(StoreError::Failed(reason));
                 }
-                return Err(StoreError::Failed(reason));
+                return Err(self.fail(&reason));
             }
         }
         Ok(())

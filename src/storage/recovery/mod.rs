@@ -29,7 +29,7 @@ use self::replay::Replay;
 pub use self::salvage::Extent;
 pub(crate) use self::salvage::Hole;
 pub(crate) use self::walk::Tail;
-use self::walk::{LastGroup, Unproven, Walked};
+use self::walk::{LastGroup, Walked};
 use super::catalog::Catalog;
 use super::checkpoint::Parts;
 use super::checksum::StoreId;
@@ -86,8 +86,6 @@ pub(crate) struct Recovered {
     pub(crate) end: Lsn,
     /// The last group, which lies behind `end` and is to be taken up anew.
     pub(crate) tail: Option<Tail>,
-    /// The last group, if it is to be made durable where it is.
-    unproven: Option<Unproven>,
     pub(crate) next_segment: SegmentId,
     /// Segment files that nothing needs.
     pub(crate) unused: Vec<SegmentId>,
@@ -131,9 +129,6 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<OpenedStore, OpenErr
         superblock
             .update(state)
             .map_err(|e| OpenError::io("write", &SuperblockFile::path(dir), e))?;
-    }
-    if let Some(unproven) = recovered.unproven.take() {
-        unproven.write_again()?;
     }
     let free = directory.reuse(&recovered.unused, size)?;
     directory.remove_unfinished()?;
@@ -303,7 +298,6 @@ impl Recovered {
             replayed_from: replay_from,
             end: walked.end,
             tail: walked.tail,
-            unproven: walked.unproven,
             next_segment: walked.next_segment,
             unused,
             report,

@@ -85,7 +85,6 @@ pub(super) fn walk(
         totals: Walked {
             end: from,
             tail: None,
-            unproven: None,
             next_segment: SegmentId::FIRST,
             groups: 0,
             records: 0,

@@ -13,16 +13,15 @@
 //! Each group says that all groups before it were durable. Of the last one nobody says so: its sync may have succeeded,
 //! or the process may have ended before it, or *because it failed*. After a failed sync the kernel goes on showing the bytes, as
 //! clean ones that no later sync will write. A reader cannot tell. So an open for writing does not rely on the last group
-//! where it is: the group is a [`Tail`] then, which the log takes up anew, and the place that it had is cut off. A record that is
-//! larger than a segment is not appended a second time, because there may be no room for it: it is [`Unproven`], and is
-//! written once more where it is.
+//! where it is: the group is a [`Tail`] then, which the log takes up anew, and the place that it had is cut off. Writing it once
+//! more where it is would do for the kernel, and would put at risk what may have been confirmed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::directory::Directory;
 use super::replay::Meaning;
-use crate::storage::disk::{read_exact_at, write_all_at};
+use crate::storage::disk::read_exact_at;
 use crate::storage::error::{Damage, OpenError};
 use crate::storage::log::group::{CheckedGroup, GroupFault, GroupHeader};
 use crate::storage::mutant::{Mutant, is_active};
@@ -37,8 +36,6 @@ pub(super) struct Walked {
     pub(super) end: Lsn,
     /// The last group, if it was not applied.
     pub(super) tail: Option<Tail>,
-    /// The last group, if it was applied and is to be made durable where it is.
-    pub(super) unproven: Option<Unproven>,
     /// A number that no segment on disk has had.
     pub(super) next_segment: SegmentId,
     pub(super) groups: u64,
@@ -54,26 +51,6 @@ pub(crate) struct Tail {
     pub(crate) previous: Lsn,
     /// Kinds and payloads of the records that mean something to the state.
     pub(crate) records: Vec<(RecordKind, Vec<u8>)>,
-}
-
-/// The last group of the log, when nothing proves that it was durable, and it is too large to be appended anew.
-#[derive(Debug)]
-pub(super) struct Unproven {
-    segment: Arc<Segment>,
-    /// Where it is in the file, in bytes.
-    offset: u64,
-    bytes: Vec<u8>,
-}
-
-impl Unproven {
-    /// Writes the same bytes to the same place once more: a sector is there as it was or as it is written, and that is
-    /// the same; and pages that have been written are not clean, so the sync that follows means what it says.
-    pub(super) fn write_again(&self) -> Result<(), OpenError> {
-        let file = self.segment.file().expect("a segment that was found has a file");
-        write_all_at(&**file, &self.bytes, self.offset)
-            .and_then(|()| file.sync_data())
-            .map_err(|error| OpenError::io("write", &self.segment.path, error))
-    }
 }
 
 /// Whether the last group is applied where it is, when nothing proves that it was durable.
@@ -161,13 +138,12 @@ pub(super) fn walk(
     if superblock.root != Lsn::ZERO && position <= superblock.root {
         return Err(OpenError::Damaged(walk.before_root(position, last.as_ref())));
     }
-    let (tail, unproven) = walk.settle_last(last_group)?;
+    let tail = walk.settle_last(last_group)?;
     let highest = candidates.iter().map(|c| c.id().plus(u64::from(c.header.slots))).max();
     let named = directory.segments().map(|(id, _)| id.plus(1)).max();
     Ok(Walked {
         end: tail.as_ref().map_or(position, |tail| tail.previous),
         tail,
-        unproven,
         next_segment: highest.max(named).unwrap_or(SegmentId::FIRST),
         groups: walk.totals.groups,
         records: walk.totals.records,
@@ -347,22 +323,13 @@ impl Walk<'_> {
         self.apply(&segment, &group)
     }
 
-    /// Applies the last group of all where it is, or gives it back; and what has to be made durable of it.
-    fn settle_last(
-        &mut self,
-        last_group: LastGroup,
-    ) -> Result<(Option<Tail>, Option<Unproven>), OpenError> {
-        let Some(Held { segment, header, bytes }) = &self.held else { return Ok((None, None)) };
+    /// Applies the last group of all where it is, or gives it back.
+    fn settle_last(&mut self, last_group: LastGroup) -> Result<Option<Tail>, OpenError> {
+        let Some(Held { segment, header, bytes }) = &self.held else { return Ok(None) };
         // The superblock points to a checkpoint when all of it is durable.
         let proven = header.lsn < self.superblock.root || header.end() <= self.proven;
         if last_group == LastGroup::AsItIs || proven {
-            return self.apply_held().map(|()| (None, None));
-        }
-        if segment.header.slots > 1 {
-            let offset = header.lsn.since(segment.id().start(self.superblock.segment_size));
-            let (segment, bytes) = (segment.clone(), bytes.clone());
-            self.apply_held()?;
-            return Ok((None, Some(Unproven { segment, offset, bytes })));
+            return self.apply_held().map(|()| None);
         }
         let group = CheckedGroup::check(bytes, header.lsn, segment.seed)
             .expect("the same bytes passed before");
@@ -376,7 +343,7 @@ impl Walk<'_> {
                 records.push((record.kind, record.payload.to_vec()));
             }
         }
-        Ok((Some(Tail { previous: header.previous, records }), None))
+        Ok(Some(Tail { previous: header.previous, records }))
     }
 
     /// Refuses to call `position` the end of the log if a group behind `offset` says that there was more.
