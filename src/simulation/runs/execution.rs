@@ -351,7 +351,8 @@ impl Run<'_> {
         let created = self.disk.image().contents().keys().any(|path| path.ends_with("superblock"));
         self.is_full()
             && match error {
-                OpenError::Full { .. } => !has_reserve,
+                // A last message that is larger than a segment is written anew, to a file that no reserve holds.
+                OpenError::Full { bytes, .. } => !has_reserve || *bytes > SEGMENT,
                 OpenError::Io { source, .. } => {
                     source.kind() == io::ErrorKind::StorageFull && !created
                 }

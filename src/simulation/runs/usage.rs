@@ -96,7 +96,8 @@ impl Run<'_> {
     /// There is room again: what was held back goes on.
     pub(super) fn resume(&mut self) -> Result<(), Trouble> {
         self.driver().confirm()?;
-        if self.driver().store().is_full() {
+        // Unless it has failed over it: what was waited for may be safe nevertheless.
+        if self.driver().store().is_full() && !self.watch.lock().is_fatal() {
             return Err(differs("there is room, and the store is full all the same").into());
         }
         Ok(())
@@ -113,8 +114,13 @@ impl Run<'_> {
         self.may_be_unreadable();
         if self.watch.lock().is_fatal() {
             if !self.disk.is_off() {
-                // Who waits for what was written before the failure is told that it is durable, which it is.
-                if outcome.is_ok() && !matches!(action, Action::Confirm) {
+                // Who waits for what was written before the failure is told that it is durable, which it is; be it to read it, or
+                // because there is room again.
+                let waits = matches!(
+                    action,
+                    Action::Confirm | Action::Room | Action::Check | Action::HandOut { .. }
+                );
+                if outcome.is_ok() && !waits {
                     let what = format!("it succeeds although the disk fails: {action}");
                     return Err(Failure::new(FailureKind::PassedOver, what));
                 }
