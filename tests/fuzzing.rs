@@ -40,6 +40,11 @@ const FOUND: &[(&str, &str, &str)] = &[
          the oldest",
     ),
     (
+        "records",
+        "a-generation-whose-next-is-the-last",
+        "the last generation of all was written, which from then on was refused: the store would not have opened again",
+    ),
+    (
         "recovery",
         "a-damaged-part-twice",
         "two findings began at the same place and reached beyond the end of a file that was cut off; the second copy of \

@@ -250,7 +250,12 @@ impl SuperblockFile {
     /// Writes a new state, with a generation of its own, to both copies in turn. On return it is durable, whichever copy is
     /// read. An error leaves it open which state a restart will find.
     pub(crate) fn update(&mut self, state: Superblock) -> io::Result<()> {
-        let state = Superblock { generation: self.state.generation + 1, ..state };
+        let generation = self.state.generation + 1;
+        if generation == u64::MAX {
+            // It could be written, and would be refused from then on.
+            return Err(io::Error::other("the superblock's generations are used up"));
+        }
+        let state = Superblock { generation, ..state };
         for turn in 0..2 {
             let target = 1 - self.newest_copy;
             write_all_at(&*self.file, &state.encode(), target * PAGE)?;
@@ -359,6 +364,16 @@ mod tests {
             let error = SuperblockFile::open(&RealDisk, dir.path(), Access::Read).unwrap_err();
             assert!(error.to_string().contains("makes no sense"), "{error}");
         }
+    }
+
+    #[test]
+    fn no_update_writes_a_generation_that_would_be_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let last = Superblock { generation: u64::MAX - 1, ..example() };
+        let mut file = SuperblockFile::create(&RealDisk, dir.path(), last).unwrap();
+        file.update(Superblock { root: Lsn(99), ..last }).unwrap_err();
+        let read = SuperblockFile::open(&RealDisk, dir.path(), Access::Read).unwrap().unwrap();
+        assert_eq!(*read.state(), last);
     }
 
     #[test]
