@@ -19,11 +19,21 @@ pub(super) fn records(dir: &Path, body: &str) -> Vec<(PathBuf, usize, u8)> {
     for (name, content) in files(dir) {
         let found = content.windows(body.len()).enumerate().filter(|(_, w)| *w == body.as_bytes());
         for (offset, _) in found {
-            // Frame, where it was moved from, counts, one reference, the header.
-            let kind = |start: usize| content[start + 8];
-            let moved = offset.saturating_sub(58);
-            let start = if kind(moved) == MOVED { moved } else { offset.saturating_sub(42) };
-            records.push((dir.join(&name), start, kind(start)));
+            // The frame, where it was moved from, counts, one reference, the header. Where a recycled file has been written to,
+            // bytes of its earlier life may follow that had another record's frame in front.
+            let kind = |start: usize| {
+                let frame = content.get(start..start + 12)?;
+                let length = (offset - start - 12 + body.len()) as u32;
+                let ends = frame[4..8] == length.to_le_bytes() && frame[9..] == [0; 3];
+                ends.then_some(frame[8])
+            };
+            let found = [58, 42].into_iter().find_map(|before| {
+                let start = offset.checked_sub(before)?;
+                let kind = kind(start).filter(|kind| (*kind == MOVED) == (before == 58))?;
+                Some((start, kind))
+            });
+            let Some((start, kind)) = found else { continue };
+            records.push((dir.join(&name), start, kind));
         }
     }
     records
