@@ -60,6 +60,9 @@ pub enum Access {
     Read,
     /// For reading and writing.
     ReadWrite,
+    /// For writing whole pages of 4 KiB, from memory that begins on such a boundary: past the system's page cache, if that is
+    /// possible. Anything else is written as well, only not as fast. Reading need not be possible.
+    WritePages,
 }
 
 /// A directory held by this process; see [`Disk::lock_dir`].

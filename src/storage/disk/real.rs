@@ -11,7 +11,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Access, DirectoryLock, Disk, DiskFile, direct};
+use super::direct::{self, PageWriter};
+use super::{Access, DirectoryLock, Disk, DiskFile};
 
 /// The file system of the machine that this runs on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,6 +34,9 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        if access == Access::WritePages {
+            return Ok(Arc::new(PageWriter::open(path)?));
+        }
         let file = OpenOptions::new().read(true).write(access == Access::ReadWrite).open(path)?;
         Ok(Arc::new(file))
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::buffer::PageBuffer;
 use crate::storage::checksum::Seed;
 use crate::storage::mutant::{Mutant, is_active};
 use crate::storage::record::{self, FRAME, Record, RecordFault};
@@ -160,7 +161,7 @@ pub(super) struct Group {
     pub(super) previous: Lsn,
     pub(super) records: u32,
     /// Room for the header, then the records.
-    pub(super) buffer: Vec<u8>,
+    pub(super) buffer: PageBuffer,
 }
 
 impl Group {
@@ -168,10 +169,10 @@ impl Group {
         segment: Arc<Segment>,
         lsn: Lsn,
         previous: Lsn,
-        mut buffer: Vec<u8>,
+        mut buffer: PageBuffer,
     ) -> Group {
         buffer.clear();
-        buffer.resize(GROUP_HEADER, 0);
+        buffer.pad(GROUP_HEADER);
         Group { segment, lsn, previous, records: 0, buffer }
     }
 
@@ -203,8 +204,9 @@ impl Group {
             length: (self.buffer.len() - GROUP_HEADER) as u32,
             records: self.records,
         };
-        self.buffer[..GROUP_HEADER].copy_from_slice(&header.encode(self.segment.seed));
-        self.buffer.resize(header.span() as usize, 0);
+        self.buffer.as_mut_slice()[..GROUP_HEADER]
+            .copy_from_slice(&header.encode(self.segment.seed));
+        self.buffer.pad(header.span() as usize);
     }
 }
 

@@ -8,6 +8,7 @@
 //! What lives here: groups, the writer, the waiting. It may use segments, records and the disk; it must never know
 //! what a record means. The first failed write or sync is the last thing that happens: see [`StoreError::Failed`].
 
+mod buffer;
 pub(crate) mod group;
 mod waiters;
 mod writer;
@@ -20,8 +21,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use self::buffer::PageBuffer;
 use self::group::{GROUP_HEADER, Group};
 use self::waiters::{Action, Waiters, WakerSlot};
+use self::writer::Target;
 use super::checksum::StoreId;
 use super::entropy::Entropy;
 use super::error::StoreError;
@@ -70,8 +73,8 @@ pub(crate) struct Log {
     failure: OnceLock<StoreError>,
     failure_callbacks: Mutex<Vec<FailureCallback>>,
     waiters: Waiters,
-    /// In [`Background::Caller`], whoever writes.
-    writing: Mutex<()>,
+    /// Held by whoever writes.
+    writing: Mutex<Option<Target>>,
     /// The newest segment with something durable in it; 0: none since this log was opened.
     newest: AtomicU64,
     new_segment: OnceLock<SegmentCallback>,
@@ -113,7 +116,7 @@ struct Core {
     in_flight: u64,
     writer_waits: bool,
     stopping: bool,
-    spare_buffer: Vec<u8>,
+    spare_buffer: PageBuffer,
 }
 
 /// Where a record went.
@@ -161,7 +164,7 @@ impl Log {
         let start = first.id().start(size).plus(PAGE);
         segments.insert(first.clone());
         let core = Core {
-            open: Group::new(first, start, end, Vec::new()),
+            open: Group::new(first, start, end, PageBuffer::default()),
             sealed: VecDeque::new(),
             planned,
             next_segment,
@@ -170,7 +173,7 @@ impl Log {
             in_flight: 0,
             writer_waits: false,
             stopping: false,
-            spare_buffer: Vec::new(),
+            spare_buffer: PageBuffer::default(),
         };
         Log {
             config,
@@ -182,7 +185,7 @@ impl Log {
             failure: OnceLock::new(),
             failure_callbacks: Mutex::default(),
             waiters: Waiters::default(),
-            writing: Mutex::new(()),
+            writing: Mutex::new(None),
             newest: AtomicU64::new(0),
             new_segment: OnceLock::new(),
             tell: AtomicBool::new(false),
@@ -213,10 +216,13 @@ impl Log {
         let oversized = self.make_room(&mut core, length);
         let group = &mut core.open;
         let (lsn, start) = (group.position(), group.buffer.len());
-        group.buffer.resize(start + FRAME, 0);
-        encode(&mut group.buffer);
+        // With the padding that may follow, so that the bytes of a group need not move once more.
+        group.buffer.reserve(length + PAGE as usize);
+        let buffer = group.buffer.tail();
+        buffer.resize(buffer.len() + FRAME, 0);
+        encode(buffer);
         debug_assert_eq!(group.buffer.len(), start + length, "a record is as long as announced");
-        record::seal(&mut group.buffer[start..], kind, lsn, group.segment.seed);
+        record::seal(&mut group.buffer.as_mut_slice()[start..], kind, lsn, group.segment.seed);
         group.records += 1;
         let placed = Placed { lsn, length: length as u32, end: group.position() };
         if let Some(share) = placed.length.checked_div(references.min(u32::from(u16::MAX))) {

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::buffer::PageBuffer;
 use super::group::Group;
 use super::{Log, RESERVE};
-use crate::storage::disk::write_all_at;
+use crate::storage::disk::{DiskFile, write_all_at};
 use crate::storage::error::StoreError;
 use crate::storage::mutant::{Mutant, is_active};
 use crate::storage::options::Background;
@@ -17,12 +18,20 @@ use crate::storage::units::{Lsn, SegmentId};
 /// A buffer that grew beyond this is not kept for the next group, in bytes.
 const KEEP_BUFFER: usize = 32 << 20;
 
+/// The file that groups are written to, for as long as they go to the same segment.
+#[derive(Debug)]
+pub(super) struct Target {
+    segment: SegmentId,
+    file: Arc<dyn DiskFile>,
+}
+
 impl Log {
     /// Writes groups until [`stop`](Log::stop), then what is left; the body of a thread.
     pub(crate) fn run(&self) -> Result<(), StoreError> {
+        let mut target = self.writing.lock();
         while let Some(groups) = self.wait_for_groups()? {
             self.wait_for_the_reserve();
-            self.write_groups(groups)?;
+            self.write_groups(groups, &mut target)?;
         }
         Ok(())
     }
@@ -44,12 +53,12 @@ impl Log {
 
     /// In [`Background::Caller`]: writes what there is until `lsn` is durable.
     pub(super) fn write_until(&self, lsn: Lsn) -> Result<(), StoreError> {
-        let _one_at_a_time = self.writing.lock();
+        let mut target = self.writing.lock();
         while self.durable() < lsn {
             self.check()?;
             let groups = self.take_groups(&mut self.core.lock());
             assert!(!groups.is_empty(), "waiting for {lsn}, which nobody has appended yet");
-            self.write_groups(groups)?;
+            self.write_groups(groups, &mut target)?;
         }
         Ok(())
     }
@@ -92,7 +101,11 @@ impl Log {
     }
 
     /// Writes groups in order, each with a sync of its own, and says so. The first error is the end of the log.
-    fn write_groups(&self, groups: Vec<Group>) -> Result<(), StoreError> {
+    fn write_groups(
+        &self,
+        groups: Vec<Group>,
+        target: &mut Option<Target>,
+    ) -> Result<(), StoreError> {
         let mut groups = groups.into_iter();
         while let Some(group) = groups.next() {
             let ready = self.has_file(&group);
@@ -100,7 +113,7 @@ impl Log {
                 self.put_back(std::iter::once(group).chain(groups));
                 return Err(StoreError::Full);
             }
-            if let Err(reason) = ready.and_then(|_| self.write_group(group)) {
+            if let Err(reason) = ready.and_then(|_| self.write_group(group, target)) {
                 if is_active(Mutant::GoOnAfterFailure) {
                     return Err(StoreError::Failed(reason));
                 }
@@ -132,12 +145,19 @@ impl Log {
         core.in_flight = 0;
     }
 
-    fn write_group(&self, mut group: Group) -> Result<(), Arc<str>> {
+    fn write_group(&self, mut group: Group, target: &mut Option<Target>) -> Result<(), Arc<str>> {
         let segment = group.segment.clone();
-        let file = self.pool.wait_ready(&segment)?;
+        target.take_if(|target| target.segment != segment.id());
+        let file = match target {
+            Some(target) => &target.file,
+            None => {
+                let file = self.pool.open_to_write(&segment)?;
+                &target.insert(Target { segment: segment.id(), file }).file
+            }
+        };
         group.seal(self.durable());
         let start = segment.id().start(self.segments.segment_size());
-        write_all_at(&*file, &group.buffer, group.lsn.since(start))
+        write_all_at(&**file, group.buffer.as_slice(), group.lsn.since(start))
             .map_err(|error| format!("cannot write {}: {error}", segment.path.display()))?;
         let end = group.end_of_log();
         if breaks(Slip::DurableBeforeSync) || is_active(Mutant::ConfirmBeforeSync) {
@@ -166,7 +186,7 @@ impl Log {
     }
 
     /// A group is on disk: it counts as unsynced no more, and its buffer can be used again.
-    fn written(&self, buffer: Vec<u8>) {
+    fn written(&self, buffer: PageBuffer) {
         let mut core = self.core.lock();
         core.in_flight = core.in_flight.saturating_sub(buffer.len() as u64);
         if buffer.capacity() <= KEEP_BUFFER {
