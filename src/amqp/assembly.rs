@@ -18,7 +18,7 @@ use crate::storage::{Body, Message};
 /// A slice keeps its whole read buffer (up to 256 KiB) alive for as long as the message is queued in memory. While
 /// its neighbours live as long, nothing is wasted; but one small message left over from a burst would hold sixty
 /// times its size, unseen by anybody who counts bodies. A copy of 16 KiB costs a microsecond.
-const COPIED: usize = 16 * 1024;
+pub(super) const COPIED: usize = 16 * 1024;
 
 /// `basic.publish`, to which errors of a message's frames are put down.
 pub(super) const PUBLISH: MethodId = MethodId { class: 60, method: 40 };

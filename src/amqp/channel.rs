@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
-use super::assembly::{Assembly, Published};
-use super::codec::{Method, ReplyCode, put_method};
+use super::assembly::{Assembly, PUBLISH, Published};
+use super::codec::{ContentHeader, Method, ReplyCode, WholePublish, put_method};
 use super::fault::Fault;
 use super::output::Output;
 use super::running::Outcome;
@@ -14,7 +14,9 @@ use crate::broker::{
     Get, Reason,
 };
 use crate::message::{Envelope, ShortStr};
-use crate::storage::Lsn;
+use crate::storage::{Body, Lsn};
+
+const PUBLISH_CLASS: u16 = PUBLISH.class;
 
 /// A channel that is open, or that waits for the answer to `channel.close`.
 pub(super) struct Channel {
@@ -88,18 +90,60 @@ impl Channel {
             routed => routed?,
         };
         if routed.queues == 0 && published.mandatory {
-            let Envelope { exchange, routing_key, properties } = envelope(message)?;
-            let returned = Method::BasicReturn {
-                reply_code: ReplyCode::NoRoute.code(),
-                reply_text: ReplyCode::NoRoute.name().as_bytes(),
-                exchange,
-                routing_key,
-            };
-            output.method(self.number, &returned);
-            let size = message.body.len() as u64;
-            output.content(self.number, self.frame_max, properties, size, message.body.parts());
+            self.give_back(&envelope(message)?, &message.body, output);
         }
         Ok(true)
+    }
+
+    /// A message that has arrived in one go; false: it has to be put together and published frame by frame, because
+    /// something about it is out of the ordinary.
+    pub(super) fn publish_whole(
+        &mut self,
+        whole: &WholePublish<'_>,
+        largest: u64,
+        output: &mut Output,
+    ) -> Result<bool, Fault> {
+        let Some(inner) = self.inner.as_mut().filter(|_| self.assembly.is_idle()) else {
+            return Ok(false);
+        };
+        let method = Method::decode(whole.method);
+        let Ok(Method::BasicPublish { exchange, routing_key, mandatory, immediate: false, .. }) =
+            method
+        else {
+            return Ok(false);
+        };
+        let Ok(ContentHeader { class: PUBLISH_CLASS, body_size, properties }) =
+            ContentHeader::decode(whole.header)
+        else {
+            return Ok(false);
+        };
+        if body_size > largest {
+            return Ok(false);
+        }
+        let envelope = Envelope { exchange, routing_key, properties };
+        let routed = match inner.publish_pieces(&envelope, whole.body) {
+            Err(refusal) if refusal.reason() == Reason::ResourceError => return Ok(false),
+            routed => routed?,
+        };
+        if routed.queues == 0 && mandatory {
+            let body = Bytes::copy_from_slice(whole.body);
+            self.give_back(&envelope, &Body::from(body), output);
+        }
+        Ok(true)
+    }
+
+    /// Puts out `basic.return`: the message could not be routed.
+    fn give_back(&self, envelope: &Envelope<'_>, body: &Body, output: &mut Output) {
+        let Envelope { exchange, routing_key, properties } = *envelope;
+        let returned = Method::BasicReturn {
+            reply_code: ReplyCode::NoRoute.code(),
+            reply_text: ReplyCode::NoRoute.name().as_bytes(),
+            exchange,
+            routing_key,
+        };
+        output.method(self.number, &returned);
+        let size = body.len() as u64;
+        output.content(self.number, self.frame_max, properties, size, body.parts());
     }
 
     /// Puts out `basic.deliver`. The delivery counts as accepted even if it turns out to be unreadable.

@@ -163,6 +163,9 @@ impl Connection {
     /// Looks at the frames that have arrived, until something has to be waited for.
     fn receive(&mut self, input: &mut BytesMut) {
         while self.takes_frames() {
+            if self.whole_publish() {
+                continue;
+            }
             if let Some(frame) = self.frames.next() {
                 self.frame(frame);
                 continue;
@@ -192,6 +195,20 @@ impl Connection {
                 return;
             }
         }
+    }
+
+    /// Looks at all frames of a message at once, if it has arrived in one go.
+    fn whole_publish(&mut self) -> bool {
+        let State::Running(running) = &mut self.state else { return false };
+        let Some(whole) = self.frames.whole_publish() else { return false };
+        let length = whole.length();
+        match running.whole_publish(&whole, &self.gateway, &mut self.output) {
+            Ok(false) => return false,
+            Ok(true) => {}
+            Err(fault) => self.fail(&fault),
+        }
+        self.frames.advance(length);
+        true
     }
 
     /// The bytes that follow are not frames: nothing that the peer sends can be understood any more, not even an

@@ -1,16 +1,16 @@
 //! A connection after `connection.open`: its session with the broker, and its channels.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
 
-use super::assembly::{PUBLISH, Published};
+use super::assembly::{COPIED, PUBLISH, Published};
 use super::channel::Channel;
-use super::codec::{Frame, FrameKind, Method, ReplyCode};
+use super::codec::{Frame, FrameKind, Method, ReplyCode, WholePublish};
 use super::fault::Fault;
 use super::gateway::Gateway;
 use super::handshake::Terms;
@@ -42,7 +42,7 @@ pub(super) struct Running {
     peer: SocketAddr,
     terms: Terms,
     session: Session,
-    channels: HashMap<u16, Channel>,
+    channels: BTreeMap<u16, Channel>,
     /// Channels that have something to settle or to confirm: those whose `noted` is set.
     noted: Vec<u16>,
     /// Bytes of messages that have not arrived completely, on all channels.
@@ -62,7 +62,7 @@ impl Running {
             peer,
             terms,
             session,
-            channels: HashMap::new(),
+            channels: BTreeMap::new(),
             noted: Vec::new(),
             unfinished: 0,
             awaiting: None,
@@ -106,6 +106,34 @@ impl Running {
         let number = frame.channel;
         let outcome = self.channel_frame(frame, gateway, output);
         self.conclude(number, outcome, output)
+    }
+
+    /// Takes a message that has arrived in one go, as most do; false: its frames have to be [taken](Self::frame) one by one,
+    /// because something is out of the ordinary.
+    pub(super) fn whole_publish(
+        &mut self,
+        whole: &WholePublish<'_>,
+        gateway: &Gateway,
+        output: &mut Output,
+    ) -> Result<bool, Fault> {
+        let number = whole.channel;
+        if whole.body.len() > COPIED || gateway.store.is_full() {
+            return Ok(false);
+        }
+        let Some(channel) = self.channels.get_mut(&number) else { return Ok(false) };
+        if !channel.noted {
+            channel.noted = true;
+            self.noted.push(number);
+        }
+        let largest = gateway.limits.message_size;
+        let published = channel.publish_whole(whole, largest, output);
+        match published.map_err(|fault| fault.during(PUBLISH)) {
+            Err(fault) if fault.scope == Scope::Channel => {
+                self.close_channel(number, &fault, output);
+                Ok(true)
+            }
+            published => published,
+        }
     }
 
     /// There is room again: stores the message that was held, if there is one.

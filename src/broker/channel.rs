@@ -19,8 +19,8 @@ use super::routing::Matches;
 use super::session::{Shared, give_back};
 use super::settlement::{Settlement, requeue};
 use super::unacknowledged::{Held, Unacknowledged};
-use crate::message::ShortStr;
-use crate::storage::{Lsn, Message, StoreError};
+use crate::message::{Envelope, ShortStr};
+use crate::storage::{Draft, Lsn, Message, StoreError};
 
 /// One AMQP channel (AMQP 0-9-1, section 1.5). It belongs to the task of its connection; nothing here waits for the disk.
 ///
@@ -218,13 +218,37 @@ impl Channel {
     /// 403 internal exchange, 404 no such exchange, 406 too large for the store, another user's `user-id`, a malformed
     /// property; 506 the disk is full, and it may be published again later; 540 a property that asks for something this version does not do.
     pub fn publish(&mut self, message: &Arc<Message>) -> Result<Published, Refusal> {
+        let envelope = Envelope::parse(&message.header)
+            .map_err(|error| Refusal::new(Reason::InternalError, error))?;
+        self.publish_draft(&envelope, message.into())
+    }
+
+    /// The same for a message that need not stay in memory, and is not in memory of its own.
+    ///
+    /// # Errors
+    /// Those of [`publish`](Self::publish).
+    pub fn publish_pieces(
+        &mut self,
+        envelope: &Envelope<'_>,
+        body: &[u8],
+    ) -> Result<Published, Refusal> {
+        let mut lengths = [0; 3];
+        let header = envelope.pieces(&mut lengths);
+        self.publish_draft(envelope, Draft::Pieces { header: &header, body })
+    }
+
+    fn publish_draft(
+        &mut self,
+        envelope: &Envelope<'_>,
+        message: Draft<'_>,
+    ) -> Result<Published, Refusal> {
         // A confirm vouches for what the channel did before as well: whoever acknowledges a message, publishes its result
         // and sees that confirmed, will not see the message again.
         if self.confirms.is_some() && self.settlement.is_pending() {
             self.flush()?;
         }
         let Shared { virtual_host, user, .. } = &*self.session;
-        let routed = virtual_host.publish(message, user, &mut self.matches)?;
+        let routed = virtual_host.publish(envelope, message, user, &mut self.matches)?;
         if let Some(confirms) = &mut self.confirms {
             // What is stored comes behind the acknowledgements in the log. What is not would have nothing to wait for.
             confirms.published(routed.durable_at.or(self.settlement.durable_at()));

@@ -18,7 +18,7 @@ use super::routing::{ExchangeKind, Matches, Target, check_headers_arguments};
 use super::session::SessionId;
 use super::topology::{Binding, Removal, Topology};
 use crate::message::{DeliveryMode, Envelope, ShortStr};
-use crate::storage::{self, Appended, Change, Lsn, Message, Persistence, Store, StoreError};
+use crate::storage::{self, Appended, Change, Draft, Lsn, Persistence, Store, StoreError};
 
 /// A virtual host: names mean something only within one.
 #[derive(Debug)]
@@ -404,12 +404,11 @@ impl VirtualHost {
     /// Routes a message, stores it in its queues, and serves their consumers. `user` is who publishes it.
     pub(super) fn publish(
         &self,
-        message: &Arc<Message>,
+        envelope: &Envelope<'_>,
+        message: Draft<'_>,
         user: &ShortStr,
         matches: &mut Matches,
     ) -> Result<Routed, Refusal> {
-        let envelope = Envelope::parse(&message.header)
-            .map_err(|error| Refusal::new(Reason::InternalError, error))?;
         matches.clear();
         // Locked until the message is stored, so that no queue is deleted between routing and storing.
         let topology = self.topology.read();

@@ -55,6 +55,15 @@ impl<'a> Envelope<'a> {
         Ok(Envelope { exchange, routing_key, properties })
     }
 
+    /// The stored form in pieces, which lie partly in `lengths`.
+    pub(crate) fn pieces<'p>(&'p self, lengths: &'p mut [u8; 3]) -> [&'p [u8]; 5] {
+        let length =
+            |name: &[u8]| u8::try_from(name.len()).expect("names came with a length of one octet");
+        *lengths = [VERSION, length(self.exchange), length(self.routing_key)];
+        let [start, key] = [&lengths[..2], &lengths[2..]];
+        [start, self.exchange, key, self.routing_key, self.properties.as_bytes()]
+    }
+
     /// Bytes that [`Envelope::encode`] appends.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
@@ -97,6 +106,7 @@ mod tests {
         assert_eq!(&bytes[..], b"\x01\x02ex\x03key\x10\x00\x02");
         assert_eq!(Envelope::parse(&bytes).unwrap(), envelope);
         assert_eq!(bytes.len(), envelope.encoded_len());
+        assert_eq!(envelope.pieces(&mut [0; 3]).concat(), bytes);
     }
 
     #[test]

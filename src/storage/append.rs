@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::draft::Draft;
 use super::error::StoreError;
-use super::index::{Entry, footprint};
+use super::index::Entry;
 use super::log::Placed;
 use super::message::Message;
 use super::queue::{Queue, QueueCore, QueueState};
@@ -34,12 +35,13 @@ impl Store {
     ///
     /// Never waits for the disk: see [`congested`](Self::congested). A queue that is named twice gets the message
     /// once; one that has been deleted gets nothing.
-    pub fn append(
+    pub fn append<'a>(
         &self,
-        message: &Arc<Message>,
+        message: impl Into<Draft<'a>>,
         persistence: Persistence,
         queues: &[&Queue],
     ) -> Result<Appended, StoreError> {
+        let message = message.into();
         match queues {
             [] => Ok(Appended { durable_at: None }),
             [queue] => {
@@ -64,7 +66,7 @@ impl Store {
 
     fn append_locked(
         &self,
-        message: &Arc<Message>,
+        message: Draft<'_>,
         persistence: Persistence,
         targets: &mut [(&QueueCore, &mut QueueState)],
     ) -> Result<Appended, StoreError> {
@@ -73,7 +75,7 @@ impl Store {
         let targets = &mut *open;
         let shared = &*self.shared;
         let stays = |core: &QueueCore| core.is_durable() && persistence == Persistence::Durable;
-        let size = footprint(message);
+        let size = message.footprint();
         let others = targets.iter().filter(|(core, _)| !stays(core)).count();
         // What need not survive a restart is in memory for as long as there is room, and in the log beyond.
         let spills = others > 0 && !shared.cache.try_take(size * others as u64);
@@ -102,20 +104,23 @@ impl Store {
             Some(appended?)
         };
         let sharers = u16::try_from(references.len()).unwrap_or(u16::MAX);
+        // One copy in memory for all the queues that keep one.
+        let mut kept: Option<Arc<Message>> = None;
+        let mut keep = || kept.get_or_insert_with(|| message.to_message()).clone();
         for (core, state) in targets.iter_mut() {
             let stays = stays(core);
             let entry = match placed.filter(|_| stays || spills) {
                 Some(Placed { lsn, length, .. }) => {
                     state.changed |= stays;
                     let cached = stays && shared.cache.try_take(size);
-                    let message = cached.then(|| message.clone());
+                    let message = cached.then(&mut keep);
                     let stored = ChunkEntry { lsn, length, sharers };
                     Entry { transient: !stays, message, ..Entry::at(stored) }
                 }
                 None => {
                     let length = u32::try_from(message.size()).unwrap_or(u32::MAX);
                     let stored = ChunkEntry { lsn: Lsn::ZERO, length, sharers: 1 };
-                    let message = Some(message.clone());
+                    let message = Some(keep());
                     Entry { transient: true, message, ..Entry::at(stored) }
                 }
             };

@@ -2,6 +2,9 @@
 
 use bytes::Bytes;
 
+/// What a message in memory takes besides its own bytes, roughly: the message, its pieces, their allocations.
+pub(crate) const MESSAGE_OVERHEAD: u64 = 160;
+
 /// A message: a header that means something to the layer above, and a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {

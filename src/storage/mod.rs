@@ -61,6 +61,7 @@ mod checksum;
 mod clock;
 mod compaction;
 pub mod disk;
+mod draft;
 mod entropy;
 mod error;
 #[cfg(feature = "fuzzing")]
@@ -90,6 +91,7 @@ mod upkeep;
 pub use append::{Appended, Persistence};
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use compaction::{Compacted, CompactionActivity, CompactionEnd};
+pub use draft::Draft;
 pub use entropy::{Entropy, SystemEntropy};
 pub use error::{Damage, OpenError, StoreError};
 pub use log::{Durable, LogStatistics};

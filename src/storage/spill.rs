@@ -4,6 +4,7 @@
 //! A queue that grows leaves its newest full chunk to the log as soon as the budget is used up: the front of a queue is
 //! needed first. Queues that nobody uses are gone through by the store's upkeep.
 
+use super::draft::Draft;
 use super::error::StoreError;
 use super::index::{Entry, NotResident, Released};
 use super::log::Placed;
@@ -43,16 +44,17 @@ impl Shared {
     ) -> Result<(), StoreError> {
         let mut released = Released::default();
         let in_memory = state.index.in_memory(base);
-        let messages: usize = in_memory.iter().map(|(_, m)| record::message_size(m, 1)).sum();
+        let messages: usize =
+            in_memory.iter().map(|(_, m)| record::message_size(Draft::from(m), 1)).sum();
         if self.log.admit(messages).is_err() {
             return Ok(());
         }
         for (sequence, message) in in_memory {
             let reference = [Reference { queue: core.id(), sequence }];
-            let size = record::message_size(&message, 1);
+            let size = record::message_size(Draft::from(&message), 1);
             let Placed { lsn, length, .. } =
                 self.log.append(RecordKind::Transient, size, 1, |buffer| {
-                    MessageRecord::encode(buffer, &message, &reference);
+                    MessageRecord::encode(buffer, Draft::from(&message), &reference);
                 })?;
             state.index.written(sequence, ChunkEntry { lsn, length, sharers: 1 });
         }

@@ -38,6 +38,7 @@ mod storage {
     pub(crate) mod checksum;
     pub(crate) mod clock;
     pub(crate) mod disk;
+    pub(crate) mod draft;
     pub(crate) mod entropy;
     pub(crate) mod error;
     pub(crate) mod log;

@@ -26,6 +26,9 @@ pub const FRAME_MIN_SIZE: u32 = 4096;
 
 const HEADER: usize = 7;
 
+/// What the payload of a `basic.publish` begins with: class 60, method 40.
+const PUBLISH: [u8; 4] = [0, 60, 0, 40];
+
 /// What a frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -153,6 +156,63 @@ impl Frames {
     }
 }
 
+/// A `basic.publish` with its content, whose frames follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WholePublish<'a> {
+    /// The channel of all its frames.
+    pub channel: u16,
+    /// The method frame's payload.
+    pub method: &'a [u8],
+    /// The content header frame's payload.
+    pub header: &'a [u8],
+    /// The payload of the one body frame; empty if there is none.
+    pub body: &'a [u8],
+    /// Bytes of the frames.
+    length: usize,
+}
+
+impl Frames {
+    /// Whether the next frames are a publish with all of its content, as most are: what looks like one by the frames'
+    /// kinds and sizes. What their payloads say besides has not been looked at.
+    #[must_use]
+    pub fn whole_publish(&self) -> Option<WholePublish<'_>> {
+        let (channel, method, rest) = Self::peek(&self.bytes, FrameKind::Method)?;
+        if method.first_chunk() != Some(&PUBLISH) {
+            return None;
+        }
+        let (of_header, header, rest) = Self::peek(rest, FrameKind::Header)?;
+        let size = u64::from_be_bytes(*header.get(4..)?.first_chunk()?);
+        let (of_body, body, rest) = match size {
+            0 => (channel, &[][..], rest),
+            _ => Self::peek(rest, FrameKind::Body)?,
+        };
+        let whole = body.len() as u64 == size && of_header == channel && of_body == channel;
+        let length = self.bytes.len() - rest.len();
+        whole.then_some(WholePublish { channel, method, header, body, length })
+    }
+
+    /// The frame in front of `bytes`, if it is of this kind: its channel, its payload, and what follows.
+    fn peek<'a>(bytes: &'a [u8], kind: FrameKind) -> Option<(u16, &'a [u8], &'a [u8])> {
+        let (header, rest) = bytes.split_first_chunk::<HEADER>()?;
+        let (channel, length) = addressing(header);
+        let (payload, rest) = rest.split_at_checked(length as usize)?;
+        (header[0] == kind as u8).then_some((channel, payload, rest.get(1..)?))
+    }
+
+    /// Takes the frames of a [whole publish](Self::whole_publish), of so many bytes.
+    pub fn advance(&mut self, length: usize) {
+        self.bytes.advance(length);
+    }
+}
+
+impl WholePublish<'_> {
+    /// Bytes of its frames.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.length
+    }
+}
+
 impl Iterator for Frames {
     type Item = Frame;
 
@@ -265,6 +325,60 @@ mod tests {
         assert_eq!(error, Some(FrameError::WrongEnd { channel: 3, octet: 0xcd }));
         let (_, _, error) = split(b"\x05", 4096);
         assert_eq!(error, Some(FrameError::UnknownKind(5)));
+    }
+
+    /// A publish, its content header, and its body in frames; each with its channel.
+    fn publish(announced: u64, frames: &[(FrameKind, u16, &[u8])]) -> Frames {
+        let mut out = BytesMut::new();
+        put_frame(&mut out, FrameKind::Method, 1, |payload| payload.put_slice(b"\0\x3c\0\x28.."));
+        put_frame(&mut out, FrameKind::Header, 1, |payload| {
+            payload.put_u32(60 << 16);
+            payload.put_u64(announced);
+            payload.put_u16(0);
+        });
+        for (kind, channel, bytes) in frames {
+            put_frame(&mut out, *kind, *channel, |payload| payload.put_slice(bytes));
+        }
+        split_frames(&mut out, 4096).0
+    }
+
+    #[test]
+    fn a_publish_is_whole_when_its_frames_follow_each_other() {
+        for (body, announced) in [(&b"bale"[..], 4), (b"", 0)] {
+            let parts = [(FrameKind::Body, 1, body), (FrameKind::Heartbeat, 0, b"")];
+            let skipped = usize::from(body.is_empty());
+            let mut frames = publish(announced, &parts[skipped..]);
+            let whole = frames.whole_publish().unwrap();
+            assert_eq!(
+                (whole.channel, whole.method, whole.body),
+                (1, &b"\0\x3c\0\x28.."[..], body)
+            );
+            assert_eq!(whole.header.len(), 14);
+            let length = whole.length();
+            frames.advance(length);
+            assert_eq!(frames.next().map(|frame| frame.kind), Some(FrameKind::Heartbeat));
+        }
+    }
+
+    #[test]
+    fn a_publish_is_not_whole_when_anything_is_missing_or_comes_between() {
+        use FrameKind::{Body, Header, Heartbeat, Method};
+        for (announced, frames) in [
+            (4, &[][..]),
+            (4, &[(Body, 1, &b"bal"[..])]),
+            (4, &[(Body, 1, b"ba"), (Body, 1, b"le")]),
+            (4, &[(Body, 2, b"bale")]),
+            (4, &[(Heartbeat, 0, b""), (Body, 1, b"bale")]),
+            (4, &[(Method, 1, b"bale")]),
+            (4, &[(Header, 1, b"bale")]),
+            (u64::MAX, &[(Body, 1, b"bale")]),
+        ] {
+            let frames = publish(announced, frames);
+            assert_eq!(frames.whole_publish(), None, "{frames:?}");
+        }
+        let mut frames = publish(0, &[]);
+        frames.next();
+        assert_eq!(frames.whole_publish(), None);
     }
 
     quickcheck::quickcheck! {

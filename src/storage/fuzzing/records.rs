@@ -12,6 +12,7 @@ use super::image::{dir, images};
 use super::reseal::{self, Sealing};
 use crate::storage::checksum::{Seed, StoreId};
 use crate::storage::disk::Access;
+use crate::storage::draft::Draft;
 use crate::storage::log::group::{CheckedGroup, GROUP_HEADER};
 use crate::storage::record::{
     self, AcknowledgeRecord, ChunkRecord, DeliveredRecord, Directory, FRAME, MessageRecord,
@@ -77,7 +78,8 @@ fn payload(kind: u8, bytes: &[u8]) {
                 message(&record, bytes.len());
                 let mut again = Vec::new();
                 let references: Vec<_> = record.references().collect();
-                MessageRecord::encode(&mut again, &record.message(), &references);
+                let message = Arc::new(record.message());
+                MessageRecord::encode(&mut again, Draft::from(&message), &references);
                 assert_eq!(again, bytes);
             }
         }

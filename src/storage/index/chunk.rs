@@ -7,15 +7,12 @@ use std::sync::Arc;
 use super::in_log::InLog;
 use super::places::Places;
 use super::{Found, Missing, NotResident, Released};
-use crate::storage::message::Message;
+use crate::storage::message::{MESSAGE_OVERHEAD, Message};
 use crate::storage::record::{ChunkEntry, ChunkRecord, ChunkState, PageRef};
 use crate::storage::units::{Lsn, SegmentId, Sequence, SequenceRange};
 
 /// How many places a chunk has when it is full, unless something else was asked for.
 pub(super) const PLACES: u32 = 2048;
-
-/// What a message in memory takes besides its own bytes, roughly: the message, its pieces, their allocations.
-const OVERHEAD: u64 = 160;
 
 /// Resident places are counted in steps of so many.
 const COUNTED: u32 = 64;
@@ -41,7 +38,7 @@ pub(crate) struct Entry {
 
 /// What a message takes of the memory budget.
 pub(crate) fn footprint(message: &Message) -> u64 {
-    message.size() as u64 + OVERHEAD
+    message.size() as u64 + MESSAGE_OVERHEAD
 }
 
 impl Entry {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::Malformed;
 use super::cursor::Cursor;
 use super::{ChunkEntry, Record, RecordKind};
+use crate::storage::draft::Draft;
 use crate::storage::message::Message;
 use crate::storage::units::{Lsn, QueueId, Sequence};
 
@@ -33,7 +34,7 @@ const FIXED: usize = 8;
 const REFERENCE: usize = 16;
 
 /// Bytes of the payload for a message with this many references.
-pub(crate) fn encoded_size(message: &Message, references: usize) -> usize {
+pub(crate) fn encoded_size(message: Draft<'_>, references: usize) -> usize {
     FIXED + references * REFERENCE + message.size()
 }
 
@@ -46,12 +47,11 @@ fn put_references(buffer: &mut Vec<u8>, references: &[Reference]) {
 
 impl<'a> MessageRecord<'a> {
     /// Appends the payload to `buffer`.
-    pub(crate) fn encode(buffer: &mut Vec<u8>, message: &Message, references: &[Reference]) {
+    pub(crate) fn encode(buffer: &mut Vec<u8>, message: Draft<'_>, references: &[Reference]) {
         buffer.extend_from_slice(&(references.len() as u32).to_le_bytes());
-        buffer.extend_from_slice(&(message.header.len() as u32).to_le_bytes());
+        buffer.extend_from_slice(&(message.header_len() as u32).to_le_bytes());
         put_references(buffer, references);
-        buffer.extend_from_slice(&message.header);
-        message.body.parts().for_each(|part| buffer.extend_from_slice(part));
+        message.put(buffer);
     }
 
     /// Appends the payload of a record with the same message and other `references` to `buffer`.
@@ -170,6 +170,8 @@ pub(crate) fn message_of<'a>(record: &Record<'a>) -> Result<Option<MessageRecord
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::storage::message::Body;
 
@@ -181,27 +183,27 @@ mod tests {
     #[test]
     fn the_bytes_on_disk_do_not_change_by_accident() {
         let body = Body::from_parts(vec![Bytes::from_static(b"bo"), Bytes::from_static(b"dy")]);
-        let message = Message { header: Bytes::from_static(b"head"), body };
+        let message = Arc::new(Message { header: Bytes::from_static(b"head"), body });
         let mut payload = Vec::new();
-        MessageRecord::encode(&mut payload, &message, &references());
+        MessageRecord::encode(&mut payload, Draft::from(&message), &references());
         let expected = b"\x02\0\0\0\x04\0\0\0\
             \x01\0\0\0\0\0\0\0\x0a\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x0c\x0b\0\0\0\0\0\0headbody";
         assert_eq!(payload, expected);
-        assert_eq!(payload.len(), encoded_size(&message, 2));
+        assert_eq!(payload.len(), encoded_size(Draft::from(&message), 2));
         let record = MessageRecord::decode(&payload).unwrap();
         assert!(record.references().eq(references()));
-        assert_eq!(record.message(), message);
+        assert_eq!(record.message(), *message);
         let whole = Bytes::from(payload);
         let record = MessageRecord::decode(&whole).unwrap();
-        assert_eq!(record.within(&whole), message);
+        assert_eq!(record.within(&whole), *message);
     }
 
     #[test]
     fn the_bytes_of_a_moved_message_do_not_change_by_accident() {
         let mut payload = Vec::new();
         let body = Body::from(Bytes::from_static(b"body"));
-        let message = Message { header: Bytes::from_static(b"head"), body };
-        MessageRecord::encode(&mut payload, &message, &references());
+        let message = Arc::new(Message { header: Bytes::from_static(b"head"), body });
+        MessageRecord::encode(&mut payload, Draft::from(&message), &references());
         let record = MessageRecord::decode(&payload).unwrap();
         let from = ChunkEntry { lsn: Lsn(0x1234), length: 0x56, sharers: 2 };
         let mut moved = Vec::new();
@@ -211,18 +213,18 @@ mod tests {
         assert_eq!(moved, expected);
         assert_eq!(moved.len(), MovedRecord::encoded_size(&record, 1));
         let back = MovedRecord::decode(&moved).unwrap();
-        assert_eq!((back.from, back.message.message()), (from, message));
+        assert_eq!((back.from, back.message.message()), (from, (*message).clone()));
         assert!(back.message.references().eq(references().into_iter().skip(1)));
     }
 
     /// Whoever counted on from such a place got to zero. Found by fuzzing.
     #[test]
     fn a_place_that_no_queue_has_is_refused() {
-        let message = Message::new("head", "body");
+        let message = Arc::new(Message::new("head", "body"));
         for (sequence, fine) in [(0, true), ((1 << 62) - 1, true), (1 << 62, false), (!0, false)] {
             let reference = Reference { queue: QueueId(1), sequence: Sequence(sequence) };
             let mut payload = Vec::new();
-            MessageRecord::encode(&mut payload, &message, &[reference]);
+            MessageRecord::encode(&mut payload, Draft::from(&message), &[reference]);
             assert_eq!(MessageRecord::decode(&payload).is_ok(), fine, "{sequence:#x}");
             let mut moved = vec![0; 16];
             moved.extend_from_slice(&payload);
