@@ -170,6 +170,8 @@ impl Connection {
                 self.frame(frame);
                 continue;
             }
+            // Lets go of the read buffer, which can then be used again.
+            self.frames = Frames::default();
             let frame_max = match &mut self.state {
                 State::Handshake(handshake) if handshake.expects_header() => {
                     match handshake.header(input, &mut self.output) {

@@ -130,9 +130,17 @@ impl Output {
             count -= first.len();
             self.pieces.pop_front();
         }
-        // All is written: an idle connection keeps no buffer.
-        if self.tail.is_empty() {
-            self.tail = BytesMut::new();
+    }
+
+    /// Whether it keeps memory for nothing but what is to come.
+    pub(super) fn holds_spare_memory(&self) -> bool {
+        self.is_empty() && (self.tail.capacity() > 0 || self.pieces.capacity() > 0)
+    }
+
+    /// Gives that memory up: an idle connection needs none.
+    pub(super) fn release(&mut self) {
+        if self.is_empty() {
+            *self = Output::default();
         }
     }
 }

@@ -26,6 +26,8 @@ const LARGEST_READ: usize = 256 * 1024;
 const TURN: usize = 256 * 1024;
 /// Slices given to one vectored write.
 const SLICES: usize = 64;
+/// How long a connection keeps its buffers after it was last used.
+const KEEP_BUFFERS: Duration = Duration::from_secs(2);
 /// How long a socket stays half open for the peer to read what was sent last.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -63,6 +65,7 @@ pub(crate) async fn serve(
         input: BytesMut::new(),
         read_size: SMALLEST_READ,
         accepted: now,
+        now,
         closing: None,
         received: now,
         sent: now,
@@ -89,6 +92,16 @@ pub(crate) async fn serve(
     }
 }
 
+/// What a task was woken for.
+enum Happened {
+    Socket(Ready),
+    /// The connection has something to do.
+    Work,
+    Timer,
+    /// The server stops.
+    Stop,
+}
+
 struct Task {
     stream: TcpStream,
     connection: Connection,
@@ -96,6 +109,8 @@ struct Task {
     /// How much room to read into.
     read_size: usize,
     accepted: Instant,
+    /// When there was last something to do: asked once for all that it is needed for.
+    now: Instant,
     /// Since when nothing is left but to close: the answer to `connection.close` is awaited, or the peer has yet to
     /// read what was sent last.
     closing: Option<Instant>,
@@ -121,7 +136,7 @@ impl Task {
             }
             let ending = self.connection.is_closing() || self.connection.is_finished();
             if ending && self.closing.is_none() {
-                self.closing = Some(Instant::now());
+                self.closing = Some(self.now);
             }
             if self.moved >= TURN {
                 self.moved = 0;
@@ -132,16 +147,23 @@ impl Task {
                 timer.as_mut().reset(next);
             }
             let interest = self.interest();
-            tokio::select! {
+            let event = tokio::select! {
                 ready = self.stream.ready(interest.unwrap_or(Interest::READABLE)),
-                    if interest.is_some() => self.exchange(ready?)?,
-                () = poll_fn(|context| self.connection.poll(context)) => {}
-                () = timer.as_mut() => {
+                    if interest.is_some() => Happened::Socket(ready?),
+                () = poll_fn(|context| self.connection.poll(context)) => Happened::Work,
+                () = timer.as_mut() => Happened::Timer,
+                // An error means that the server is gone altogether.
+                _ = self.stop.changed(), if !self.told => Happened::Stop,
+            };
+            self.now = Instant::now();
+            match event {
+                Happened::Socket(ready) => self.exchange(ready)?,
+                Happened::Work => {}
+                Happened::Timer => {
                     self.tick()?;
                     timer.as_mut().reset(self.next_wake());
                 }
-                // An error means that the server is gone altogether.
-                _ = self.stop.changed(), if !self.told => {
+                Happened::Stop => {
                     self.told = true;
                     self.connection.shut_down();
                 }
@@ -168,7 +190,7 @@ impl Task {
             Ok(0) if self.connection.is_closing() => Err(Abort::Gone),
             Ok(0) => Err(Abort::Eof),
             Ok(count) => {
-                self.received = Instant::now();
+                self.received = self.now;
                 self.moved += count;
                 if count >= self.read_size {
                     self.read_size = (self.read_size * 2).min(LARGEST_READ);
@@ -177,13 +199,7 @@ impl Task {
                 }
                 Ok(())
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                // An idle connection keeps no buffer.
-                if self.input.is_empty() {
-                    self.input = BytesMut::new();
-                }
-                Ok(())
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -197,7 +213,7 @@ impl Task {
                 Ok(count) => {
                     self.connection.output.advance(count);
                     self.moved += count;
-                    self.sent = Instant::now();
+                    self.sent = self.now;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error.into()),
@@ -215,19 +231,43 @@ impl Task {
         if self.connection.is_negotiating() {
             return self.accepted + limits.handshake;
         }
-        match self.connection.heartbeat() {
-            Some(interval) => {
-                let heartbeat = self.sent + interval / 2;
-                heartbeat.min(self.received + interval * 2).max(Instant::now() + interval / 8)
-            }
-            // Nothing is due. Far enough away to cost nothing.
-            None => Instant::now() + Duration::from_secs(3600),
+        // Far enough away to cost nothing.
+        let mut next = self.now + Duration::from_secs(3600);
+        if let Some(interval) = self.connection.heartbeat() {
+            let heartbeat = self.sent + interval / 2;
+            next = heartbeat.min(self.received + interval * 2).max(self.now + interval / 8);
         }
+        if self.holds_spare_buffers() {
+            next = next.min(self.idle_at().max(self.now + KEEP_BUFFERS / 8));
+        }
+        next
+    }
+
+    fn holds_spare_buffers(&self) -> bool {
+        let input = self.input.is_empty() && self.input.capacity() > 0;
+        input || self.connection.output.holds_spare_memory()
+    }
+
+    /// When buffers with nothing in them are given up.
+    fn idle_at(&self) -> Instant {
+        self.received.max(self.sent) + KEEP_BUFFERS
+    }
+
+    /// Gives up the memory that the next bytes would go to.
+    fn release_buffers(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        self.connection.output.release();
+        self.read_size = SMALLEST_READ;
     }
 
     /// Looks at the time.
     fn tick(&mut self) -> Result<(), Abort> {
-        let now = Instant::now();
+        let now = self.now;
+        if now >= self.idle_at() {
+            self.release_buffers();
+        }
         let limits = self.connection.limits();
         if let Some(since) = self.closing {
             return if now >= since + limits.close {

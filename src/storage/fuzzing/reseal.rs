@@ -70,7 +70,7 @@ impl Sealing {
         };
         let Some(payload) = content.get(at + FRAME..end) else { return };
         let lsn = self.start.plus(at as u64);
-        let checksum = self.seed.checksum(lsn, &[payload, &content[at + 4..at + FRAME]]);
+        let checksum = self.seed.checksum(lsn, payload, &content[at + 4..at + FRAME]);
         content[at..at + 4].copy_from_slice(&checksum.to_le_bytes());
     }
 
@@ -80,7 +80,7 @@ impl Sealing {
         let Some(header) = content.get_mut(at..at + GROUP_HEADER) else { return };
         header[4..8].copy_from_slice(b"HAYG");
         header[8..16].copy_from_slice(&lsn.0.to_le_bytes());
-        let checksum = self.seed.checksum(lsn, &[&header[4..]]);
+        let checksum = self.seed.checksum(lsn, &header[4..], &[]);
         header[..4].copy_from_slice(&checksum.to_le_bytes());
     }
 }

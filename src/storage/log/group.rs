@@ -61,7 +61,7 @@ impl GroupHeader {
         bytes[24..32].copy_from_slice(&self.durable.0.to_le_bytes());
         bytes[32..36].copy_from_slice(&self.length.to_le_bytes());
         bytes[36..40].copy_from_slice(&self.records.to_le_bytes());
-        let checksum = seed.checksum(self.lsn, &[&bytes[4..]]);
+        let checksum = seed.checksum(self.lsn, &bytes[4..], &[]);
         bytes[..4].copy_from_slice(&checksum.to_le_bytes());
         bytes
     }
@@ -79,7 +79,7 @@ impl GroupHeader {
             |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
         let u32_at =
             |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
-        if u32_at(0) != seed.checksum(lsn, &[&bytes[4..]]) || u64_at(8) != lsn.0 {
+        if u32_at(0) != seed.checksum(lsn, &bytes[4..], &[]) || u64_at(8) != lsn.0 {
             return Err(GroupFault::Header);
         }
         let (previous, durable) = (Lsn(u64_at(16)), Lsn(u64_at(24)));

@@ -101,7 +101,7 @@ pub(crate) fn seal(record: &mut [u8], kind: RecordKind, lsn: Lsn, seed: Seed) {
     record[4..8].copy_from_slice(&length.to_le_bytes());
     record[8] = kind as u8;
     record[9..FRAME].fill(0);
-    let checksum = seed.checksum(lsn, &[&record[FRAME..], &record[4..FRAME]]);
+    let checksum = seed.checksum(lsn, &record[FRAME..], &record[4..FRAME]);
     record[..4].copy_from_slice(&checksum.to_le_bytes());
 }
 
@@ -112,7 +112,7 @@ pub(crate) fn open(bytes: &[u8], lsn: Lsn, seed: Seed) -> Result<Record<'_>, Rec
         u32::from_le_bytes(frame[at..at + 4].try_into().expect("four bytes were sliced"))
     };
     let payload = rest.get(..u32_at(4) as usize).ok_or(RecordFault::Length)?;
-    if u32_at(0) != seed.checksum(lsn, &[payload, &frame[4..]]) {
+    if u32_at(0) != seed.checksum(lsn, payload, &frame[4..]) {
         return Err(RecordFault::Checksum);
     }
     let kind = RecordKind::from_byte(frame[8]).ok_or(RecordFault::Kind(frame[8]))?;
