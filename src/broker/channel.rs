@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::arguments::consumer_priority;
+use super::arrivals::Arrivals;
 use super::confirms::{Confirm, Confirms};
 use super::consumer::{ChannelCredit, Consumer, Spec};
 use super::delivery::{ChannelNumber, Delivery, DeliveryTag, Get};
@@ -26,8 +27,8 @@ use crate::storage::{Draft, Lsn, Message, StoreError};
 ///
 /// Where an answer holds an [`Lsn`], it must not be sent before the store is durable up to there.
 ///
-/// Acknowledgements are gathered: call [`Channel::flush`] after each batch of requests or events, before waiting for
-/// more. Dropping the channel closes it: unacknowledged messages go back to their queues at once.
+/// Acknowledgements are gathered, and so are messages that queues are to hand out: call [`Channel::flush`] after each batch of
+/// requests or events, before waiting for more. Dropping the channel closes it: unacknowledged messages go back to their queues at once.
 #[derive(Debug)]
 pub struct Channel {
     session: Arc<Shared>,
@@ -42,6 +43,8 @@ pub struct Channel {
     last_tag: DeliveryTag,
     unacknowledged: Unacknowledged,
     settlement: Settlement,
+    /// Queues that have got messages, and have not looked for consumers since.
+    arrivals: Arrivals,
     /// Queues that owe an answer to `basic.get`.
     pending_gets: Vec<Arc<Queue>>,
     /// What an empty queue name stands for.
@@ -69,6 +72,7 @@ impl Channel {
             last_tag: DeliveryTag(0),
             unacknowledged: Unacknowledged::default(),
             settlement: Settlement::default(),
+            arrivals: Arrivals::default(),
             pending_gets: Vec::new(),
             last_queue: None,
         }
@@ -249,6 +253,7 @@ impl Channel {
         }
         let Shared { virtual_host, user, .. } = &*self.session;
         let routed = virtual_host.publish(envelope, message, user, &mut self.matches)?;
+        self.arrivals.note(self.matches.queues());
         if let Some(confirms) = &mut self.confirms {
             // What is stored comes behind the acknowledgements in the log. What is not would have nothing to wait for.
             confirms.published(routed.durable_at.or(self.settlement.durable_at()));
@@ -460,14 +465,20 @@ impl Channel {
     }
 
     /// Tells the queues what has been accepted and acknowledged since the last time; that frees credit, and more may be
-    /// delivered at once.
+    /// delivered at once. Has what was published handed out.
     ///
     /// # Errors
     /// Those of the store. Everything has been told all the same.
     pub fn flush(&mut self) -> Result<(), StoreError> {
         let outcome = self.settlement.flush();
+        self.hand_out();
         self.resume_starved();
         outcome
+    }
+
+    /// Has what was published handed out, and nothing else.
+    pub fn hand_out(&mut self) {
+        self.arrivals.dispatch();
     }
 
     /// Consumers of other queues may have waited for credit of the channel.
@@ -501,6 +512,7 @@ impl Drop for Channel {
         // Answers to `basic.get`, and notices that nobody will read.
         let number = self.number;
         give_back(self.session.outbox.retract(|event| event.channel() == number));
+        self.arrivals.dispatch();
         if let Err(error) = self.settlement.flush() {
             tracing::error!(%error, "acknowledgements of a closing channel are lost");
         }

@@ -46,6 +46,7 @@
 //!   publisher is between routing and appending.
 
 mod arguments;
+mod arrivals;
 mod backlog;
 mod channel;
 mod confirms;

@@ -447,8 +447,6 @@ impl VirtualHost {
                 self.store.append(message, persistence, &many)?
             }
         };
-        drop(topology);
-        queues.iter().for_each(Queue::dispatch);
         Ok(Routed { queues: queues.len(), durable_at })
     }
 }

@@ -192,7 +192,7 @@ impl Frames {
     }
 
     /// The frame in front of `bytes`, if it is of this kind: its channel, its payload, and what follows.
-    fn peek<'a>(bytes: &'a [u8], kind: FrameKind) -> Option<(u16, &'a [u8], &'a [u8])> {
+    fn peek(bytes: &[u8], kind: FrameKind) -> Option<(u16, &[u8], &[u8])> {
         let (header, rest) = bytes.split_first_chunk::<HEADER>()?;
         let (channel, length) = addressing(header);
         let (payload, rest) = rest.split_at_checked(length as usize)?;

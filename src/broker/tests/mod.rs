@@ -147,7 +147,10 @@ impl Client {
     }
 
     fn send_to(&mut self, exchange: &str, key: &str, body: &str) -> usize {
-        self.channel.publish(&message(exchange, key, body, &persistent())).unwrap().queues
+        let message = message(exchange, key, body, &persistent());
+        let queues = self.channel.publish(&message).unwrap().queues;
+        self.channel.flush().unwrap();
+        queues
     }
 
     fn send_numbers(&mut self, queue: &str, numbers: std::ops::Range<u32>) {

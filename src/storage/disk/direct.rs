@@ -3,11 +3,7 @@
 //! A new segment's zeros are written once and never read, and most of what the log writes is delivered from memory. In the
 //! page cache both would take memory that others use, and time: memory that a virtual machine has not used yet costs it many
 //! times what the copy does (benchmarks.md).
-#![expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "a part of the one place that calls the file system"
-)]
+#![expect(clippy::disallowed_types, reason = "a part of the one place that calls the file system")]
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};

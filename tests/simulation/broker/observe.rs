@@ -207,6 +207,7 @@ impl Observer<'_> {
                 Err(refusal) if matches!(refusal.code(), 403 | 404) => continue,
                 Err(refusal) => return Err(broken(refusal)),
             }
+            self.channel.hand_out();
             let arrived = self.deliveries(universe)?;
             let queues = arrived.into_iter().map(|(name, delivery)| {
                 self.channel.accept(delivery);

@@ -44,6 +44,7 @@ impl Clients {
         let vouches_for = step.filter(|_| lasts).or(self.chan(at).acknowledged);
         let chan = self.chan(at);
         let published = chan.inner.publish(&stored).unwrap();
+        chan.inner.hand_out();
         assert_eq!(published.queues, count, "queues of {exchange} {key}");
         if chan.confirming {
             chan.published.push_back(vouches_for);
