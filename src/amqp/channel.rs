@@ -64,8 +64,8 @@ impl Channel {
         }
     }
 
-    /// Puts out what may be confirmed; returns what the next confirm waits for.
-    pub(super) fn confirm(&mut self, durable: Lsn, output: &mut Output) -> Option<Lsn> {
+    /// Puts out what may be confirmed; returns what the next confirm waits for, and the last.
+    pub(super) fn confirm(&mut self, durable: Lsn, output: &mut Output) -> Option<(Lsn, Lsn)> {
         let inner = self.inner.as_mut()?;
         if let Some(confirm) = inner.confirms(durable) {
             let delivery_tag = confirm.tag.0;
@@ -74,7 +74,7 @@ impl Channel {
                 &Method::BasicAck { delivery_tag, multiple: confirm.multiple },
             );
         }
-        inner.awaited_lsn()
+        inner.awaited_lsn().zip(inner.last_awaited_lsn())
     }
 
     /// A message has arrived completely; false: there is no room for it.

@@ -43,6 +43,8 @@ pub(super) struct Connection {
     told_blocked: bool,
     /// For the oldest confirm that waits for its message to be durable.
     confirm: Option<Pin<Box<Durable>>>,
+    /// The log has been asked to write everything up to here.
+    expedited: Lsn,
     /// Why this side ended the connection, for the log.
     reason: Option<String>,
 }
@@ -84,6 +86,7 @@ impl Connection {
             blocked: None,
             told_blocked: false,
             confirm: None,
+            expedited: Lsn::default(),
             reason: None,
         }
     }
@@ -149,9 +152,15 @@ impl Connection {
         if let Err(fault) = running.settle().and_then(|()| running.deliver(&mut self.output)) {
             return self.fail(&fault);
         }
-        let oldest = running.confirm(self.gateway.store.durable_lsn(), &mut self.output);
-        if self.confirm.is_none() {
-            self.confirm = oldest.map(|lsn| Box::pin(self.gateway.store.durable(lsn)));
+        let store = &self.gateway.store;
+        if let Some((oldest, newest)) = running.confirm(store.durable_lsn(), &mut self.output) {
+            // While the log is busy with what the oldest confirm waits for, this says that there is more to do: it need not
+            // ask here first.
+            if newest > self.expedited {
+                self.expedited = newest;
+                store.expedite(newest);
+            }
+            self.confirm.get_or_insert_with(|| Box::pin(store.durable(oldest)));
         }
         if self.wait.is_none()
             && let Some(lsn) = self.gateway.store.congested()

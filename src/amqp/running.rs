@@ -423,20 +423,21 @@ impl Running {
     }
 
     /// Puts out what may be confirmed when the log is durable up to `durable`; returns what the
-    /// oldest of the other confirms waits for.
-    pub(super) fn confirm(&mut self, durable: Lsn, output: &mut Output) -> Option<Lsn> {
-        let mut oldest = None;
+    /// oldest of the other confirms waits for, and the newest.
+    pub(super) fn confirm(&mut self, durable: Lsn, output: &mut Output) -> Option<(Lsn, Lsn)> {
+        let mut outstanding = None;
         let channels = &mut self.channels;
         self.noted.retain(|number| {
             let Some(channel) = channels.get_mut(number) else { return false };
             let awaited = channel.confirm(durable, output);
-            if let Some(lsn) = awaited {
-                oldest = Some(oldest.map_or(lsn, |other: Lsn| other.min(lsn)));
+            if let Some((oldest, newest)) = awaited {
+                let (first, last) = outstanding.unwrap_or((oldest, newest));
+                outstanding = Some((first.min(oldest), last.max(newest)));
             }
             channel.noted = awaited.is_some();
             channel.noted
         });
-        oldest
+        outstanding
     }
 
     /// Ready when there is something to deliver and room for it.

@@ -267,6 +267,12 @@ impl Channel {
         self.confirms.as_ref().and_then(Confirms::awaited)
     }
 
+    /// The position that the newest unconfirmed message waits for; `None` when none waits.
+    #[must_use]
+    pub fn last_awaited_lsn(&self) -> Option<Lsn> {
+        self.confirms.as_ref().and_then(Confirms::last_awaited)
+    }
+
     /// What may be confirmed when the store is durable up to `durable`: one confirm for all of it. Ask after
     /// publishing, too: messages that are not persistent need not wait.
     pub fn confirms(&mut self, durable: Lsn) -> Option<Confirm> {

@@ -46,6 +46,11 @@ impl Confirms {
         self.waiting.front().map(|(_, lsn)| *lsn)
     }
 
+    /// The position that the last message waits for.
+    pub(super) fn last_awaited(&self) -> Option<Lsn> {
+        self.waiting.back().map(|(_, lsn)| *lsn)
+    }
+
     /// What may be confirmed now that the log is durable up to `durable`.
     pub(super) fn take(&mut self, durable: Lsn) -> Option<Confirm> {
         while let Some((through, lsn)) = self.waiting.front()

@@ -345,6 +345,12 @@ impl Store {
         self.shared.log.on_durable(lsn, Box::new(callback));
     }
 
+    /// Has everything up to `lsn` written as soon as possible, for somebody who will wait for it later: so that the disk need
+    /// not wait for him. Without threads ([`Background::Caller`](super::Background::Caller)) the waiting does all.
+    pub fn expedite(&self, lsn: Lsn) {
+        self.shared.log.expedite(lsn);
+    }
+
     /// A future of [`wait_durable`](Self::wait_durable), for any runtime.
     pub fn durable(&self, lsn: Lsn) -> Durable {
         Durable::new(self.shared.log.clone(), lsn)

@@ -443,8 +443,8 @@ impl Log {
         self.check().err().map(Err)
     }
 
-    /// Has the group with `lsn` written without further delay.
-    fn expedite(&self, lsn: Lsn) {
+    /// Has the group with `lsn` written without further delay, by whoever writes.
+    pub(crate) fn expedite(&self, lsn: Lsn) {
         let mut core = self.core.lock();
         core.wanted = core.wanted.max(lsn);
         if core.writer_waits && core.writer_has_work(&self.config) {
