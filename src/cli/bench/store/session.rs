@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::statvfs;
 
 use super::backlog::SIZE;
+use super::beside::CPU;
 use super::disk::Probe;
 use super::engine::Engine;
 use super::load::{Load, Waiting};
@@ -27,6 +28,8 @@ const SHORT: Duration = Duration::from_millis(400);
 const OF_DISK: &str = "Of disk: beside the rate at which one thread writes and syncs groups of the same average size to a file that was written \
      before, and does nothing else, measured in turns with it. More than 100 %: others use the machine, or the sizes of the \
      groups differ much.";
+const ABOUT_CPU: &str =
+    "CPU: of the whole process, the threads that append and acknowledge among them.";
 const OF_READING: &str = "Of reading: beside reading the store's files from the front to the end.";
 
 /// How long a new store is written to before it is measured.
@@ -216,6 +219,10 @@ impl Session {
         }
         let shares = self.report.measurements.iter().filter_map(|one| one.share);
         let of: Vec<&str> = shares.map(|share| share.of).collect();
+        if self.report.measurements.iter().any(|one| one.figures.iter().any(|all| all.name == CPU))
+        {
+            self.report.notes.push(ABOUT_CPU.to_owned());
+        }
         let about = [("disk", OF_DISK), ("reading", OF_READING)];
         let about = about.into_iter().filter(|(what, _)| of.contains(what));
         self.report.notes.extend(about.map(|(_, note)| note.to_owned()));
