@@ -13,6 +13,7 @@ use super::disk::Probe;
 use super::engine::Engine;
 use super::load::{Load, Waiting};
 use super::{BenchError, BenchStore, Chosen};
+use crate::cli::bench::cpu::Others;
 use crate::cli::bench::report::{Measurement, Parameters, Report};
 use crate::cli::interrupt;
 use crate::cli::status_line::StatusLine;
@@ -26,8 +27,8 @@ const SHORT: Duration = Duration::from_millis(400);
 
 /// What the shares mean, under the tables.
 const OF_DISK: &str = "Of disk: beside the rate at which one thread writes and syncs groups of the same average size to a file that was written \
-     before, and does nothing else, measured in turns with it. More than 100 %: others use the machine, or the sizes of the \
-     groups differ much.";
+     before, and does nothing else, measured in turns with it. More than 100 %: others used the processors just then (a single thread waits for its turn after \
+     each sync), or the sizes of the groups differ much.";
 const ABOUT_CPU: &str =
     "CPU: of the whole process, the threads that append and acknowledge among them.";
 const OF_READING: &str = "Of reading: beside reading the store's files from the front to the end.";
@@ -62,6 +63,7 @@ pub(super) struct Session {
     engine: Option<Engine>,
     interrupted: Arc<AtomicBool>,
     began: Instant,
+    others: Others,
     line: StatusLine,
     report: Report,
 }
@@ -94,6 +96,7 @@ impl Session {
             engine: None,
             interrupted,
             began,
+            others: Others::watch(cores),
             line: StatusLine::default(),
             report,
         })
@@ -227,6 +230,7 @@ impl Session {
         let about = about.into_iter().filter(|(what, _)| of.contains(what));
         self.report.notes.extend(about.map(|(_, note)| note.to_owned()));
         self.report.interrupted = !self.goes_on();
+        self.report.others = self.others.share();
         self.report.seconds = self.began.elapsed().as_secs_f64();
         Ok(self.report)
     }
