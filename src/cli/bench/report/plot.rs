@@ -10,13 +10,16 @@ use super::{Latency, Measurement, Report};
 use crate::cli::text;
 
 /// What is where, in pixels from the left.
-const WIDTH: f64 = 1180.0;
+const WIDTH: f64 = 1270.0;
 const MARGIN: f64 = 24.0;
-const LABELS_END: f64 = 330.0;
-const BARS_BEGIN: f64 = 342.0;
-const BARS_END: f64 = 570.0;
-const TIMES_BEGIN: f64 = 720.0;
+const LABELS_END: f64 = 400.0;
+const BARS_BEGIN: f64 = 412.0;
+const BARS_END: f64 = 640.0;
+const TIMES_BEGIN: f64 = 810.0;
 const TIMES_END: f64 = WIDTH - MARGIN;
+
+/// What a letter takes at most on average. A label that may be longer than its place is pressed into it.
+const LETTER: f64 = 7.0;
 
 /// And from the top to the next.
 const HEAD: f64 = 86.0;
@@ -59,6 +62,16 @@ fn setting(report: &Report) -> String {
 
 fn label(x: f64, y: f64, class: &str, content: &str) -> Text {
     Text::new(content).set("x", x).set("y", y).set("class", class)
+}
+
+/// What a row is, on the left.
+fn fitted(content: &str, y: f64) -> Text {
+    let text = label(LABELS_END, y, "end", content);
+    let room = LABELS_END - MARGIN;
+    if content.chars().count() as f64 * LETTER <= room {
+        return text;
+    }
+    text.set("textLength", room).set("lengthAdjust", "spacingAndGlyphs")
 }
 
 fn legend() -> Layer {
@@ -113,10 +126,12 @@ fn panel(group: &Group<'_>, top: f64) -> Layer {
             .set("width", round(length))
             .set("height", ROW - 8.0)
             .set("class", "bar");
-        layer = layer
-            .add(label(LABELS_END, y + 16.0, "end", &group.label(measurement)))
-            .add(bar)
-            .add(label(round(BARS_BEGIN + length + 6.0), y + 16.0, "small", &value));
+        layer = layer.add(fitted(&group.label(measurement), y + 16.0)).add(bar).add(label(
+            round(BARS_BEGIN + length + 6.0),
+            y + 16.0,
+            "small",
+            &value,
+        ));
         for (row, latency) in measurement.latencies.iter().enumerate() {
             if let Some(scale) = &scale {
                 layer = layer.add(times(
@@ -249,6 +264,18 @@ mod tests {
             assert!((0.0..=WIDTH).contains(&attribute(&dot, "cx")), "{dot:?}");
             assert!((0.0..=height).contains(&attribute(&dot, "cy")), "{dot:?}");
         }
+    }
+
+    #[test]
+    fn a_long_label_is_pressed_into_its_place() {
+        let mut report = sample();
+        report.measurements[0]
+            .parameters
+            .set("with", "a word that is much longer than any other word is");
+        let plot = report.as_plot();
+        let document = Document::parse(&plot).unwrap();
+        let pressed = all(&document, "text").filter(|node| node.has_attribute("textLength"));
+        assert_eq!(pressed.count(), 1);
     }
 
     #[test]
