@@ -24,6 +24,9 @@ pub(super) const HEADER: u64 = 20;
 /// messages are consumed.
 const BACKLOG: u64 = 16 << 20;
 
+/// Who waits for the next message to be due looks so often whether somebody wants it to end.
+const NAP: Duration = Duration::from_millis(50);
+
 /// So many ranges are acknowledged at a time.
 const RANGES: usize = 100;
 
@@ -273,8 +276,16 @@ impl Writer<'_> {
         if due >= self.crowd.until {
             return None;
         }
-        thread::sleep(due.saturating_duration_since(Instant::now()));
-        Some(due)
+        loop {
+            let early = due.saturating_duration_since(Instant::now());
+            if early.is_zero() {
+                return Some(due);
+            }
+            if self.crowd.stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            thread::sleep(early.min(NAP));
+        }
     }
 
     /// Registers for the newest message whenever what it had registered for is durable, as a broker does for a connection's confirms.
@@ -425,6 +436,23 @@ mod tests {
             let timed = tally.latencies.summary("durable", Since::Begun).map_or(0, |all| all.count);
             assert_eq!(timed, if waiting == Waiting::Lazy { 0 } else { tally.messages });
         }
+    }
+
+    #[test]
+    fn a_rated_load_ends_when_it_is_told_to_and_not_when_its_time_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, queues) = store(dir.path());
+        let load = Load { size: 10, rate: Some(1), ..Load::default() };
+        let stop = AtomicBool::new(false);
+        let tally = thread::scope(|scope| {
+            let run = scope.spawn(|| load.run(&store, &queues, Duration::from_secs(3600), &stop));
+            while queues.iter().all(|queue| queue.next_sequence() == Sequence::FIRST) {
+                thread::yield_now();
+            }
+            stop.store(true, Ordering::Relaxed);
+            run.join().unwrap().unwrap()
+        });
+        assert!(tally.messages >= 1);
     }
 
     #[test]
