@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)] // files are looked at from outside here
 
+#[path = "command_line/benching.rs"]
+mod benching;
 mod common;
 #[path = "command_line/inspecting.rs"]
 mod inspecting;
