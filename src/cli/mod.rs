@@ -4,6 +4,7 @@
 //! error. It may use all of the library; nothing in the library may know of it.
 #![expect(clippy::print_stdout, reason = "what a command prints on standard output is its result")]
 
+mod client;
 mod damage;
 mod inspect;
 mod repair;
