@@ -6,9 +6,11 @@
 //! | file | what it is |
 //! |---|---|
 //! | `store` | the engine on a disk, beside what the disk itself can do |
+//! | `amqp` | any AMQP broker, or several beside each other |
 //! | `report` | measurements, and showing them as tables, JSON and a plot |
 //! | `schedule`, `cpu` | when something that has a rate is due; what it costs the processor |
 
+mod amqp;
 mod cpu;
 mod report;
 mod schedule;
@@ -32,12 +34,14 @@ pub(super) struct Bench {
 #[derive(Debug, Subcommand)]
 enum What {
     Store(store::BenchStore),
+    Amqp(amqp::BenchAmqp),
 }
 
 impl Bench {
     pub(super) fn run(&self) -> u8 {
         match &self.what {
             What::Store(store) => store.run(),
+            What::Amqp(amqp) => amqp.run(),
         }
     }
 }

@@ -18,6 +18,9 @@ use crate::amqp::codec::{FrameKind, FrameView, Method, put_heartbeat, put_method
 /// The channel that everything happens on.
 pub(in crate::cli) const CHANNEL: u16 = 1;
 
+/// So many requests are on the way at most.
+const PIPELINED: usize = 100;
+
 /// See the module.
 #[derive(Debug)]
 pub(in crate::cli) struct Connection {
@@ -30,6 +33,8 @@ pub(in crate::cli) struct Connection {
     pub(super) frame_max: u32,
     /// How soon something has to be sent; nothing: no heartbeats were agreed on.
     pub(super) heartbeat: Option<Duration>,
+    /// What the server calls itself.
+    pub(super) server: String,
     last_sent: Instant,
     last_received: Instant,
 }
@@ -52,11 +57,17 @@ impl Connection {
             sent: 0,
             frame_max: crate::amqp::codec::FRAME_MIN_SIZE,
             heartbeat: None,
+            server: String::new(),
             last_sent: now,
             last_received: now,
         };
         handshake::negotiate(&mut connection, uri, name)?;
         Ok(connection)
+    }
+
+    /// What the server calls itself, with its version.
+    pub(in crate::cli) fn server(&self) -> &str {
+        &self.server
     }
 
     /// The largest whole frame in bytes that may be sent.
@@ -116,30 +127,31 @@ impl Connection {
                 return Err(ClientError::Silent(PATIENCE));
             }
             self.wait(until)?;
-            if self.input.has_room() {
-                self.read_some()?;
-            }
+            self.read_some()?;
         }
     }
 
-    /// Reads what has come; whether something had. The frames that are there have to be taken before.
-    pub(in crate::cli) fn read_some(&mut self) -> Result<bool, ClientError> {
-        loop {
+    /// Reads what has come; how many bytes it was. Nothing is read while frames that were not taken fill all the room.
+    pub(in crate::cli) fn read_some(&mut self) -> Result<usize, ClientError> {
+        if !self.input.has_room() {
+            return Ok(0);
+        }
+        let read = loop {
             match self.input.read_from(&self.stream) {
                 Ok(0) => return Err(ClientError::Ended),
-                Ok(_) => break,
+                Ok(count) => break count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
                 // So the other end goes when it closes its socket with something unread.
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => {
                     return Err(ClientError::Ended);
                 }
                 Err(error) => return Err(error.into()),
             }
-        }
+        };
         self.last_received = Instant::now();
         self.beat(self.last_received);
-        Ok(true)
+        Ok(read)
     }
 
     /// Waits until something can be read, or more can be sent of what is to be sent, or it is `until`. Sends heartbeats
@@ -198,7 +210,7 @@ impl Connection {
     pub(in crate::cli) fn await_frame(&mut self, until: Instant) -> Result<bool, ClientError> {
         while !self.input.has_frame()? {
             self.write_some()?;
-            if !self.read_some()? {
+            if self.read_some()? == 0 {
                 if Instant::now() >= until {
                     return Ok(false);
                 }
@@ -231,7 +243,7 @@ impl Connection {
     }
 
     /// The answer to a request that was sent before. See [`Connection::call_with`].
-    pub(in crate::cli) fn answer_with(
+    pub(super) fn answer_with(
         &mut self,
         request: &'static str,
         answer: &'static str,
@@ -270,6 +282,29 @@ impl Connection {
         self.call_with(method, answer, |_| {}, only_news)
     }
 
+    /// Sends requests of one kind without waiting for each; `look` sees their answers.
+    pub(in crate::cli) fn call_all<'a>(
+        &mut self,
+        requests: impl Iterator<Item = Method<'a>>,
+        answer: &'static str,
+        mut look: impl FnMut(&Method<'_>),
+    ) -> Result<(), ClientError> {
+        let mut requests = requests.peekable();
+        while let Some(first) = requests.peek() {
+            let name = first.name();
+            let mut count = 0;
+            for request in requests.by_ref().take(PIPELINED) {
+                self.send(&request);
+                count += 1;
+            }
+            self.flush()?;
+            for _ in 0..count {
+                self.answer_with(name, answer, &mut look, only_news)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Says goodbye; what comes meanwhile is dropped.
     pub(in crate::cli) fn close(mut self) -> Result<(), ClientError> {
         let close =
@@ -281,7 +316,7 @@ impl Connection {
 }
 
 /// Knows `connection.blocked` and `connection.unblocked`: whoever publishes notices by itself that it is not read from.
-pub(in crate::cli) fn only_news(frame: &FrameView<'_>) -> Result<bool, ClientError> {
+pub(super) fn only_news(frame: &FrameView<'_>) -> Result<bool, ClientError> {
     let method = Method::decode(frame.payload)?;
     Ok(matches!(method, Method::ConnectionBlocked { .. } | Method::ConnectionUnblocked {}))
 }

@@ -75,18 +75,31 @@ pub(super) fn negotiate(
 /// Waits for `connection.start`; whether it offers the mechanism PLAIN.
 fn start(connection: &mut Connection) -> Result<bool, ClientError> {
     let mut offers_plain = false;
+    let mut server = String::new();
     connection.answer_with(
         "the protocol header",
         "connection.start",
         |method| {
-            if let Method::ConnectionStart { mechanisms, .. } = method {
+            if let Method::ConnectionStart { mechanisms, server_properties, .. } = method {
+                server = describe(*server_properties);
                 offers_plain =
                     mechanisms.split(|octet| *octet == b' ').any(|word| word == b"PLAIN");
             }
         },
         |_| Ok(false),
     )?;
+    connection.server = server;
     Ok(offers_plain)
+}
+
+/// Product and version.
+fn describe(properties: RawTable<'_>) -> String {
+    let text = |name: &[u8]| {
+        let value = properties.get(name)?.as_long_str()?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    };
+    let product = text(b"product").unwrap_or_else(|| "a broker without a name".to_owned());
+    text(b"version").map_or(product.clone(), |version| format!("{product} {version}"))
 }
 
 /// Takes the offer within our own limits, and says so.
