@@ -45,7 +45,7 @@ impl Connection {
     /// # Errors
     /// [`ClientError`]; those of a login that was refused and of a server that speaks something else say so.
     pub(in crate::cli) fn open(uri: &AmqpUri, name: &str) -> Result<Connection, ClientError> {
-        let failed = |source| ClientError::Connect { uri: uri.clone(), source };
+        let failed = |source| ClientError::Connect { uri: Box::new(uri.clone()), source };
         let stream = TcpStream::connect(uri.address()).map_err(failed)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;

@@ -11,14 +11,14 @@ use crate::message::DecodeError;
 #[derive(Debug, thiserror::Error)]
 pub(in crate::cli) enum ClientError {
     #[error("cannot connect to {uri}: {source}; is a broker running there?")]
-    Connect { uri: AmqpUri, source: io::Error },
+    Connect { uri: Box<AmqpUri>, source: io::Error },
     #[error(
         "{uri} refused the login as '{}'; check user name and password (guest may often log in from the same machine only)",
         uri.user()
     )]
-    Login { uri: AmqpUri },
+    Login { uri: Box<AmqpUri> },
     #[error("{uri} does not speak AMQP 0-9-1: {why}")]
-    Protocol { uri: AmqpUri, why: String },
+    Protocol { uri: Box<AmqpUri>, why: String },
     #[error("the connection broke: {0}")]
     Broken(#[from] io::Error),
     #[error("the server closed the connection without a word")]

@@ -24,7 +24,7 @@ pub(super) fn negotiate(
     uri: &AmqpUri,
     name: &str,
 ) -> Result<(), ClientError> {
-    let foreign = |why: String| ClientError::Protocol { uri: uri.clone(), why };
+    let foreign = |why: String| ClientError::Protocol { uri: Box::new(uri.clone()), why };
     connection.output().extend_from_slice(&PROTOCOL_HEADER);
     connection.flush()?;
     start(connection)
@@ -57,7 +57,7 @@ pub(super) fn negotiate(
         |error| match error {
             // Servers may close the socket instead of saying that they refuse.
             ClientError::Ended | ClientError::Closed { code: 403, .. } => {
-                ClientError::Login { uri: uri.clone() }
+                ClientError::Login { uri: Box::new(uri.clone()) }
             }
             other => other,
         },

@@ -25,11 +25,8 @@ const LOOK: Duration = Duration::from_millis(5);
 /// How often that is said.
 const SAY: Duration = Duration::from_secs(1);
 
-/// When so long nothing was published, confirmed or delivered, nothing more will be.
-const STALLED: Duration = Duration::from_secs(30);
-
-/// How long a queue may take to have all messages that were accepted.
-const COUNTED: Duration = Duration::from_secs(5);
+/// How often queues are asked whether they have all messages that were accepted.
+const COUNT: Duration = Duration::from_millis(100);
 
 /// A broker that is measured.
 #[derive(Clone, Debug)]
@@ -49,6 +46,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) queue_prefix: &'a str,
     /// Leave the queues, with what is in them.
     pub(super) keep: bool,
+    /// When nothing was published, confirmed or delivered for so long, nothing more will be.
+    pub(super) patience: Duration,
 }
 
 /// Why there is no outcome.
@@ -239,7 +238,7 @@ impl Run<'_> {
             {
                 shared.stop();
             }
-            if now.duration_since(changed) > STALLED {
+            if now.duration_since(changed) > self.around.patience {
                 shared.stop();
                 return true;
             }
@@ -278,7 +277,8 @@ impl Run<'_> {
         let mut faults = received.faults;
         let mut wrong = Vec::new();
         if stage.stalled {
-            wrong.push(format!("nothing happened for {} s, and it was ended", STALLED.as_secs()));
+            let seconds = self.around.patience.as_secs_f64();
+            wrong.push(format!("nothing happened for {seconds} s, and it was ended"));
         }
         if !interrupted {
             faults.lost = if scenario.mode == Mode::Publish {
@@ -330,14 +330,17 @@ impl Run<'_> {
     fn missing_in_queues(&self, stage: &Stage) -> Result<u64, ClientError> {
         let expected = self.accepted(&stage.published);
         let mut connection = control(&self.broker.uri)?;
-        let until = Instant::now() + COUNTED;
+        let (mut last, mut changed) = (0, Instant::now());
         loop {
             let waiting = self.shared.topology.waiting(&mut connection)?;
-            if waiting >= expected || Instant::now() > until {
+            if waiting != last {
+                (last, changed) = (waiting, Instant::now());
+            }
+            if waiting >= expected || changed.elapsed() > self.around.patience {
                 connection.close()?;
                 return Ok(expected.saturating_sub(waiting));
             }
-            thread::sleep(Duration::from_millis(100));
+            thread::sleep(COUNT);
         }
     }
 }

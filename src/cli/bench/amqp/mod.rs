@@ -117,6 +117,9 @@ pub(super) struct BenchAmqp {
     /// Leave the queues and what is in them.
     #[arg(long)]
     keep: bool,
+    /// After so many seconds without any news a broker is given up: what is missing then is lost.
+    #[arg(long, value_name = "N", default_value = "30", value_parser = seconds)]
+    patience: Duration,
     /// How often everything is measured; the medians are shown. Default: 1, and 3 when brokers are compared.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
@@ -199,6 +202,7 @@ impl BenchAmqp {
             status: &status,
             queue_prefix: &self.queue_prefix,
             keep: self.keep,
+            patience: self.patience,
         };
         let mut outcome = Ok(());
         for scenario in &scenarios {

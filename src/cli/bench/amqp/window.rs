@@ -123,7 +123,7 @@ mod tests {
             assert_eq!(confirm(&mut window, tag, false), Ok(vec![1]));
         }
         assert_eq!(window.open(), 3);
-        assert_eq!(confirm(&mut window, 6, true), Ok(vec![1, 1, 1]));
+        assert_eq!(confirm(&mut window, 6, true), Ok(vec![2, 1]));
         assert_eq!(window.open(), 0);
         assert_eq!(confirm(&mut window, 6, true), Ok(vec![]));
     }
