@@ -1,12 +1,15 @@
 //! The directory that a torture or a benchmark works in: new, measured, and removed by whoever wants that.
 #![expect(
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     reason = "the engine's files are looked at from outside, as a person would"
 )]
 
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Advice, fadvise};
 
 /// A directory that cannot be worked in.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +67,15 @@ impl Workplace {
         let Ok(entries) = fs::read_dir(self.data()) else { return 0 };
         // A file that goes while it is looked at takes nothing.
         entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|data| data.len()).sum()
+    }
+
+    /// Has the system forget what it keeps in memory of the store's files, so that they are read from the disk.
+    pub(super) fn forget(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.data())? {
+            let file = fs::File::open(entry?.path())?;
+            fadvise(&file, 0, None, Advice::DontNeed)?;
+        }
+        Ok(())
     }
 
     /// Removes all of it.

@@ -43,6 +43,8 @@ pub(crate) struct Report {
     pub(crate) seconds: f64,
     /// It was ended before it was done: what is there was measured in full, and not all is there.
     pub(crate) interrupted: bool,
+    /// Why it was not done, if something went wrong: what is there was measured before.
+    pub(crate) failed: Option<String>,
     /// Where it ran, and what holds for all of it.
     pub(crate) setting: Parameters,
     pub(crate) measurements: Vec<Measurement>,
@@ -98,6 +100,11 @@ impl Throughput {
         }
     }
 
+    /// What is counted, in the plural.
+    pub(crate) fn counted(&self) -> &'static str {
+        self.counted
+    }
+
     /// So many a second.
     pub(crate) fn per_second(&self) -> f64 {
         self.per_second
@@ -133,6 +140,7 @@ impl Report {
             began,
             seconds: 0.0,
             interrupted: false,
+            failed: None,
             setting: Parameters::default(),
             measurements: Vec::new(),
             notes: Vec::new(),
@@ -141,7 +149,8 @@ impl Report {
 
     /// Whether something was not as it has to be.
     pub(crate) fn is_wrong(&self) -> bool {
-        self.measurements.iter().any(|measurement| !measurement.wrong.is_empty())
+        let wrong = self.measurements.iter().any(|measurement| !measurement.wrong.is_empty());
+        wrong || self.failed.is_some()
     }
 
     /// The tables, and what has to be known to read them.
@@ -201,7 +210,7 @@ mod tests {
             report.as_json(),
             concat!(
                 r#"{"format":1,"command":"bench store","version":"0.0.0","began":1700000000000,"#,
-                r#""seconds":7.5,"interrupted":false,"setting":{"directory":"/data & <more>","cores":2},"#,
+                r#""seconds":7.5,"interrupted":false,"failed":null,"setting":{"directory":"/data & <more>","cores":2},"#,
                 r#""measurements":[{"scenario":"append","parameters":{"writers":1,"size":1024},"#,
                 r#""counted":"messages","count":4000,"bytes":4096000,"seconds":2.0,"per_second":2000.0,"#,
                 r#""bytes_per_second":2048000.0,"latencies":[{"of":"durable","since":"begun","count":4000,"#,
@@ -233,5 +242,9 @@ mod tests {
         report.measurements[1].wrong.push("3 messages are gone".to_owned());
         assert!(report.is_wrong());
         assert!(report.as_table().contains("WRONG: 3 messages are gone"));
+        let mut report = sample();
+        report.failed = Some("the disk is full".to_owned());
+        assert!(report.is_wrong());
+        assert!(report.as_table().contains("FAILED: the disk is full"));
     }
 }

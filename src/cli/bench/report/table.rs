@@ -37,6 +37,7 @@ pub(super) fn render(report: &Report) -> String {
             Since::Due => DUE.to_owned(),
         });
     }
+    notes.extend(report.failed.iter().map(|error| format!("FAILED: {error}")));
     notes.extend(report.notes.iter().cloned());
     let end = if report.interrupted { "interrupted after" } else { "all of it took" };
     notes.push(format!("{end} {:.1} s", report.seconds));

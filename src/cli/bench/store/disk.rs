@@ -5,18 +5,22 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::BenchError;
 use super::session::Session;
 use crate::cli::bench::report::{Latencies, Measurement, Parameters, Setting, Since, Throughput};
-use crate::storage::disk::{Disk, DiskFile, RealDisk, write_all_at};
+use crate::storage::disk::{Access, Disk, DiskFile, RealDisk, read_exact_at, write_all_at};
 
 /// The size of the file, in bytes: that of a segment.
 const FILE: u64 = 64 << 20;
 
 /// A group begins and ends on a page, in bytes.
 const PAGE: u64 = 4096;
+
+/// How much is read at a time, in bytes: as much as the engine reads ahead.
+const READ: usize = 2 << 20;
 
 /// The sizes of groups that are measured, in bytes.
 const SIZES: [u64; 6] = [4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
@@ -25,6 +29,9 @@ const FEW_SIZES: [u64; 3] = [4 << 10, 64 << 10, 1 << 20];
 pub(super) fn run(session: &mut Session) -> Result<(), BenchError> {
     let sizes = if session.quick { &FEW_SIZES[..] } else { &SIZES };
     for size in sizes {
+        if !session.goes_on() {
+            break;
+        }
         let (time, mut pace) = (session.time, Pace::default());
         session.probe.write(*size, time, &mut pace)?;
         let mut parameters = Parameters::default();
@@ -46,6 +53,8 @@ pub(super) struct Probe {
     offset: u64,
     /// What is written: nothing that a disk could make smaller.
     noise: Vec<u8>,
+    /// Set when somebody wants it to end.
+    stop: Arc<AtomicBool>,
 }
 
 /// What the disk did.
@@ -57,9 +66,62 @@ pub(super) struct Pace {
     pub(super) latencies: Latencies,
 }
 
+/// How fast files were read, from the front to the end.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    times: u64,
+    bytes: u64,
+    time: Duration,
+}
+
+impl Reading {
+    /// Reads all of these files.
+    pub(super) fn measure(&mut self, files: &[PathBuf]) -> Result<(), BenchError> {
+        let mut buffer = vec![0; READ];
+        let begin = Instant::now();
+        for path in files {
+            let mut read_file = || -> std::io::Result<()> {
+                let file = RealDisk.open(path, Access::Read)?;
+                let size = file.size()?;
+                for offset in (0..size).step_by(READ) {
+                    let piece = READ.min((size - offset) as usize);
+                    read_exact_at(&*file, &mut buffer[..piece], offset)?;
+                }
+                self.bytes += size;
+                Ok(())
+            };
+            read_file().map_err(|source| BenchError::Io {
+                action: "read",
+                path: path.clone(),
+                source,
+            })?;
+        }
+        self.time += begin.elapsed();
+        self.times += 1;
+        Ok(())
+    }
+
+    /// How often a second all of it was read.
+    pub(super) fn times_a_second(&self) -> f64 {
+        self.times as f64 / self.time.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+
+    pub(super) fn bytes_per_second(&self) -> f64 {
+        self.bytes as f64 / self.time.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+}
+
+impl Pace {
+    /// Groups a second.
+    pub(super) fn per_second(&self) -> f64 {
+        let seconds = self.time.as_secs_f64();
+        if seconds > 0.0 { self.groups as f64 / seconds } else { 0.0 }
+    }
+}
+
 impl Probe {
     /// Makes the file, full of zeros and synced.
-    pub(super) fn prepare(dir: &Path) -> Result<Probe, BenchError> {
+    pub(super) fn prepare(dir: &Path, stop: Arc<AtomicBool>) -> Result<Probe, BenchError> {
         let path = dir.join("disk");
         let made = RealDisk.create(&path).and_then(|file| {
             file.fill(FILE)?;
@@ -73,7 +135,7 @@ impl Probe {
         })?;
         let mut noise = vec![0; FILE as usize / 2];
         fastrand::Rng::with_seed(1).fill(&mut noise);
-        Ok(Probe { path, file, offset: 0, noise })
+        Ok(Probe { path, file, offset: 0, noise, stop })
     }
 
     /// Writes and syncs groups of so many bytes (a full number of pages, and half of the file at most) for so long.
@@ -86,7 +148,7 @@ impl Probe {
         let group = group.clamp(1, self.noise.len() as u64).next_multiple_of(PAGE);
         let begin = Instant::now();
         let mut now = begin;
-        while now - begin < time {
+        while now - begin < time && !self.stop.load(Ordering::Relaxed) {
             if self.offset + group > FILE {
                 self.offset = 0;
             }
@@ -117,7 +179,7 @@ mod tests {
     #[test]
     fn groups_are_full_pages_and_stay_in_the_file() {
         let dir = tempfile::tempdir().unwrap();
-        let mut probe = Probe::prepare(dir.path()).unwrap();
+        let mut probe = Probe::prepare(dir.path(), Arc::default()).unwrap();
         let mut pace = Pace::default();
         for (group, written) in [(1, 4096), (4097, 8192), (u64::MAX, FILE / 2)] {
             let before = pace.bytes;

@@ -1,12 +1,12 @@
 //! A store to be measured, and what it did meanwhile.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::BenchError;
 use crate::cli::bench::cpu::cpu_time;
-use crate::storage::{Options, Queue, Sequence, SequenceRange, Store};
+use crate::storage::{Options, Queue, Store};
 
 /// How often it is looked whether all segments are ready.
 const LOOK: Duration = Duration::from_millis(5);
@@ -32,6 +32,30 @@ impl Engine {
         Ok(engine)
     }
 
+    /// A store that is there, and its first queue.
+    pub(super) fn open(dir: &Path, options: Options) -> Result<Engine, BenchError> {
+        Engine::of(Store::open(dir, options)?)
+    }
+
+    /// The same, of one that was opened.
+    pub(super) fn of(store: Store) -> Result<Engine, BenchError> {
+        let queue = store.queues().into_iter().next().ok_or(BenchError::NoQueue)?;
+        let engine = Engine { store, queue };
+        engine.settle();
+        Ok(engine)
+    }
+
+    /// Closes the store. Nobody else may have a handle of it, or it stays locked.
+    pub(super) fn close(self) -> Result<(), BenchError> {
+        drop(self.queue);
+        Ok(self.store.close()?)
+    }
+
+    /// The files that something was written to.
+    pub(super) fn used_files(&self) -> Vec<PathBuf> {
+        self.store.inspect().segments.into_iter().map(|segment| segment.file).collect()
+    }
+
     /// Waits until the files that the log goes on to are ready: to make them is work for the disk, which is done once in the life of
     /// a file.
     pub(super) fn settle(&self) {
@@ -41,14 +65,6 @@ impl Engine {
             thread::sleep(LOOK);
         }
     }
-}
-
-/// Acknowledges everything that is in a queue.
-pub(super) fn empty(queue: &Queue) -> Result<(), BenchError> {
-    if let Some(last) = queue.next_sequence().previous() {
-        queue.acknowledge(&[SequenceRange { first: Sequence::FIRST, last }])?;
-    }
-    Ok(())
 }
 
 /// What a store did, and what it cost.

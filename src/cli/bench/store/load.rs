@@ -11,10 +11,11 @@ use clap::ValueEnum;
 use parking_lot::Mutex;
 
 use super::BenchError;
-use super::engine::empty;
 use crate::cli::bench::report::Latencies;
 use crate::cli::bench::schedule::Schedule;
-use crate::storage::{Lsn, Message, Persistence, Queue, Store, StoreError};
+use crate::storage::{
+    Lsn, Message, Persistence, Queue, Sequence, SequenceRange, Store, StoreError,
+};
 
 /// Bytes of a message's header: what the broker's envelope takes.
 pub(super) const HEADER: u64 = 20;
@@ -22,6 +23,9 @@ pub(super) const HEADER: u64 = 20;
 /// When so much lies in the queues, it is acknowledged, in bytes: so that the files are recycled, as those of a store whose
 /// messages are consumed.
 const BACKLOG: u64 = 16 << 20;
+
+/// So many ranges are acknowledged at a time.
+const RANGES: usize = 100;
 
 /// Who does not wait looks so often, in messages, whether more is unsynced than is good.
 const LOOK: u64 = 64;
@@ -50,12 +54,30 @@ pub(super) struct Load {
     pub(super) window: u64,
     /// So many messages a second from all writers together, if there is a rate; only for [`Waiting::Each`].
     pub(super) rate: Option<u64>,
+    /// One message in so many is never acknowledged; 0: none.
+    pub(super) stuck: u64,
+}
+
+impl Default for Load {
+    fn default() -> Load {
+        Load {
+            writers: 1,
+            size: 1024,
+            batch: 1,
+            waiting: Waiting::Each,
+            window: 1000,
+            rate: None,
+            stuck: 0,
+        }
+    }
 }
 
 /// What it came to. All of it is durable.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) messages: u64,
+    /// Messages that were due, and were not appended when there was no time left for them.
+    pub(super) unsent: u64,
     pub(super) time: Duration,
     /// From each message's append, or from when it was due, until it was known to be durable.
     pub(super) latencies: Latencies,
@@ -64,8 +86,20 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn add(&mut self, other: &Tally) {
         self.messages += other.messages;
+        self.unsent += other.unsent;
         self.time += other.time;
         self.latencies.add(&other.latencies);
+    }
+}
+
+impl Waiting {
+    /// What `--sync` calls it, with the window.
+    pub(super) fn describe(self, window: u64) -> String {
+        match self {
+            Waiting::Each => "each".to_owned(),
+            Waiting::Window => format!("window {window}"),
+            Waiting::Lazy => "lazy".to_owned(),
+        }
     }
 }
 
@@ -75,7 +109,8 @@ impl Load {
         self.size + HEADER
     }
 
-    /// Appends to the queues, each writer to all of them in turn, until the time is over or `stop` is set.
+    /// Appends to the queues, each writer to all of them in turn, until the time is over or `stop` is set. What was appended has been
+    /// acknowledged then, unless it is stuck.
     pub(super) fn run(
         &self,
         store: &Store,
@@ -89,9 +124,11 @@ impl Load {
             store,
             queues,
             until: begin + time,
+            // Who has a rate catches up on what was due, if it does not take for ever.
+            given_up: begin + 2 * time,
             stop,
             schedule: self.rate.map(|rate| Schedule::new(rate, begin)),
-            sweeping: Mutex::new(()),
+            swept: Mutex::new(queues.iter().map(Queue::next_sequence).collect()),
         };
         let crowd = &crowd;
         let written = thread::scope(|scope| {
@@ -105,8 +142,10 @@ impl Load {
         let mut tally = Tally { time: begin.elapsed(), ..Tally::default() };
         for one in written {
             tally.messages += one.messages;
+            tally.unsent += one.unsent;
             tally.latencies.add(&one.latencies);
         }
+        crowd.sweep(&mut crowd.swept.lock())?;
         Ok(tally)
     }
 }
@@ -118,10 +157,11 @@ struct Crowd<'a> {
     store: &'a Store,
     queues: &'a [Queue],
     until: Instant,
+    given_up: Instant,
     stop: &'a AtomicBool,
     schedule: Option<Schedule>,
-    /// Held by the writer who empties the queues.
-    sweeping: Mutex<()>,
+    /// Up to where each queue was emptied; held by the writer who does so.
+    swept: Mutex<Vec<Sequence>>,
 }
 
 impl Crowd<'_> {
@@ -142,8 +182,36 @@ impl Crowd<'_> {
     }
 
     fn goes_on(&self) -> bool {
-        !self.stop.load(Ordering::Relaxed) && Instant::now() < self.until
+        let until = if self.schedule.is_some() { self.given_up } else { self.until };
+        !self.stop.load(Ordering::Relaxed) && Instant::now() < until
     }
+
+    /// Acknowledges what is in the queues, all or most of it.
+    fn sweep(&self, swept: &mut [Sequence]) -> Result<(), StoreError> {
+        for (queue, swept) in self.queues.iter().zip(swept) {
+            let from = std::mem::replace(swept, queue.next_sequence());
+            for ranges in ranges(from, *swept, self.load.stuck).chunks(RANGES) {
+                queue.acknowledge(ranges)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The places from `from` up to `end`, but for one in so many (0: none).
+fn ranges(from: Sequence, end: Sequence, stuck: u64) -> Vec<SequenceRange> {
+    let (mut from, end) = (from.get(), end.get());
+    let mut ranges = Vec::new();
+    while from < end {
+        let next_block = |block: u64| (block + 1).saturating_mul(stuck).min(end);
+        let until = from.checked_div(stuck).map_or(end, next_block);
+        // The first of so many stays.
+        let first = if stuck > 0 && from.is_multiple_of(stuck) { from + 1 } else { from };
+        let last = Sequence::new(until).previous();
+        ranges.extend(last.and_then(|last| SequenceRange::new(Sequence::new(first), last)));
+        from = until;
+    }
+    ranges
 }
 
 struct Writer<'a> {
@@ -157,21 +225,35 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn wait_for_each(&mut self) -> Result<(), BenchError> {
         let mut moments = Vec::new();
-        'writing: while self.crowd.goes_on() {
+        while self.crowd.goes_on() {
             let mut last = None;
             moments.clear();
             for _ in 0..self.crowd.load.batch.max(1) {
-                let Some(moment) = self.moment() else { break 'writing };
+                let Some(moment) = self.moment() else { break };
                 moments.push(moment);
                 last = Some(self.append()?);
             }
-            last.map_or(Ok(()), |lsn| self.crowd.store.wait_durable(lsn))?;
+            let Some(last) = last else { break };
+            self.crowd.store.wait_durable(last)?;
             let now = Instant::now();
             moments.iter().for_each(|moment| self.tally.latencies.record(now - *moment));
             self.tally.messages += moments.len() as u64;
             self.sweep()?;
         }
+        self.give_up();
         Ok(())
+    }
+
+    /// What was due and is not appended any more has waited as well, and longer than this.
+    fn give_up(&mut self) {
+        let Some(schedule) = &self.crowd.schedule else { return };
+        let now = Instant::now();
+        for due in std::iter::repeat_with(|| schedule.next())
+            .take_while(|due| *due < now.min(self.crowd.until))
+        {
+            self.tally.latencies.record(now - due);
+            self.tally.unsent += 1;
+        }
     }
 
     /// From when on the next message counts: now, or from when it is due, which is waited for. `None`: that is not in this time.
@@ -256,8 +338,8 @@ impl Writer<'_> {
     fn sweep(&mut self) -> Result<(), BenchError> {
         if self.since_sweep * self.crowd.load.writers > BACKLOG {
             self.since_sweep = 0;
-            if let Some(_sweeping) = self.crowd.sweeping.try_lock() {
-                self.crowd.queues.iter().try_for_each(empty)?;
+            if let Some(mut swept) = self.crowd.swept.try_lock() {
+                self.crowd.sweep(&mut swept)?;
             }
         }
         Ok(())
@@ -286,5 +368,74 @@ impl Source {
         let bytes = &self.noise[begin..begin + HEADER as usize + self.size];
         let (header, body) = bytes.split_at(HEADER as usize);
         Arc::new(Message::new(Bytes::copy_from_slice(header), Bytes::copy_from_slice(body)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::bench::report::Since;
+
+    #[test]
+    fn one_message_in_so_many_is_never_acknowledged() {
+        let pairs = |from, end, stuck| {
+            let ranges = ranges(Sequence::new(from), Sequence::new(end), stuck);
+            ranges.iter().map(|range| (range.first.get(), range.last.get())).collect::<Vec<_>>()
+        };
+        assert_eq!(pairs(0, 0, 0), []);
+        assert_eq!(pairs(3, 9, 0), [(3, 8)]);
+        assert_eq!(pairs(0, 300, 100), [(1, 99), (101, 199), (201, 299)]);
+        assert_eq!(pairs(150, 201, 100), [(150, 199)]);
+        assert_eq!(pairs(200, 202, 100), [(201, 201)]);
+    }
+
+    /// A store in memory as far as it can be: small segments.
+    fn store(dir: &std::path::Path) -> (Store, Vec<Queue>) {
+        let options = crate::storage::Options { segment_size: 1 << 20, ..Default::default() };
+        let store = Store::open(dir, options).unwrap();
+        let queues = (0..2).map(|_| store.create_queue(b"").unwrap().0).collect();
+        (store, queues)
+    }
+
+    #[test]
+    fn everything_that_is_counted_was_appended_and_is_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, queues) = store(dir.path());
+        for waiting in [Waiting::Each, Waiting::Window, Waiting::Lazy] {
+            let before: u64 = queues.iter().map(|queue| queue.next_sequence().get()).sum();
+            let load =
+                Load { writers: 3, size: 10, batch: 4, waiting, window: 7, ..Load::default() };
+            let stop = AtomicBool::new(false);
+            let tally = load.run(&store, &queues, Duration::from_millis(20), &stop).unwrap();
+            let appended: u64 = queues.iter().map(|queue| queue.next_sequence().get()).sum();
+            assert_eq!(tally.messages, appended - before, "{waiting:?}");
+            assert!(queues.iter().all(Queue::is_empty), "{waiting:?}");
+            let timed = tally.latencies.summary("durable", Since::Begun).map_or(0, |all| all.count);
+            assert_eq!(timed, if waiting == Waiting::Lazy { 0 } else { tally.messages });
+        }
+    }
+
+    #[test]
+    fn what_is_stuck_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, queues) = store(dir.path());
+        let load = Load { batch: 50, stuck: 10, ..Load::default() };
+        let stop = AtomicBool::new(false);
+        load.run(&store, &queues, Duration::from_millis(20), &stop).unwrap();
+        for queue in &queues {
+            assert_eq!(queue.len(), queue.next_sequence().get().div_ceil(10));
+        }
+    }
+
+    #[test]
+    fn everything_that_was_due_is_sent_or_counted_as_unsent() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, queues) = store(dir.path());
+        // 50 are due; however slow the disk is.
+        let load = Load { writers: 2, size: 10, rate: Some(1000), ..Load::default() };
+        let stop = AtomicBool::new(false);
+        let tally = load.run(&store, &queues, Duration::from_millis(50), &stop).unwrap();
+        assert_eq!(tally.messages + tally.unsent, 50);
+        assert_eq!(tally.latencies.summary("durable", Since::Due).unwrap().count, 50);
     }
 }

@@ -8,19 +8,29 @@
 //! | `scenario` | what can be measured |
 //! | `session` | what all scenarios run with: the directory, the time, the report |
 //! | `disk` | the disk itself |
-//! | `append` | appending, as fast as it goes and at a rate |
-//! | `engine`, `load` | a store to be measured, and writers for it |
+//! | `append`, `acknowledge`, `queues`, `drain`, `recovery`, `compaction` | the scenarios of the engine |
+//! | `engine`, `load`, `backlog` | a store to be measured, writers for it, a deep queue in it |
+//! | `beside` | measuring the engine and the disk in turn |
 
+mod acknowledge;
 mod append;
+mod backlog;
+mod beside;
+mod compaction;
 mod disk;
+mod drain;
 mod engine;
 mod load;
+mod queues;
+mod recovery;
 mod scenario;
 mod session;
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use clap::ValueEnum;
 
 use self::load::Waiting;
 use self::scenario::Scenario;
@@ -80,6 +90,12 @@ struct Chosen {
     /// Messages a second, of all writers together, in the scenario `rate`.
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     rate: Vec<u64>,
+    /// How many messages a deep backlog has. Default: 2,000,000; with --quick 200,000.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(10..=1_000_000_000))]
+    backlog: Option<u64>,
+    /// The size of a segment file.
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    segment: u64,
 }
 
 impl Chosen {
@@ -106,6 +122,8 @@ enum BenchError {
     NoRoom { dir: PathBuf, needed: u64, free: u64 },
     #[error("cannot {action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("a store that was opened again has lost its queue")]
+    NoQueue,
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
     #[error(transparent)]
@@ -124,7 +142,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
 impl BenchStore {
     pub(super) fn run(&self) -> u8 {
         let Some(dir) = self.dir.as_ref().filter(|_| !self.list) else {
-            Scenario::ALL.iter().for_each(|one| println!("{:<12} {}", one.name(), one.about()));
+            let all = Scenario::value_variants().iter();
+            all.for_each(|one| println!("{:<12} {}", one.name(), one.about()));
             return DONE;
         };
         conclude(self.measure(dir), &self.output)
@@ -133,11 +152,12 @@ impl BenchStore {
     fn measure(&self, dir: &std::path::Path) -> Result<Report, BenchError> {
         self.output.check()?;
         let mut session = Session::begin(dir, self)?;
-        let all = if self.scenario.is_empty() { &Scenario::ALL[..] } else { &self.scenario };
+        let all =
+            if self.scenario.is_empty() { Scenario::value_variants() } else { &self.scenario };
         let mut outcome = Ok(());
         for scenario in all {
             if outcome.is_ok() && session.goes_on() {
-                session.say(scenario.name());
+                session.say(&scenario.name());
                 outcome = scenario.run(&mut session);
             }
         }

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 use super::session::Session;
-use super::{BenchError, append, disk};
+use super::{BenchError, acknowledge, append, compaction, disk, drain, queues, recovery};
 
 /// A scenario; its name is what `--scenario` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -14,17 +14,21 @@ pub(super) enum Scenario {
     Append,
     /// Writers that append at a given rate; times count from when a message was due.
     Rate,
+    /// Consumers that acknowledge, one message at a time and many.
+    Ack,
+    /// Appending to one queue, to a hundred, to ten thousand; creating them.
+    Queues,
+    /// Taking a deep backlog out, from memory and from the disk.
+    Drain,
+    /// Opening a store that has a deep backlog, after a kill and after a clean end.
+    Recovery,
+    /// Appending while one message in a hundred stays for ever and segments are compacted.
+    Compaction,
 }
 
 impl Scenario {
-    pub(super) const ALL: [Scenario; 3] = [Scenario::Disk, Scenario::Append, Scenario::Rate];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Scenario::Disk => "disk",
-            Scenario::Append => "append",
-            Scenario::Rate => "rate",
-        }
+    pub(super) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
     /// What it does, in a line.
@@ -39,6 +43,11 @@ impl Scenario {
             Scenario::Disk => disk::run(session),
             Scenario::Append => append::run(session),
             Scenario::Rate => append::run_rated(session),
+            Scenario::Ack => acknowledge::run(session),
+            Scenario::Queues => queues::run(session),
+            Scenario::Drain => drain::run(session),
+            Scenario::Recovery => recovery::run(session),
+            Scenario::Compaction => compaction::run(session),
         }
     }
 }
