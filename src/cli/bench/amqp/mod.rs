@@ -173,8 +173,7 @@ impl BenchAmqp {
         let Err(error) = outcome else { return self.output.show(&report) };
         // What was measured before is true all the same.
         if !report.measurements.is_empty() {
-            report.interrupted = true;
-            report.notes.push(format!("BROKE OFF: {error}"));
+            report.failed = Some(error.to_string());
             self.output.show(&report);
         }
         complain(&error);

@@ -42,11 +42,10 @@ impl<'a> Group<'a> {
         for parameter in all {
             let (seen, name) = (&mut self.varying, parameter.name);
             let is_new = !seen.contains(&name) && self.common.iter().all(|one| one.name != name);
-            let is_common = self.measurements.len() > 1
-                && self
-                    .measurements
-                    .iter()
-                    .all(|one| one.parameters.get(name) == Some(&parameter.value));
+            let is_common = self
+                .measurements
+                .iter()
+                .all(|one| one.parameters.get(name) == Some(&parameter.value));
             match (is_new, is_common) {
                 (true, true) => self.common.push(parameter),
                 (true, false) => seen.push(name),
