@@ -1,5 +1,6 @@
 //! One scenario, once, on one broker: making the queues, the threads that work, watching them, and what it came to.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -46,6 +47,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) queue_prefix: &'a str,
     /// Leave the queues, with what is in them.
     pub(super) keep: bool,
+    /// What is still there on a broker, in words.
+    pub(super) leftovers: RefCell<Vec<String>>,
     /// When nothing was published, confirmed or delivered for so long, nothing more will be.
     pub(super) patience: Duration,
 }
@@ -107,13 +110,20 @@ pub(super) fn run(
     let run = Run { shared: &shared, broker, around };
     let outcome = declared.map_err(begin).and_then(|()| run.measure());
     if around.keep {
-        around.status.say(&format!("the queues {topology}.0 … were kept"));
+        around.leftovers.borrow_mut().push(format!(
+            "The queues {topology}.0 to {} on {} were kept.",
+            scenario.queues - 1,
+            broker.label
+        ));
     } else if let Err(error) = control(&broker.uri).and_then(|mut connection| {
         topology.remove(&mut connection)?;
         connection.close()
-    }) && !matches!(error, ClientError::Connect { .. } | ClientError::Login { .. })
-    {
-        around.status.say(&format!("the queues {topology}.0 … could not be removed: {error}"));
+    }) {
+        around.leftovers.borrow_mut().push(format!(
+            "The queues {topology}.0 to {} are still on {}, if it has not lost them: {error}",
+            scenario.queues - 1,
+            broker.label
+        ));
     }
     outcome
 }

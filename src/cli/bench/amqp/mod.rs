@@ -25,6 +25,7 @@ mod topology;
 mod usage;
 mod window;
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::thread::available_parallelism;
@@ -172,7 +173,9 @@ impl BenchAmqp {
         report.seconds = began.elapsed().as_secs_f64();
         let Err(error) = outcome else { return self.output.show(&report) };
         // What was measured before is true all the same.
-        if !report.measurements.is_empty() {
+        if report.measurements.is_empty() {
+            report.notes.iter().for_each(|note| eprintln!("{note}"));
+        } else {
             report.failed = Some(error.to_string());
             self.output.show(&report);
         }
@@ -201,6 +204,7 @@ impl BenchAmqp {
             status: &status,
             queue_prefix: &self.queue_prefix,
             keep: self.keep,
+            leftovers: RefCell::default(),
             patience: self.patience,
         };
         let mut outcome = Ok(());
@@ -218,7 +222,10 @@ impl BenchAmqp {
         }
         status.end();
         report.interrupted = interrupted.load(Ordering::Relaxed);
-        report.notes.extend(self.notes(rounds));
+        if !report.measurements.is_empty() {
+            report.notes.extend(self.notes(rounds));
+        }
+        report.notes.extend(around.leftovers.take());
         outcome
     }
 
