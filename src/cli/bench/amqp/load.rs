@@ -57,13 +57,23 @@ pub(super) struct Surroundings<'a> {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LoadError {
     /// Nothing was measured yet.
-    #[error("{broker}: {source}")]
+    #[error("{}", named(broker, source))]
     Begin { broker: String, source: ClientError },
     /// It ended in the middle.
     #[error("{broker}: {scenario} broke off: {source}")]
     BrokeOff { broker: String, scenario: &'static str, source: ClientError },
     #[error(transparent)]
     Usage(#[from] NoUsage),
+}
+
+/// An error with the broker that it is of, once.
+fn named(broker: &str, error: &ClientError) -> String {
+    match error {
+        ClientError::Connect { .. } | ClientError::Login { .. } | ClientError::Protocol { .. } => {
+            error.to_string()
+        }
+        _ => format!("{broker}: {error}"),
+    }
 }
 
 /// What the threads of a stage have done: publishing, consuming, or both.

@@ -37,7 +37,7 @@ use self::topology::ExchangeKind;
 use self::usage::{NoUsage, Usage};
 use super::report::{Measurement, Report};
 use super::{Output, OutputError};
-use crate::cli::client::{AmqpUri, ClientError, Connection};
+use crate::cli::client::{AmqpUri, Connection};
 use crate::cli::status_line::StatusLine;
 use crate::cli::{COULD_NOT_RUN, FAILED, complain, interrupt};
 use crate::storage::{Clock, SystemClock};
@@ -142,8 +142,6 @@ enum BenchError {
     Processes { pids: usize, uris: usize },
     #[error(transparent)]
     Usage(#[from] NoUsage),
-    #[error(transparent)]
-    Client(#[from] ClientError),
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
     #[error(transparent)]
@@ -193,7 +191,7 @@ impl BenchAmqp {
         let brokers = self.brokers()?;
         let several = brokers.len() > 1;
         let rounds = self.rounds.unwrap_or(if several { ROUNDS } else { 1 });
-        let described: Result<Vec<String>, ClientError> = brokers.iter().map(describe).collect();
+        let described: Result<Vec<String>, LoadError> = brokers.iter().map(describe).collect();
         report.setting.set("broker", described?.join(" and "));
         report.setting.set("rounds", u64::from(rounds));
         report.setting.set("cores", available_parallelism().map_or(0, |cores| cores.get() as u64));
@@ -300,11 +298,14 @@ impl BenchAmqp {
 }
 
 /// How a broker calls itself; it has to be there for that.
-fn describe(broker: &Broker) -> Result<String, ClientError> {
-    let connection = Connection::open(&broker.uri, "haypile bench")?;
-    let described = format!("{} ({})", broker.label, connection.server());
-    connection.close()?;
-    Ok(described)
+fn describe(broker: &Broker) -> Result<String, LoadError> {
+    let connection = Connection::open(&broker.uri, "haypile bench");
+    let described = connection.and_then(|connection| {
+        let described = format!("{} ({})", broker.label, connection.server());
+        connection.close()?;
+        Ok(described)
+    });
+    described.map_err(|source| LoadError::Begin { broker: broker.label.clone(), source })
 }
 
 /// Measures a scenario in rounds, on one broker after the other; every other round in the other order.
