@@ -4,6 +4,8 @@
 
 #[path = "command_line/bench_amqp.rs"]
 mod bench_amqp;
+#[path = "command_line/benching.rs"]
+mod benching;
 mod common;
 #[path = "command_line/inspecting.rs"]
 mod inspecting;

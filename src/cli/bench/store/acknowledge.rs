@@ -38,7 +38,7 @@ pub(super) fn run(session: &mut Session) -> Result<(), BenchError> {
             stop: session.stop(),
         };
         let (mut done, mut latencies, mut time) = (0, Latencies::default(), Duration::ZERO);
-        let each = session.time / beside::ROUNDS;
+        let each = session.time / beside::pieces(session.time);
         while session.goes_on() && time < session.time && acknowledging.has_more() {
             let begin = Instant::now();
             let (messages, times) =

@@ -12,8 +12,17 @@ use super::load::{Load, Tally};
 use super::session::Session;
 use crate::cli::bench::report::{Figure, Measurement, Parameters, Share, Since, Throughput, Unit};
 
-/// So many pieces of the engine's time, each followed by one half as long of the disk's.
-pub(super) const ROUNDS: u32 = 4;
+/// How long a piece of the engine's time is; one half as long of the disk's follows.
+const PIECE: Duration = Duration::from_millis(250);
+
+/// So many pieces there are at least.
+const FEWEST: u32 = 4;
+
+/// In how many pieces a time is cut.
+pub(super) fn pieces(time: Duration) -> u32 {
+    let pieces = time.as_millis() / PIECE.as_millis();
+    u32::try_from(pieces).unwrap_or(u32::MAX).max(FEWEST)
+}
 
 /// Runs a load for the session's time, on the store's first queue.
 pub(super) fn measure(
@@ -35,10 +44,11 @@ pub(super) fn measure_queues(
     load: &Load,
     parameters: Parameters,
 ) -> Result<Measurement, BenchError> {
-    let time = session.time / ROUNDS;
+    let pieces = pieces(session.time);
+    let time = session.time / pieces;
     let (mut tally, mut effort, mut pace) = (Tally::default(), Effort::default(), Pace::default());
     session.glimpse(scenario, &parameters, None);
-    for _ in 0..ROUNDS {
+    for _ in 0..pieces {
         if !session.goes_on() {
             break;
         }

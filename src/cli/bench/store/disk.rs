@@ -70,7 +70,6 @@ pub(super) struct Pace {
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     times: u64,
-    bytes: u64,
     time: Duration,
 }
 
@@ -87,7 +86,6 @@ impl Reading {
                     let piece = READ.min((size - offset) as usize);
                     read_exact_at(&*file, &mut buffer[..piece], offset)?;
                 }
-                self.bytes += size;
                 Ok(())
             };
             read_file().map_err(|source| BenchError::Io {
@@ -104,10 +102,6 @@ impl Reading {
     /// How often a second all of it was read.
     pub(super) fn times_a_second(&self) -> f64 {
         self.times as f64 / self.time.as_secs_f64().max(f64::MIN_POSITIVE)
-    }
-
-    pub(super) fn bytes_per_second(&self) -> f64 {
-        self.bytes as f64 / self.time.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 }
 
