@@ -136,8 +136,8 @@ fn a_measurement_has_latencies_from_when_messages_were_due_and_what_they_cost() 
         "confirmed",
         "late p50",
         "late p99",
-        "client CPU each",
-        "broker CPU each",
+        "client CPU/msg",
+        "broker CPU/msg",
         "broker memory",
     ];
     assert_eq!(figures, wanted);

@@ -117,13 +117,16 @@ impl Connection {
 
     /// Sends everything; what comes meanwhile is kept.
     pub(in crate::cli) fn flush(&mut self) -> Result<(), ClientError> {
-        let until = Instant::now() + PATIENCE;
+        let mut until = Instant::now() + PATIENCE;
         loop {
+            let before = self.unsent();
             self.write_some()?;
             if self.unsent() == 0 {
                 return Ok(());
             }
-            if Instant::now() > until {
+            if self.unsent() < before {
+                until = Instant::now() + PATIENCE;
+            } else if Instant::now() > until {
                 return Err(ClientError::Silent(PATIENCE));
             }
             self.wait(until)?;

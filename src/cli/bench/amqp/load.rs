@@ -198,11 +198,16 @@ impl Run<'_> {
         let rate = if scenario.mode == Mode::Drain { 0 } else { scenario.rate };
         let schedule = (rate > 0).then(|| Schedule::new(rate, began));
         let (published, consumed, stalled) = thread::scope(|scope| {
-            let consumers: Vec<_> =
-                consumers.into_iter().map(|one| scope.spawn(move || one.run())).collect();
+            // Who cannot go on ends it for all: without them, nothing that is measured means what it says.
+            let end = |_: &ClientError| shared.stop();
+            let schedule = schedule.as_ref();
+            let consumers: Vec<_> = consumers
+                .into_iter()
+                .map(|one| scope.spawn(move || one.run().inspect_err(end)))
+                .collect();
             let publishers: Vec<_> = publishers
                 .into_iter()
-                .map(|one| scope.spawn(|| one.run(began, schedule.as_ref())))
+                .map(|one| scope.spawn(move || one.run(began, schedule).inspect_err(end)))
                 .collect();
             let stalled = self.watch(&publishers, &consumers, expected);
             (join(publishers), join(consumers), stalled)
@@ -251,11 +256,8 @@ impl Run<'_> {
             let accepted = if shared.scenario.window > 0 { confirmed } else { published };
             // In a drain, what was published before is counted here too.
             let wanted = expected.max(accepted * fan_out);
-            let ended_early = consumers.iter().any(ScopedJoinHandle::is_finished);
-            if self.around.interrupted.load(Ordering::Relaxed)
-                || ended_early
-                || (!publishing && delivered >= wanted)
-            {
+            let is_done = !publishing && delivered >= wanted;
+            if is_done || self.around.interrupted.load(Ordering::Relaxed) {
                 shared.stop();
             }
             if now.duration_since(changed) > self.around.patience {

@@ -36,7 +36,7 @@ use self::scenario::{Ack, Limit, Mode, Scenario, ScenarioError};
 use self::topology::ExchangeKind;
 use self::usage::{NoUsage, Usage};
 use super::report::{Measurement, Report};
-use super::{Output, OutputError};
+use super::{Output, OutputError, seconds};
 use crate::cli::client::{AmqpUri, Connection};
 use crate::cli::status_line::StatusLine;
 use crate::cli::{COULD_NOT_RUN, FAILED, complain, interrupt};
@@ -146,13 +146,6 @@ enum BenchError {
     Signals(io::Error),
     #[error(transparent)]
     Load(#[from] LoadError),
-}
-
-/// A time above zero, such as `0.5`.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let time = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    let time = time.filter(|time| !time.is_zero() && *time <= Duration::from_secs(86_400));
-    time.ok_or_else(|| "give a time in seconds, above zero and up to a day, such as 0.5".to_owned())
 }
 
 /// The beginning of a name: the whole of it has to fit into 255 bytes.
@@ -330,7 +323,10 @@ fn take_turns(
             let line = outcome.line(scenario);
             around.status.say(&format!("{}: {}: {line}", broker.label, scenario.name));
             let label = several.then_some(&*broker.label);
-            measured.push(outcome.measurement(scenario, label));
+            // What was interrupted before anything came of it is no measurement.
+            if !outcome.is_empty(scenario) {
+                measured.push(outcome.measurement(scenario, label));
+            }
         }
     }
     Ok(())
@@ -341,11 +337,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_above_zero_and_prefixes_fit_into_a_name() {
-        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
-        for text in ["0", "-1", "x", "1e9", "nan"] {
-            assert!(seconds(text).is_err(), "{text}");
-        }
+    fn prefixes_leave_room_for_the_rest_of_a_name() {
         assert!(prefix("").is_err() && prefix(&"x".repeat(201)).is_err());
         assert_eq!(prefix("load"), Ok("load".to_owned()));
     }

@@ -83,16 +83,25 @@ impl Outcome {
         }
         let messages = self.messages(scenario) as f64;
         let each = |time: Duration| time.as_secs_f64() * 1e6 / messages;
-        figures.push(Figure::new("client CPU each", Unit::Microseconds, each(self.cpu)));
+        figures.push(Figure::new("client CPU/msg", Unit::Microseconds, each(self.cpu)));
         if let Some((before, after)) = self.broker {
             let cpu = after.cpu.saturating_sub(before.cpu);
-            figures.push(Figure::new("broker CPU each", Unit::Microseconds, each(cpu)));
+            figures.push(Figure::new("broker CPU/msg", Unit::Microseconds, each(cpu)));
             figures.push(Figure::new("broker memory", Unit::Bytes, after.memory as f64));
         }
         figures
     }
 
-    /// What the cost of is told for each: messages published, or drained.
+    /// Whether nothing was done of what is measured.
+    pub(super) fn is_empty(&self, scenario: &Scenario) -> bool {
+        let counted = match scenario.mode {
+            Mode::Publish => self.accepted(scenario).0,
+            Mode::Drain | Mode::Both => self.delivered().0,
+        };
+        counted == 0 && self.wrong.is_empty()
+    }
+
+    /// Those for each of which it is told what they cost: messages published, or drained.
     fn messages(&self, scenario: &Scenario) -> u64 {
         let count = match scenario.mode {
             Mode::Publish | Mode::Both => self.published().0,
