@@ -33,7 +33,9 @@ const COUNT: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub(super) struct Broker {
     pub(super) uri: AmqpUri,
-    /// How it is called in what is printed.
+    /// Where it is, for a person; no two have the same.
+    pub(super) name: String,
+    /// How it is called beside others.
     pub(super) label: String,
     /// Its process, if it is on this machine.
     pub(super) process: Option<u32>,
@@ -102,7 +104,7 @@ pub(super) fn run(
     broker: &Broker,
     around: &Surroundings<'_>,
 ) -> Result<Outcome, LoadError> {
-    let begin = |source| LoadError::Begin { broker: broker.label.clone(), source };
+    let begin = |source| LoadError::Begin { broker: broker.name.clone(), source };
     let id = RunId(fastrand::u32(..));
     let topology = Topology::new(
         around.queue_prefix,
@@ -123,7 +125,7 @@ pub(super) fn run(
         around.leftovers.borrow_mut().push(format!(
             "The queues {topology}.0 to {} on {} were kept.",
             scenario.queues - 1,
-            broker.label
+            broker.name
         ));
     } else if let Err(error) = control(&broker.uri).and_then(|mut connection| {
         topology.remove(&mut connection)?;
@@ -132,7 +134,7 @@ pub(super) fn run(
         around.leftovers.borrow_mut().push(format!(
             "The queues {topology}.0 to {} are still on {}, if it has not lost them: {error}",
             scenario.queues - 1,
-            broker.label
+            broker.name
         ));
     }
     outcome
@@ -161,7 +163,7 @@ impl Run<'_> {
     }
 
     fn begin_error(&self, source: ClientError) -> LoadError {
-        LoadError::Begin { broker: self.broker.label.clone(), source }
+        LoadError::Begin { broker: self.broker.name.clone(), source }
     }
 
     /// How many messages have to be in the queues, or delivered.
@@ -215,7 +217,7 @@ impl Run<'_> {
         let cpu = cpu_time() - cpu_before;
         let broker = usage_before.zip(usage()?);
         let broke = |source| LoadError::BrokeOff {
-            broker: self.broker.label.clone(),
+            broker: self.broker.name.clone(),
             scenario: scenario.name,
             source,
         };
@@ -284,7 +286,7 @@ impl Run<'_> {
             .collect();
         self.around.status.glimpse(&format!(
             "{}: {}: {}",
-            self.broker.label,
+            self.broker.name,
             self.shared.scenario.name,
             rates.join(", ")
         ));

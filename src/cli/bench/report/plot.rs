@@ -13,6 +13,8 @@ use crate::cli::text;
 const WIDTH: f64 = 1180.0;
 const MARGIN: f64 = 24.0;
 const LABELS_END: f64 = 330.0;
+/// A label with more characters is written smaller, so that its beginning is seen.
+const LONG: usize = 42;
 const BARS_BEGIN: f64 = 342.0;
 const BARS_END: f64 = 570.0;
 const TIMES_BEGIN: f64 = 720.0;
@@ -118,10 +120,14 @@ fn panel(group: &Group<'_>, top: f64) -> Layer {
             .set("width", round(length))
             .set("height", ROW - 8.0)
             .set("class", "bar");
-        layer = layer
-            .add(label(LABELS_END, y + 16.0, "end", &group.label(measurement)))
-            .add(bar)
-            .add(label(round(BARS_BEGIN + length + 6.0), y + 16.0, "small", &value));
+        let name = group.label(measurement);
+        let class = if name.chars().count() > LONG { "small end" } else { "end" };
+        layer = layer.add(label(LABELS_END, y + 16.0, class, &name)).add(bar).add(label(
+            round(BARS_BEGIN + length + 6.0),
+            y + 16.0,
+            "small",
+            &value,
+        ));
         for (row, latency) in measurement.latencies.iter().enumerate() {
             if let Some(scale) = &scale {
                 layer = layer.add(times(
