@@ -14,9 +14,9 @@ const WIDTH: f64 = 1180.0;
 const MARGIN: f64 = 24.0;
 const LABELS_END: f64 = 330.0;
 /// A label with more characters is written smaller, so that its beginning is seen.
-const LONG: usize = 42;
+const LONG: usize = 46;
 const BARS_BEGIN: f64 = 342.0;
-const BARS_END: f64 = 570.0;
+const BARS_END: f64 = 520.0;
 const TIMES_BEGIN: f64 = 720.0;
 const TIMES_END: f64 = WIDTH - MARGIN;
 
@@ -230,7 +230,7 @@ mod tests {
             .map(|node| attribute(&node, "width"))
             .collect();
         // 2,000 and 75,000 messages a second: the longest bar takes all the room there is.
-        assert_eq!(bars, [6.1, 228.0]);
+        assert_eq!(bars, [4.7, 178.0]);
         assert_eq!(all(&document, "circle").count(), 5 + 2 * 5);
         let texts: Vec<&str> =
             all(&document, "text").filter_map(|node| node.text()).map(str::trim).collect();
