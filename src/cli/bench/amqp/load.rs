@@ -156,7 +156,8 @@ impl Run<'_> {
                 let accepted = self.accepted(&filled.published);
                 self.shared.go_on();
                 let drained = self.stage(false, true, accepted)?;
-                Stage { published: filled.published, ..drained }
+                let stalled = filled.stalled || drained.stalled;
+                Stage { published: filled.published, stalled, ..drained }
             }
         };
         self.judge(measured)
@@ -215,7 +216,8 @@ impl Run<'_> {
             (join(publishers), join(consumers), stalled)
         });
         let cpu = cpu_time() - cpu_before;
-        let broker = usage_before.zip(usage()?);
+        // A broker that has gone has no figures, and its end is told by those who met it.
+        let broker = usage_before.zip(usage().ok().flatten());
         let broke = |source| LoadError::BrokeOff {
             broker: self.broker.name.clone(),
             scenario: scenario.name,
@@ -243,6 +245,9 @@ impl Run<'_> {
         let (mut last, mut changed, mut said) = ([0; 3], began, began);
         let mut shown = [0; 3];
         loop {
+            // First who is still at work, then the counts: what one has done who ended in between must not be missing in them.
+            let publishing = publishers.iter().any(|one| !one.is_finished());
+            let consuming = consumers.iter().any(|one| !one.is_finished());
             let counts = [&shared.published, &shared.confirmed, &shared.delivered]
                 .map(|count| count.load(Ordering::Relaxed));
             let now = Instant::now();
@@ -250,8 +255,6 @@ impl Run<'_> {
                 (last, changed) = (counts, now);
             }
             let [published, confirmed, delivered] = counts;
-            let publishing = publishers.iter().any(|one| !one.is_finished());
-            let consuming = consumers.iter().any(|one| !one.is_finished());
             if !publishing && !consuming {
                 return false;
             }
