@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "what a command prints on standard output is its result")]
 
 mod bench;
+mod client;
 mod damage;
 mod inspect;
 mod interrupt;

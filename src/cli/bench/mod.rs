@@ -6,9 +6,11 @@
 //! | file | what it is |
 //! |---|---|
 //! | `store` | the engine on a disk, beside what the disk itself can do |
+//! | `amqp` | any AMQP broker, or several beside each other |
 //! | `report` | measurements, and showing them as tables, JSON and a plot |
 //! | `schedule`, `cpu` | when something that has a rate is due; what it costs the processor |
 
+mod amqp;
 mod cpu;
 mod report;
 mod schedule;
@@ -16,6 +18,7 @@ mod store;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Subcommand;
 
@@ -32,14 +35,23 @@ pub(super) struct Bench {
 #[derive(Debug, Subcommand)]
 enum What {
     Store(store::BenchStore),
+    Amqp(amqp::BenchAmqp),
 }
 
 impl Bench {
     pub(super) fn run(&self) -> u8 {
         match &self.what {
             What::Store(store) => store.run(),
+            What::Amqp(amqp) => amqp.run(),
         }
     }
+}
+
+/// A time above zero, such as `0.5`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let time = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let time = time.filter(|time| !time.is_zero() && *time <= Duration::from_secs(86_400));
+    time.ok_or_else(|| "give a time in seconds, above zero and up to a day, such as 0.5".to_owned())
 }
 
 /// How the result is shown.
@@ -114,6 +126,15 @@ fn conclude(outcome: Result<Report, impl std::fmt::Display>, output: &Output) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_above_zero_and_no_more_than_a_day() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(seconds("86400"), Ok(Duration::from_secs(86_400)));
+        for text in ["0", "-1", "x", "", "86400.1", "1e300", "nan", "inf"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_plot_that_could_not_be_written_is_refused_before_anything_is_measured() {

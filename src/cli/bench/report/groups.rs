@@ -42,11 +42,10 @@ impl<'a> Group<'a> {
         for parameter in all {
             let (seen, name) = (&mut self.varying, parameter.name);
             let is_new = !seen.contains(&name) && self.common.iter().all(|one| one.name != name);
-            let is_common = self.measurements.len() > 1
-                && self
-                    .measurements
-                    .iter()
-                    .all(|one| one.parameters.get(name) == Some(&parameter.value));
+            let is_common = self
+                .measurements
+                .iter()
+                .all(|one| one.parameters.get(name) == Some(&parameter.value));
             match (is_new, is_common) {
                 (true, true) => self.common.push(parameter),
                 (true, false) => seen.push(name),
@@ -57,15 +56,16 @@ impl<'a> Group<'a> {
 
     /// A heading: the scenario, and what all of its measurements were taken with.
     pub(super) fn heading(&self) -> String {
-        let common: Vec<String> = self
-            .common
-            .iter()
-            .map(|parameter| format!("{} {}", parameter.name, parameter.value.text()))
-            .collect();
-        match &*common {
-            [] => self.scenario.to_owned(),
-            common => format!("{}: {}", self.scenario, common.join(", ")),
+        match &*self.common_text() {
+            "" => self.scenario.to_owned(),
+            common => format!("{}: {common}", self.scenario),
         }
+    }
+
+    /// What all of them were taken with, in one line.
+    pub(super) fn common_text(&self) -> String {
+        let common = self.common.iter().map(|one| format!("{} {}", one.name, one.value.text()));
+        common.collect::<Vec<_>>().join(", ")
     }
 
     /// What a measurement was taken with, as far as others were not.

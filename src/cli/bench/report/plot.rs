@@ -14,7 +14,7 @@ const WIDTH: f64 = 1270.0;
 const MARGIN: f64 = 24.0;
 const LABELS_END: f64 = 400.0;
 const BARS_BEGIN: f64 = 412.0;
-const BARS_END: f64 = 640.0;
+const BARS_END: f64 = 600.0;
 const TIMES_BEGIN: f64 = 810.0;
 const TIMES_END: f64 = WIDTH - MARGIN;
 
@@ -78,7 +78,7 @@ fn legend() -> Layer {
     let mut layer = Layer::new();
     for (place, (name, shade)) in Latency::PERCENTILES.into_iter().zip(SHADES).enumerate() {
         let x = TIMES_BEGIN + place as f64 * 84.0;
-        layer = layer.add(dot(x, 52.0, shade)).add(label(x + 9.0, 56.0, "small", name));
+        layer = layer.add(dot(x, 29.0, shade)).add(label(x + 9.0, 33.0, "small", name));
     }
     layer
 }
@@ -107,8 +107,13 @@ fn panel(group: &Group<'_>, top: f64) -> Layer {
     let scale = Scale::of(group);
     let rows_top = top + HEADING;
     let rows_end = top + height_of(group) - AXIS;
-    let heading = format!("{} ({} a second)", group.heading(), short(group.counted));
-    let mut layer = Layer::new().add(label(MARGIN, top + 22.0, "heading", &heading));
+    let heading = format!("{} ({} a second)", group.scenario, short(group.counted));
+    let mut layer = Layer::new().add(label(MARGIN, top + 14.0, "heading", &heading)).add(label(
+        MARGIN,
+        top + 30.0,
+        "small",
+        &group.common_text(),
+    ));
     if let Some(scale) = &scale {
         layer = layer.add(axis(scale, rows_top, rows_end));
     }
@@ -234,12 +239,13 @@ mod tests {
             .map(|node| attribute(&node, "width"))
             .collect();
         // 2,000 and 75,000 messages a second: the longest bar takes all the room there is.
-        assert_eq!(bars, [6.1, 228.0]);
+        assert_eq!(bars, [5.0, 188.0]);
         assert_eq!(all(&document, "circle").count(), 5 + 2 * 5);
         let texts: Vec<&str> =
             all(&document, "text").filter_map(|node| node.text()).map(str::trim).collect();
         for wanted in [
-            "append: size 1 KiB (msg a second)",
+            "append (msg a second)",
+            "size 1 KiB",
             "writers 64",
             "75,000 = 94 % of disk",
             "100 µs",

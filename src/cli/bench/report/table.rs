@@ -29,6 +29,10 @@ pub(super) fn render(report: &Report) -> String {
     for group in groups(&report.measurements) {
         line(&mut out, &format!("\n{}\n", group.heading()));
         print(&mut out, &columns(&group));
+        if group.waits().len() > 1 {
+            out.push('\n');
+            print(&mut out, &waits(&group));
+        }
     }
     let wrong = report.measurements.iter().flat_map(|measurement| {
         measurement.wrong.iter().map(|wrong| format!("WRONG: {wrong} ({})", measurement.scenario))
@@ -84,12 +88,10 @@ fn columns(group: &Group<'_>) -> Vec<Column> {
         let rate = one.throughput.bytes_per_second / f64::from(1 << 20);
         (one.throughput.bytes > 0).then(|| text::number(rate))
     });
-    let waits = group.waits();
-    for of in &waits {
+    if let [of] = *group.waits() {
         for (place, name) in Latency::PERCENTILES.into_iter().enumerate() {
-            let title = if waits.len() > 1 { format!("{of} {name}") } else { name.to_owned() };
-            add(title, &|one| {
-                let latency = one.latencies.iter().find(|latency| latency.of == *of)?;
+            add(name.to_owned(), &|one| {
+                let latency = one.latencies.iter().find(|latency| latency.of == of)?;
                 latency.percentiles().get(place).map(|time| text::microseconds(*time))
             });
         }
@@ -106,6 +108,38 @@ fn columns(group: &Group<'_>) -> Vec<Column> {
             let share = one.share.as_ref().filter(|share| share.of == of)?;
             Some(format!("{:.0} %", share.share * 100.0))
         });
+    }
+    columns
+}
+
+/// A table of its own for the times, where several things were waited for: a row for each, so that no row gets too long.
+fn waits(group: &Group<'_>) -> Vec<Column> {
+    let rows: Vec<(&Measurement, &Latency)> = group
+        .measurements
+        .iter()
+        .flat_map(|one| one.latencies.iter().map(move |latency| (*one, latency)))
+        .collect();
+    let column = |title: &str, cell: &dyn Fn(&Measurement, &Latency) -> String| Column {
+        title: title.to_owned(),
+        cells: rows.iter().map(|(one, latency)| cell(one, latency)).collect(),
+    };
+    let mut columns: Vec<Column> = group
+        .varying
+        .iter()
+        .enumerate()
+        .map(|(place, name)| {
+            column(name, &|one, _| group.values(one).get(place).cloned().unwrap_or_default())
+        })
+        .collect();
+    columns.push(column("time to", &|_, latency| latency.of.to_owned()));
+    for (place, name) in Latency::PERCENTILES.into_iter().enumerate() {
+        columns.push(column(name, &|_, latency| {
+            latency
+                .percentiles()
+                .get(place)
+                .map(|time| text::microseconds(*time))
+                .unwrap_or_default()
+        }));
     }
     columns
 }
@@ -141,7 +175,7 @@ fn print(out: &mut String, columns: &[Column]) {
 #[cfg(test)]
 mod tests {
     use super::super::tests::sample;
-    use super::super::{Parameters, Throughput};
+    use super::super::{Latencies, Parameters, Throughput};
     use super::*;
 
     #[test]
@@ -162,6 +196,39 @@ append: size 1 KiB
         assert!(table.contains("closed loop") && !table.contains("was due"), "{table}");
         assert!(table.contains("\nOthers used 25 % of the processors"), "{table}");
         assert!(table.ends_with("most in the times.\nall of it took 7.5 s\n"), "{table}");
+    }
+
+    #[test]
+    fn where_several_things_were_waited_for_times_have_a_table_of_their_own() {
+        let mut report = sample();
+        for measurement in &mut report.measurements {
+            let mut latencies = Latencies::default();
+            latencies.record(std::time::Duration::from_micros(7));
+            measurement.latencies.extend(latencies.summary("delivery", Since::Begun));
+        }
+        let table = report.as_table();
+        let expected = "\
+| writers |  msg/s | MiB/s | syncs/s | written | of disk |
+|--------:|-------:|------:|--------:|--------:|--------:|
+|       1 |  2,000 |  1.95 |   2,000 | 3.0 MiB |     2 % |
+|      64 | 75,000 |  73.2 |   2,000 | 3.0 MiB |    94 % |
+
+| writers |  time to |     p50 |     p90 |     p99 |   p99.9 |     max |
+|--------:|---------:|--------:|--------:|--------:|--------:|--------:|
+|       1 |  durable |  250 µs |  250 µs |  250 µs |  250 µs |  250 µs |
+|       1 | delivery | 7.00 µs | 7.00 µs | 7.00 µs | 7.00 µs | 7.00 µs |
+|      64 |  durable | 16.0 ms | 16.0 ms | 16.0 ms | 16.0 ms | 16.0 ms |
+|      64 | delivery | 7.00 µs | 7.00 µs | 7.00 µs | 7.00 µs | 7.00 µs |
+";
+        assert!(table.contains(expected), "{table}");
+    }
+
+    #[test]
+    fn what_a_measurement_without_others_was_taken_with_is_in_its_heading() {
+        let mut report = sample();
+        report.measurements.truncate(1);
+        let table = report.as_table();
+        assert!(table.contains("\nappend: writers 1, size 1 KiB\n\n| msg/s |"), "{table}");
     }
 
     #[test]

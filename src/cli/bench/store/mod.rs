@@ -36,7 +36,7 @@ use self::load::Waiting;
 use self::scenario::Scenario;
 use self::session::Session;
 use super::report::Report;
-use super::{Output, conclude};
+use super::{Output, conclude, seconds};
 use crate::cli::DONE;
 use crate::cli::workplace::WorkplaceError;
 use crate::storage::{OpenError, StoreError};
@@ -130,13 +130,6 @@ enum BenchError {
     Open(#[from] OpenError),
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// A time above zero, such as `0.5`.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let time = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    let time = time.filter(|time| !time.is_zero() && *time <= Duration::from_secs(86_400));
-    time.ok_or_else(|| "give a time in seconds, above zero and up to a day, such as 0.5".to_owned())
 }
 
 impl BenchStore {
