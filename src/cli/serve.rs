@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{COULD_NOT_RUN, DONE, FAILED, complain};
@@ -40,10 +41,11 @@ impl Serve {
 /// Runs a server until it is told to stop, or fails.
 pub(super) fn run(config: Config) -> u8 {
     start_logging();
-    let runtime = match tokio::runtime::Runtime::new() {
+    // For accepting, signals and the like: connections have threads of their own.
+    let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            complain(&format!("cannot start the threads for connections: {error}"));
+            complain(&format!("cannot start: {error}"));
             return COULD_NOT_RUN;
         }
     };

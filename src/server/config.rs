@@ -1,7 +1,9 @@
 //! What a server is started with.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZero;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use crate::amqp::{Limits, User};
@@ -23,6 +25,8 @@ pub struct Config {
     pub limits: Limits,
     /// Connections at the same time; more are closed as soon as they are accepted. Default 10,000.
     pub max_connections: usize,
+    /// Threads that serve connections; each connection stays on one of them. Default: as many as there are processors.
+    pub threads: usize,
     /// How long connections may take to say goodbye when the server stops. Default 5 s.
     pub grace: Duration,
 }
@@ -42,6 +46,7 @@ impl Default for Config {
             users: vec![User::guest()],
             limits: Limits::default(),
             max_connections: 10_000,
+            threads: thread::available_parallelism().map_or(1, NonZero::get),
             grace: Duration::from_secs(5),
         }
     }

@@ -6,6 +6,7 @@
 mod config;
 pub mod inspection;
 mod listeners;
+mod threads;
 
 use std::future::Future;
 use std::io;
@@ -19,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use self::inspection::{Identity, Inspected, InspectionSocket};
+use self::threads::ConnectionThreads;
 use crate::amqp::{self, Gateway};
 use crate::broker::{Broker, StartError};
 use crate::storage::{Clock, OpenError, RecoveryReport, Store, StoreError};
@@ -38,6 +40,9 @@ pub enum BindError {
         /// What the system says.
         error: io::Error,
     },
+    /// The operating system gave no threads.
+    #[error("cannot start the threads that serve connections: {0}")]
+    Threads(io::Error),
     /// No address was given.
     #[error("no address to listen on: give at least one with --listen")]
     NoAddress,
@@ -79,6 +84,7 @@ pub struct Server {
     clock: Arc<dyn Clock>,
     inspections: Option<InspectionSocket>,
     gateway: Arc<Gateway>,
+    threads: Arc<ConnectionThreads>,
     max_connections: usize,
     grace: Duration,
 }
@@ -94,6 +100,7 @@ impl Server {
         let listeners = listeners::bind(&config.listen).await?;
         let addresses =
             listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let threads = ConnectionThreads::start(config.threads).map_err(BindError::Threads)?;
         let directory = config.data_dir;
         let clock = Arc::clone(&config.storage.clock);
         let store = match Store::open(&directory, config.storage) {
@@ -113,6 +120,7 @@ impl Server {
             clock,
             inspections,
             gateway: Arc::new(gateway),
+            threads: Arc::new(threads),
             max_connections: config.max_connections,
             grace: config.grace,
         })
@@ -143,6 +151,7 @@ impl Server {
             clock,
             inspections,
             gateway,
+            threads,
             max_connections,
             grace,
         } = self;
@@ -159,6 +168,7 @@ impl Server {
             accepting.spawn(accept(
                 listener,
                 Arc::clone(&gateway),
+                Arc::clone(&threads),
                 Arc::clone(&slots),
                 stopped.clone(),
             ));
@@ -175,6 +185,7 @@ impl Server {
             _ = tokio::time::timeout(grace, slots.acquire_many(all)) => {}
             error = gateway.failed() => return Err(RunError::Failed(error)),
         }
+        threads.stop().await;
         drop(gateway);
         // Before the store gives the directory back, and with it the socket's name.
         while inspecting.join_next().await.is_some() {}
@@ -189,6 +200,7 @@ impl Server {
 async fn accept(
     listener: TcpListener,
     gateway: Arc<Gateway>,
+    threads: Arc<ConnectionThreads>,
     slots: Arc<Semaphore>,
     stopped: watch::Receiver<bool>,
 ) {
@@ -196,7 +208,9 @@ async fn accept(
         match listener.accept().await {
             Ok((stream, peer)) => match Arc::clone(&slots).try_acquire_owned() {
                 Ok(slot) => {
-                    tokio::spawn(serve(stream, peer, Arc::clone(&gateway), stopped.clone(), slot));
+                    let (gateway, stopped) = (Arc::clone(&gateway), stopped.clone());
+                    let stream = stream.into_std();
+                    threads.serve(move || serve(stream, peer, gateway, stopped, slot));
                 }
                 Err(_) => tracing::warn!(%peer, "connection refused: too many connections"),
             },
@@ -209,13 +223,18 @@ async fn accept(
     }
 }
 
+/// Serves a connection, on the thread that it stays on.
 async fn serve(
-    stream: TcpStream,
+    stream: io::Result<std::net::TcpStream>,
     peer: SocketAddr,
     gateway: Arc<Gateway>,
     stopped: watch::Receiver<bool>,
     slot: OwnedSemaphorePermit,
 ) {
+    let stream = match stream.and_then(TcpStream::from_std) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::error!(%peer, "cannot serve a connection: {error}"),
+    };
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, "cannot switch off Nagle's algorithm: {error}");
     }
