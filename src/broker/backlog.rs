@@ -7,6 +7,9 @@ use crate::storage::{self, Fetch, Fetched, Sequence, SequenceRange};
 /// Messages fetched at a time, at most. As long as half of one read from the disk takes to be handed out, the next read can
 /// take without anybody noticing.
 const BATCH: usize = 512;
+/// When fewer batches than this are in memory behind those fetched, more is read: by the time that they are needed a read of the
+/// usual size is over.
+const AHEAD: usize = 4;
 /// Bytes fetched at a time, roughly: judged by the queue's average.
 const BATCH_BYTES: u64 = 256 << 10;
 
@@ -143,7 +146,8 @@ impl Backlog {
     }
 
     /// Fetches more when half of what was fetched has been handed out: a place from which messages have to be read
-    /// from the disk meanwhile, if there is one. At most one batch and a half are ever fetched ahead.
+    /// from the disk meanwhile, if there is one. At most one batch and a half are ever fetched ahead, and some more are in
+    /// memory behind them.
     ///
     /// A queue that is emptied as fast as it is filled has nothing behind the frontier, and pays nothing here.
     pub(super) fn read_ahead(&mut self, queue: &storage::Queue) -> Option<Sequence> {
@@ -151,7 +155,12 @@ impl Backlog {
             return None;
         }
         self.fetch_new(queue);
-        (self.behind == Behind::OnDisk).then_some(self.frontier)
+        let lacks = match self.behind {
+            Behind::Nothing => false,
+            Behind::InMemory => !queue.is_loaded(self.frontier, AHEAD * batch_size(queue)),
+            Behind::OnDisk => true,
+        };
+        lacks.then_some(self.frontier)
     }
 
     /// The next message in order, after [`Backlog::supply`] said that it is ready.

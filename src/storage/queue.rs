@@ -170,6 +170,12 @@ impl Queue {
         if complete { Fetch::Complete } else { Fetch::NeedsLoad }
     }
 
+    /// Whether the next `count` live messages from `from` on can be [fetched](Self::fetch) without reading, or all that there
+    /// are. Does not touch the disk.
+    pub fn is_loaded(&self, from: Sequence, count: usize) -> bool {
+        self.core.state.lock().index.is_loaded(from, count)
+    }
+
     /// Reads messages from `from` on into the cache: the next ones that are missing there, a read-ahead of them at a
     /// time. Blocks on the disk, and where the next message is not written yet, until it is.
     ///
@@ -213,7 +219,8 @@ impl Queue {
     fn load_messages(&self, messages: &[(Sequence, Lsn, u32)]) -> Result<(), StoreError> {
         let newest = messages.iter().map(|(_, lsn, length)| lsn.plus(u64::from(*length))).max();
         self.shared.log.wait_to_read(newest.unwrap_or_default())?;
-        reader::read_messages(&self.shared.segments, messages, |run| {
+        let mut buffer = self.shared.read_buffers.take();
+        reader::read_messages(&self.shared.segments, &mut buffer, messages, |run| {
             let mut state = self.core.state.lock();
             state.used = true;
             let mut damaged = Vec::new();
@@ -230,6 +237,7 @@ impl Queue {
                 self.shared.set_aside(&self.core, &mut state, sequence, lsn, &error);
             }
         });
+        self.shared.read_buffers.give_back(buffer);
         Ok(())
     }
 

@@ -3,21 +3,28 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
-use super::disk::read_exact_at;
+use super::disk::{PageBuffer, read_exact_at};
 use super::error::StoreError;
 use super::record::{
     self, ChunkRecord, FRAME, MessageRecord, PageRef, Record, RecordKind, message_of,
 };
-use super::segment::{Segment, SegmentSet};
+use super::segment::{PAGE, Segment, SegmentSet};
 use super::units::{Lsn, Sequence};
 
 /// Records that lie closer together than this are read in one go, in bytes.
 const GAP: u64 = 64 << 10;
 
-/// A run of records is not read beyond this, in bytes, unless one record alone is larger. The messages of a run share its
-/// memory, so the last one of them that is left keeps so much.
-const RUN: u64 = 256 << 10;
+/// A run of records is not read beyond this, in bytes, unless one record alone is larger.
+const RUN: u64 = 1 << 20;
+
+/// The messages of a run share memory in blocks of so many bytes, unless one alone is larger: the last one of them that is left
+/// keeps so much.
+const BLOCK: u64 = 64 << 10;
+
+/// So much is worth going past the page cache for, in bytes: it takes opening the file once more.
+const DIRECT: u64 = 64 << 10;
 
 /// Reads the record at `lsn`, of `length` bytes frame included, into `buffer`, and checks it.
 pub(crate) fn read_record<'a>(
@@ -42,6 +49,26 @@ pub(crate) fn read_chunk(segments: &SegmentSet, page: PageRef) -> Result<ChunkRe
         .map_err(|malformed| unreadable(segments, page.lsn, &malformed))
 }
 
+/// Memory to read into, kept for the next time: memory that is new costs more than reading does.
+#[derive(Debug, Default)]
+pub(crate) struct ReadBuffers(Mutex<Vec<PageBuffer>>);
+
+/// So many buffers are kept, each of no more than a few times [`RUN`].
+const KEPT: usize = 2;
+
+impl ReadBuffers {
+    pub(crate) fn take(&self) -> PageBuffer {
+        self.0.lock().pop().unwrap_or_default()
+    }
+
+    pub(crate) fn give_back(&self, buffer: PageBuffer) {
+        let mut kept = self.0.lock();
+        if kept.len() < KEPT && buffer.capacity() as u64 <= 4 * RUN {
+            kept.push(buffer);
+        }
+    }
+}
+
 /// A message that was to be read, and what came of it.
 #[derive(Debug)]
 pub(crate) struct Read {
@@ -50,9 +77,10 @@ pub(crate) struct Read {
     pub(crate) outcome: Result<super::Message, StoreError>,
 }
 
-/// Reads messages in the order of their places, neighbours in one go, and gives each such run to `take`, which empties it.
+/// Reads messages in the order of their places, neighbours in one go by way of `buffer`, and gives each such run to `take`, which empties it.
 pub(crate) fn read_messages(
     segments: &SegmentSet,
+    buffer: &mut PageBuffer,
     wanted: &[(Sequence, Lsn, u32)],
     mut take: impl FnMut(&mut Vec<Read>),
 ) {
@@ -71,7 +99,6 @@ pub(crate) fn read_messages(
         let size = u64::from(segment.header.slots) * segments.segment_size();
         let segment_end = segment.id().start(segments.segment_size()).plus(size);
         let mut end = first.plus(u64::from(length));
-        let mut used = u64::from(length);
         let count = 1 + rest[1..]
             .iter()
             .take_while(|(_, lsn, length)| {
@@ -82,24 +109,34 @@ pub(crate) fn read_messages(
                     && next_end <= segment_end;
                 if fits {
                     end = next_end;
-                    used += u64::from(*length);
                 }
                 fits
             })
             .count();
-        let mut buffer = vec![0; end.since(first) as usize];
-        let whole = read(segments, &segment, &mut buffer, offset, first);
-        let buffer = Bytes::from(buffer);
-        // Much that nobody wants is not to be kept with the few that somebody does.
-        let dense = used * 2 >= buffer.len() as u64;
-        run.extend(rest[..count].iter().map(|&(sequence, lsn, length)| {
-            let outcome = whole.clone().and_then(|()| {
-                let bytes = &buffer[lsn.since(first) as usize..][..length as usize];
-                let message = message(segments, &segment, bytes, lsn, length)?;
-                Ok(if dense { message.within(&buffer) } else { message.message() })
+        let whole = read_run(segments, &segment, offset, end.since(first), first, buffer);
+        let mut messages = &rest[..count];
+        while let Some(&(_, start, _)) = messages.first() {
+            let block = block(messages);
+            let (_, last, length) = messages[block - 1];
+            let end = last.plus(u64::from(length));
+            let used: u64 = messages[..block].iter().map(|(.., length)| u64::from(*length)).sum();
+            // Much that nobody wants is not to be kept with the few that somebody does.
+            let dense = used * 2 >= end.since(start);
+            let bytes = whole.as_ref().map(|bytes| {
+                Bytes::copy_from_slice(
+                    &bytes[start.since(first) as usize..end.since(first) as usize],
+                )
             });
-            Read { sequence, lsn, outcome }
-        }));
+            run.extend(messages[..block].iter().map(|&(sequence, lsn, length)| {
+                let outcome = bytes.as_ref().map_err(|error| (*error).clone()).and_then(|bytes| {
+                    let record = &bytes[lsn.since(start) as usize..][..length as usize];
+                    let message = message(segments, &segment, record, lsn, length)?;
+                    Ok(if dense { message.within(bytes) } else { message.message() })
+                });
+                Read { sequence, lsn, outcome }
+            }));
+            messages = &messages[block..];
+        }
         take(&mut run);
         run.clear();
         rest = &rest[count..];
@@ -151,6 +188,41 @@ fn read(
     let file =
         segment.file().ok_or_else(|| unreadable(segments, lsn, &"its segment has no file yet"))?;
     read_exact_at(&**file, buffer, offset).map_err(|error| unreadable(segments, lsn, &error))
+}
+
+/// How many of these messages, one at least, share a block.
+fn block(messages: &[(Sequence, Lsn, u32)]) -> usize {
+    let fits = |(_, lsn, length): &&(Sequence, Lsn, u32)| {
+        lsn.plus(u64::from(*length)).since(messages[0].1) <= BLOCK
+    };
+    messages.iter().take_while(fits).count().max(1)
+}
+
+/// Reads so many bytes into `buffer`: many of them past the page cache, where that is possible. What comes from there is
+/// delivered, and not read again.
+fn read_run<'a>(
+    segments: &SegmentSet,
+    segment: &Segment,
+    offset: u64,
+    length: u64,
+    lsn: Lsn,
+    buffer: &'a mut PageBuffer,
+) -> Result<&'a [u8], StoreError> {
+    let start = offset - offset % PAGE;
+    let pages = ((offset + length).next_multiple_of(PAGE) - start) as usize;
+    if buffer.len() < pages {
+        buffer.pad(pages);
+    }
+    if length >= DIRECT
+        && let Some(file) = segment.file().and_then(|file| file.for_pages())
+        // A file that was cut off may still have the bytes, if not the pages.
+        && read_exact_at(&*file, &mut buffer.as_mut_slice()[..pages], start).is_ok()
+    {
+        return Ok(&buffer.as_slice()[(offset - start) as usize..][..length as usize]);
+    }
+    let bytes = &mut buffer.as_mut_slice()[..length as usize];
+    read(segments, segment, bytes, offset, lsn)?;
+    Ok(bytes)
 }
 
 fn check<'a>(

@@ -20,6 +20,7 @@ use super::log::{Durable, FailureCallback, Log, LogConfig, LogStatistics};
 use super::mutant::{Mutant, is_active};
 use super::options::{Background, Options};
 use super::queue::{Queue, QueueCore};
+use super::reader::ReadBuffers;
 use super::record::{RecordKind, StoredChange, TopologyRecord};
 use super::recovery::{self, OpenedStore, RecoveryReport};
 use super::segment::{PoolConfig, Prepared, SegmentPool, SegmentSet};
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub(super) pool: Arc<SegmentPool>,
     pub(super) catalog: Mutex<Catalog>,
     pub(super) cache: Cache,
+    pub(super) read_buffers: ReadBuffers,
     pub(super) places: ResidentPlaces,
     /// Pages of the last checkpoint that compaction wants out of their segments.
     pub(super) moving_pages: Mutex<BTreeSet<Lsn>>,
@@ -160,6 +162,7 @@ impl Store {
             pool,
             catalog: Mutex::new(recovered.catalog),
             cache: Cache::new(options.cache),
+            read_buffers: ReadBuffers::default(),
             places: ResidentPlaces::new(options.index),
             moving_pages: Mutex::default(),
             checkpointer: Mutex::new(Checkpointer::new(opened.superblock, recovered.checkpoint)),

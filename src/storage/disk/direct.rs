@@ -7,8 +7,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
@@ -39,33 +39,38 @@ pub(super) fn fill(file: &File, length: u64) -> io::Result<()> {
     if direct { set_direct(file, false) } else { Ok(()) }
 }
 
-/// A file that pages are written to. Its descriptor is its own, so that others can read the file through the page cache
-/// meanwhile: the kernel sees to it that they read what was written here.
+/// A file past the page cache. Its descriptor is its own, so that others can use the file through the page cache meanwhile:
+/// the kernel sees to it that all have the same bytes.
 #[derive(Debug)]
-pub(super) struct PageWriter(File);
+pub(super) struct PageFile(File);
 
-impl PageWriter {
-    /// Opens a file that exists.
-    pub(super) fn open(path: &Path) -> io::Result<PageWriter> {
-        let file = OpenOptions::new().write(true).open(path)?;
-        // Where this fails, there is no such thing as writing past the page cache.
-        set_direct(&file, true).ok();
-        Ok(PageWriter(file))
+impl PageFile {
+    /// Opens a file that is open once more, whatever its name has become.
+    pub(super) fn of(file: &File) -> io::Result<PageFile> {
+        let again = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let writes = fcntl_getfl(file)?.intersects(OFlags::RDWR);
+        let file = OpenOptions::new().read(true).write(writes).open(again)?;
+        set_direct(&file, true)?;
+        Ok(PageFile(file))
+    }
+
+    /// No whole pages, or a file system that took the flag and then refuses: from now on through the page cache.
+    fn is_refusal(&self, error: &io::Error) -> bool {
+        error.kind() == ErrorKind::InvalidInput && set_direct(&self.0, false).is_ok()
     }
 }
 
-impl DiskFile for PageWriter {
-    fn read_at(&self, _buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
-        Err(ErrorKind::Unsupported.into())
+impl DiskFile for PageFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        match FileExt::read_at(&self.0, buffer, offset) {
+            Err(error) if self.is_refusal(&error) => FileExt::read_at(&self.0, buffer, offset),
+            outcome => outcome,
+        }
     }
 
     fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize> {
         match FileExt::write_at(&self.0, buffer, offset) {
-            // No whole pages, or a file system that took the flag and then refuses to write.
-            Err(error) if error.kind() == ErrorKind::InvalidInput => {
-                set_direct(&self.0, false)?;
-                FileExt::write_at(&self.0, buffer, offset)
-            }
+            Err(error) if self.is_refusal(&error) => FileExt::write_at(&self.0, buffer, offset),
             outcome => outcome,
         }
     }
@@ -91,9 +96,8 @@ fn set_direct(file: &File, direct: bool) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::FileExt;
-
     use super::*;
+    use crate::storage::disk::read_exact_at;
 
     #[test]
     fn a_file_is_filled_with_zeros_and_takes_ordinary_writes_afterwards() {
@@ -111,12 +115,12 @@ mod tests {
     }
 
     #[test]
-    fn pages_and_what_is_none_are_read_through_another_descriptor() {
+    fn pages_and_what_is_none_are_the_same_through_both_descriptors() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fill(file.as_file(), 4 * 4096).unwrap();
         let mut content = vec![0; 4 * 4096];
         file.as_file().read_exact_at(&mut content, 0).unwrap(); // It is in the page cache now.
-        let writer = PageWriter::open(file.path()).unwrap();
+        let writer = PageFile::of(file.as_file()).unwrap();
         let memory = vec![7; 2 * 4096 + ALIGNMENT];
         let pages = &memory[memory.as_ptr().align_offset(ALIGNMENT)..][..2 * 4096];
         write_all_at(&writer, pages, 4096).unwrap();
@@ -129,5 +133,16 @@ mod tests {
         let mut read = vec![0; 4 * 4096];
         file.as_file().read_exact_at(&mut read, 0).unwrap();
         assert_eq!(read, content);
+        for (from, to) in [(0, 4 * 4096), (4096, 2 * 4096), (5, 4000)] {
+            let mut memory = vec![0; 4 * 4096 + ALIGNMENT];
+            let start = memory.as_ptr().align_offset(ALIGNMENT);
+            let pages = &mut memory[start..][..to - from];
+            let reader = PageFile::of(file.as_file()).unwrap();
+            read_exact_at(&reader, pages, from as u64).unwrap();
+            assert_eq!(pages, &content[from..to]);
+        }
+        // Opened for reading alone, it is no more than that.
+        let reader = PageFile::of(&File::open(file.path()).unwrap()).unwrap();
+        assert!(write_all_at(&reader, pages, 0).is_err());
     }
 }

@@ -11,6 +11,7 @@
 //! [`Disk::sync_dir`]; so is a created file. After a failed sync nothing is known of what was written before it.
 
 mod direct;
+mod page_buffer;
 mod real;
 mod transfer;
 
@@ -19,6 +20,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use page_buffer::PageBuffer;
 pub use real::RealDisk;
 pub(crate) use transfer::{read_exact_at, write_all_at};
 
@@ -60,9 +62,6 @@ pub enum Access {
     Read,
     /// For reading and writing.
     ReadWrite,
-    /// For writing whole pages of 4 KiB, from memory that begins on such a boundary: past the system's page cache, if that is
-    /// possible. Anything else is written as well, only not as fast. Reading need not be possible.
-    WritePages,
 }
 
 /// A directory held by this process; see [`Disk::lock_dir`].
@@ -94,6 +93,12 @@ pub trait DiskFile: Send + Sync + Debug {
 
     /// Makes the data and all of the file's own metadata durable (`fsync`).
     fn sync_all(&self) -> io::Result<()>;
+
+    /// The same file for whole pages of 4 KiB, from and to memory that begins on such a boundary: past the system's page cache.
+    /// Anything else is read and written as well, only not as fast. `None`: that is not possible, or makes no difference.
+    fn for_pages(&self) -> Option<Arc<dyn DiskFile>> {
+        None
+    }
 
     /// The size in bytes.
     fn size(&self) -> io::Result<u64>;

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::direct::{self, PageWriter};
+use super::direct::{self, PageFile};
 use super::{Access, DirectoryLock, Disk, DiskFile};
 
 /// The file system of the machine that this runs on.
@@ -34,9 +34,6 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        if access == Access::WritePages {
-            return Ok(Arc::new(PageWriter::open(path)?));
-        }
         let file = OpenOptions::new().read(true).write(access == Access::ReadWrite).open(path)?;
         Ok(Arc::new(file))
     }
@@ -89,6 +86,10 @@ impl DiskFile for File {
 
     fn sync_all(&self) -> io::Result<()> {
         File::sync_all(self)
+    }
+
+    fn for_pages(&self) -> Option<Arc<dyn DiskFile>> {
+        PageFile::of(self).ok().map(|file| Arc::new(file) as Arc<dyn DiskFile>)
     }
 
     fn size(&self) -> io::Result<u64> {

@@ -355,6 +355,29 @@ impl Chunk {
         true
     }
 
+    /// See [`QueueIndex::is_loaded`](super::QueueIndex::is_loaded). Takes what it finds from `left`.
+    pub(super) fn is_loaded(&self, from: Sequence, left: &mut usize) -> bool {
+        if self.live == 0 || self.aside {
+            return true;
+        }
+        let mut place = from.0.saturating_sub(self.base.0).min(u64::from(self.places)) as u32;
+        while *left > 0
+            && let Some(next) = self.gone.next_absent(place, self.places)
+        {
+            let Content::Resident(entries) = &self.content else { return false };
+            let entry = &entries[next as usize];
+            place = next + 1;
+            if entry.aside {
+                continue;
+            }
+            if entry.message.is_none() {
+                return false;
+            }
+            *left -= 1;
+        }
+        true
+    }
+
     /// See [`QueueIndex::missing`](super::QueueIndex::missing).
     pub(super) fn missing(&self, from: Sequence, messages: usize, bytes: u64) -> Missing {
         if self.aside {

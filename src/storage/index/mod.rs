@@ -313,6 +313,14 @@ impl QueueIndex {
         true
     }
 
+    /// Whether the next `count` live messages from `from` on are in memory, or all that there are.
+    pub(crate) fn is_loaded(&self, from: Sequence, count: usize) -> bool {
+        let mut left = count;
+        let start = self.chunk_at(from).unwrap_or(from);
+        let mut chunks = self.chunks.range(start..).map(|(_, chunk)| chunk);
+        chunks.all(|chunk| left == 0 || chunk.is_loaded(from, &mut left))
+    }
+
     /// What is missing for a fetch from `from` on: at most so many messages or bytes of one chunk, but one at least.
     pub(crate) fn missing(&self, from: Sequence, messages: usize, bytes: u64) -> Missing {
         let start = self.chunk_at(from).unwrap_or(from);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::verify::{Finding, Findings, LostMessage};
+use crate::storage::disk::PageBuffer;
 use crate::storage::error::{OpenError, StoreError};
 use crate::storage::index::NotResident;
 use crate::storage::queue::QueueCore;
@@ -92,7 +93,8 @@ impl Messages<'_> {
     ) -> Result<(), OpenError> {
         let mut failed = Vec::new();
         let read = &mut self.read;
-        reader::read_messages(&self.recovered.segments, messages, |run| {
+        let mut buffer = PageBuffer::default();
+        reader::read_messages(&self.recovered.segments, &mut buffer, messages, |run| {
             *read += run.len() as u64;
             failed.extend(run.drain(..).filter_map(|r| Some((r.sequence, r.outcome.err()?))));
         });

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::buffer::PageBuffer;
 use crate::storage::checksum::Seed;
+use crate::storage::disk::PageBuffer;
 use crate::storage::mutant::{Mutant, is_active};
 use crate::storage::record::{self, FRAME, Record, RecordFault};
 use crate::storage::segment::{PAGE, Segment};

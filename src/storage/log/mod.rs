@@ -8,7 +8,6 @@
 //! What lives here: groups, the writer, the waiting. It may use segments, records and the disk; it must never know
 //! what a record means. The first failed write or sync is the last thing that happens: see [`StoreError::Failed`].
 
-mod buffer;
 pub(crate) mod group;
 mod waiters;
 mod writer;
@@ -21,11 +20,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use self::buffer::PageBuffer;
 use self::group::{GROUP_HEADER, Group};
 use self::waiters::{Action, Waiters, WakerSlot};
 use self::writer::Target;
 use super::checksum::StoreId;
+use super::disk::PageBuffer;
 use super::entropy::Entropy;
 use super::error::StoreError;
 use super::mutant::{Mutant, is_active};

@@ -4,10 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::buffer::PageBuffer;
 use super::group::Group;
 use super::{Log, RESERVE};
-use crate::storage::disk::{DiskFile, write_all_at};
+use crate::storage::disk::{DiskFile, PageBuffer, write_all_at};
 use crate::storage::error::StoreError;
 use crate::storage::mutant::{Mutant, is_active};
 use crate::storage::options::Background;
@@ -151,7 +150,8 @@ impl Log {
         let file = match target {
             Some(target) => &target.file,
             None => {
-                let file = self.pool.open_to_write(&segment)?;
+                let file = self.pool.wait_ready(&segment)?;
+                let file = file.for_pages().unwrap_or(file);
                 &target.insert(Target { segment: segment.id(), file }).file
             }
         };

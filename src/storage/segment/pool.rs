@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Segment, unfinished_file_name};
-use crate::storage::disk::{Access, Disk, DiskFile, write_all_at};
+use crate::storage::disk::{Disk, DiskFile, write_all_at};
 use crate::storage::mutant::{Mutant, is_active};
 use crate::storage::sync::{AtomicBool, Condvar, Mutex, Ordering, Slip, breaks};
 use crate::storage::units::SegmentId;
@@ -221,13 +221,6 @@ impl SegmentPool {
             }
             self.ready.wait(&mut state);
         }
-    }
-
-    /// Opens a segment that was asked for to write groups to it, which [may have to wait](Self::wait_ready).
-    pub(crate) fn open_to_write(&self, segment: &Segment) -> Result<Arc<dyn DiskFile>, Arc<str>> {
-        self.wait_ready(segment)?;
-        let opened = self.config.disk.open(&segment.path, Access::WritePages);
-        opened.map_err(|error| format!("cannot open {}: {error}", segment.path.display()).into())
     }
 
     /// Takes a dead file for recycling, or removes it where there are enough of them.

@@ -1,13 +1,14 @@
-//! Memory that a group is put together in.
+//! Memory for whole pages.
 
-use crate::storage::segment::PAGE;
+/// Bytes of a page: what reads and writes past the page cache have to begin and end on. Every disk asks for this or less.
+const PAGE: usize = 4096;
 
 /// The first allocation, in bytes.
 const SMALLEST: usize = 64 << 10;
 
 /// Bytes that begin on a page boundary in memory, wherever they grow to: what is written past the page cache has to.
 #[derive(Debug, Default)]
-pub(super) struct PageBuffer {
+pub(crate) struct PageBuffer {
     /// Some bytes that do not count, up to the boundary, and those that do.
     bytes: Vec<u8>,
     start: usize,
@@ -15,49 +16,49 @@ pub(super) struct PageBuffer {
 
 impl PageBuffer {
     /// Makes room for so many bytes more: [`tail`](Self::tail) can take them without moving.
-    pub(super) fn reserve(&mut self, more: usize) {
+    pub(crate) fn reserve(&mut self, more: usize) {
         let needed = self.bytes.len() + more;
         if needed <= self.bytes.capacity() {
             return;
         }
         // As `Vec` grows, but to a boundary of its own.
-        let room = (self.bytes.capacity() * 2).max(needed).max(SMALLEST) + PAGE as usize;
+        let room = (self.bytes.capacity() * 2).max(needed).max(SMALLEST) + PAGE;
         let mut grown: Vec<u8> = Vec::with_capacity(room);
-        let start = grown.as_ptr().align_offset(PAGE as usize);
+        let start = grown.as_ptr().align_offset(PAGE);
         grown.resize(start, 0);
         grown.extend_from_slice(self.as_slice());
         *self = PageBuffer { bytes: grown, start };
     }
 
     /// Where bytes are appended: no more than there is [room](Self::reserve) for.
-    pub(super) fn tail(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn tail(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
     /// Appends zeros until there are `length` bytes.
-    pub(super) fn pad(&mut self, length: usize) {
+    pub(crate) fn pad(&mut self, length: usize) {
         self.reserve(length.saturating_sub(self.len()));
         self.bytes.resize(self.start + length, 0);
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.bytes.truncate(self.start);
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.bytes.len() - self.start
     }
 
     /// The memory that it holds, in bytes.
-    pub(super) fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
 
-    pub(super) fn as_slice(&self) -> &[u8] {
+    pub(crate) fn as_slice(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
 
-    pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..]
     }
 }
@@ -77,7 +78,7 @@ mod tests {
             buffer.tail().extend_from_slice(&piece);
             assert_eq!(buffer.as_slice().as_ptr(), before, "it moved where it had room");
             expected.extend_from_slice(&piece);
-            assert_eq!(buffer.as_slice().as_ptr().align_offset(PAGE as usize), 0);
+            assert_eq!(buffer.as_slice().as_ptr().align_offset(PAGE), 0);
         }
         assert_eq!(buffer.as_slice(), expected);
         buffer.pad(expected.len() + 5);
