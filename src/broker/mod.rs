@@ -47,6 +47,8 @@
 
 mod arguments;
 mod backlog;
+#[cfg(feature = "benchmarks")]
+pub(crate) mod benchmarks;
 mod channel;
 mod confirms;
 mod consumer;
