@@ -2,9 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)] // files are looked at from outside here
 
+#[path = "command_line/bench_amqp.rs"]
+mod bench_amqp;
+#[path = "command_line/benching.rs"]
+mod benching;
 mod common;
 #[path = "command_line/inspecting.rs"]
 mod inspecting;
+#[path = "command_line/lying_broker.rs"]
+mod lying_broker;
 
 use std::collections::BTreeMap;
 use std::fs;

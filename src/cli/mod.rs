@@ -1,16 +1,21 @@
-//! The command line: `haypile serve`, `inspect`, `verify`, `repair`, `torture`.
+//! The command line: `haypile serve`, `inspect`, `verify`, `repair`, `torture`, `bench`.
 //!
 //! What lives here: arguments, what is printed, exit codes. Results go to standard output, everything else to standard
 //! error. It may use all of the library; nothing in the library may know of it.
 #![expect(clippy::print_stdout, reason = "what a command prints on standard output is its result")]
 
+mod bench;
+mod client;
 mod damage;
 mod inspect;
+mod interrupt;
 mod repair;
 mod serve;
+mod status_line;
 mod text;
 mod torture;
 mod verify;
+mod workplace;
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -40,6 +45,7 @@ enum Command {
     Verify(verify::Verify),
     Repair(repair::Repair),
     Torture(torture::Torture),
+    Bench(bench::Bench),
     #[command(hide = true)]
     TortureChild(torture::TortureChild),
 }
@@ -91,6 +97,7 @@ pub fn run() -> ExitCode {
         Command::Verify(verify) => verify.run(),
         Command::Repair(repair) => repair.run(),
         Command::Torture(torture) => torture.run(),
+        Command::Bench(bench) => bench.run(),
         Command::TortureChild(child) => child.run(),
     };
     ExitCode::from(code)

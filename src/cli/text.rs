@@ -27,6 +27,33 @@ pub(super) fn count(number: u64) -> String {
     text
 }
 
+/// Bytes that somebody has chosen: without a fraction where a unit fits.
+pub(super) fn whole_bytes(count: u64) -> String {
+    for (unit, size) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
+        if count > 0 && count.is_multiple_of(size) {
+            return format!("{} {unit}", self::count(count / size));
+        }
+    }
+    bytes(count)
+}
+
+/// A measured number, to three digits or to the unit.
+pub(super) fn number(value: f64) -> String {
+    match value {
+        value if value >= 99.95 => count(value.round() as u64),
+        value if value >= 9.995 => format!("{value:.1}"),
+        value => format!("{value:.2}"),
+    }
+}
+
+/// A short time, given in microseconds, to three digits.
+pub(super) fn microseconds(value: f64) -> String {
+    const UNITS: [(&str, f64); 4] = [("ns", 1e-3), ("µs", 1.0), ("ms", 1e3), ("s", 1e6)];
+    let fits = UNITS.into_iter().find(|(_, size)| value < 999.5 * size);
+    let (unit, size) = fits.unwrap_or(("s", 1e6));
+    format!("{} {unit}", number(value / size))
+}
+
 /// A time in its two largest units.
 pub(super) fn time(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -83,6 +110,27 @@ mod tests {
         assert_eq!(
             (&*bar(0.0), &*bar(0.01), &*bar(1.0)),
             ("░░░░░░░░░░", "█░░░░░░░░░", "██████████")
+        );
+    }
+
+    #[test]
+    fn what_was_chosen_is_told_as_it_was_chosen() {
+        assert_eq!(whole_bytes(0), "0 B");
+        assert_eq!(whole_bytes(100), "100 B");
+        assert_eq!(whole_bytes(16 << 10), "16 KiB");
+        assert_eq!(whole_bytes(1500 << 20), "1,500 MiB");
+        assert_eq!(whole_bytes(1536 + 1), "1.5 KiB");
+    }
+
+    #[test]
+    fn what_was_measured_has_three_digits() {
+        assert_eq!(
+            [0.0, 0.123, 9.996, 12.34, 99.96, 1234.5].map(number),
+            ["0.00", "0.12", "10.0", "12.3", "100", "1,235"]
+        );
+        assert_eq!(
+            [0.05, 0.9994, 12.34, 999.4, 999.6, 1.5e6, 2e9].map(microseconds),
+            ["50.0 ns", "999 ns", "12.3 µs", "999 µs", "1.00 ms", "1.50 s", "2,000 s"]
         );
     }
 

@@ -51,6 +51,17 @@ pub struct Frame {
     pub payload: Bytes,
 }
 
+/// One frame, borrowed from the bytes that it was received in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameView<'a> {
+    /// What it carries.
+    pub kind: FrameKind,
+    /// The channel it belongs to; 0 is the connection itself.
+    pub channel: u16,
+    /// What it carries.
+    pub payload: &'a [u8],
+}
+
 /// Why received bytes are not frames. All of them are 501 `FRAME_ERROR`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
@@ -98,6 +109,26 @@ pub fn split_frames(buffer: &mut BytesMut, frame_max: u32) -> (Frames, Option<Fr
         }
     };
     (Frames { bytes: buffer.split_to(end).freeze() }, error)
+}
+
+/// The frame that `bytes` begin with, and its whole length, once all of it is there.
+///
+/// For a reader that is done with a frame before it reads on: unlike [`split_frames`] it counts no references. `frame_max`
+/// is the largest whole frame in bytes.
+///
+/// # Errors
+/// [`FrameError`], when what is there cannot become a frame.
+pub fn first_frame(
+    bytes: &[u8],
+    frame_max: u32,
+) -> Result<Option<(FrameView<'_>, usize)>, FrameError> {
+    let Some(length) = check_frame(bytes, frame_max)? else { return Ok(None) };
+    let frame = bytes.split_first_chunk::<HEADER>().and_then(|(header, rest)| {
+        let kind = FrameKind::from_octet(header[0])?;
+        let payload = rest.get(..length - FRAME_OVERHEAD)?;
+        Some((FrameView { kind, channel: addressing(header).0, payload }, length))
+    });
+    Ok(frame)
 }
 
 /// The whole length of the frame that `bytes` begin with, once all of it is there.
@@ -232,6 +263,22 @@ mod tests {
             assert_eq!((frames[2].kind, frames[2].channel), (FrameKind::Method, 3));
             assert!(buffer.is_empty());
         }
+    }
+
+    #[test]
+    fn a_borrowed_frame_is_there_when_its_last_octet_is() {
+        let bytes = b"\x03\0\x07\0\0\0\x02hi\xce\x08\0\0";
+        for end in 0..10 {
+            assert_eq!(first_frame(&bytes[..end], 4096), Ok(None));
+        }
+        let frame = FrameView { kind: FrameKind::Body, channel: 7, payload: b"hi" };
+        for end in 10..=bytes.len() {
+            assert_eq!(first_frame(&bytes[..end], 4096), Ok(Some((frame, 10))));
+        }
+        assert_eq!(
+            first_frame(b"\x03\0\x07\0\0\0\x02hi!", 4096),
+            Err(FrameError::WrongEnd { channel: 7, octet: b'!' })
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::client::{Client, ClientError, declaration};
+use super::client::Client;
 use super::defect::DefectKind;
 use super::ending::{Bounds, end, is_full, may_refuse};
 use super::look::look;
@@ -19,9 +19,10 @@ use super::plan::{Ending, Plan, Round};
 use super::process::{Process, child_command, describe};
 use super::report::{Report, RoundResult};
 use super::stamp::{Publisher, QueueNumber};
-use super::workplace::Workplace;
 use super::{READY, ROUNDS_PER_STORE, TortureError, Victim};
 use crate::amqp::codec::Method;
+use crate::cli::client::{ClientError, declaration};
+use crate::cli::workplace::Workplace;
 use crate::message::RawTable;
 use crate::storage::disk::RealDisk;
 use crate::storage::inspect::verify;
@@ -329,7 +330,8 @@ fn declare(address: SocketAddr, queues: u8) -> Result<(), ClientError> {
     }
     let all = || (0..queues).map(QueueNumber);
     for queue in all() {
-        client.call(&declaration(&queue.to_string(), false), "queue.declare-ok")?;
+        client
+            .call(&declaration(&queue.to_string(), false, RawTable::EMPTY), "queue.declare-ok")?;
     }
     for queue in all() {
         let next = QueueNumber((queue.0 + 1) % queues);

@@ -1,31 +1,22 @@
-//! An AMQP client that is just enough to torture a broker: one connection, one channel in confirm mode, blocking.
+//! What the torture does with a broker: one connection, one channel in confirm mode.
 //!
-//! It stands on the crate's own codec. What comes is an [`Event`]; what is sent is collected until [`Client::flush`].
+//! It stands on the command line's AMQP client. What comes is an [`Event`]; what is sent is collected until [`Client::flush`].
 //! It must never know what is right and wrong: that is the oracle's business.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
 use super::oracle::{Found, Sent};
 use super::stamp::{Identity, QueueNumber};
 use crate::amqp::codec::{
-    ContentHeader, FRAME_END, FRAME_OVERHEAD, Frame, FrameError, FrameKind, Frames, Method,
-    MethodError, PROTOCOL_HEADER, put_body_frame_header, put_content_header, put_method,
-    split_frames,
+    ContentHeader, FRAME_END, FRAME_OVERHEAD, FrameKind, FrameView, Method, put_body_frame_header,
+    put_content_header, put_method,
 };
-use crate::message::{DecodeError, Properties, RawProperties, RawTable, ShortStr};
-
-/// How long the server may leave an answer out before it is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-const FRAME_MAX: u32 = 131_072;
-
-/// The channel that everything happens on.
-const CHANNEL: u16 = 1;
+use crate::cli::client::{AmqpUri, CHANNEL, ClientError, Connection, declaration};
+use crate::message::{Properties, RawProperties, RawTable, ShortStr};
 
 /// What came from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,29 +40,6 @@ pub(super) struct Route {
     pub(super) key: String,
 }
 
-/// Why a connection is of no use any more.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ClientError {
-    #[error("the connection broke: {0}")]
-    Broken(#[from] io::Error),
-    #[error("the server closed the connection without a word")]
-    Ended,
-    #[error("the server said nothing for {} s", PATIENCE.as_secs())]
-    Silent,
-    #[error("the server closed it: {0}")]
-    Closed(String),
-    #[error("the server answered {answer} to {request}")]
-    Answer { request: &'static str, answer: String },
-    #[error("the server refused message {0}")]
-    Refused(String),
-    #[error("the server sent no frame: {0}")]
-    Frame(#[from] FrameError),
-    #[error("the server sent no method: {0}")]
-    Method(#[from] MethodError),
-    #[error("the server sent no content: {0}")]
-    Content(#[from] DecodeError),
-}
-
 /// A content that is arriving.
 #[derive(Debug)]
 struct Arriving {
@@ -85,10 +53,13 @@ struct Arriving {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Client {
-    stream: TcpStream,
-    input: BytesMut,
-    frames: Frames,
-    output: BytesMut,
+    connection: Connection,
+    dialogue: Dialogue,
+}
+
+/// What the frames that come have to do with each other, and with what was sent.
+#[derive(Debug)]
+struct Dialogue {
     arriving: Option<Arriving>,
     /// What came while something else was waited for.
     early: VecDeque<Event>,
@@ -100,35 +71,15 @@ pub(super) struct Client {
 impl Client {
     /// Connects, logs in, opens the channel and puts it into confirm mode.
     pub(super) fn connect(address: SocketAddr) -> Result<Client, ClientError> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        let mut client = Client {
-            stream,
-            input: BytesMut::new(),
-            frames: Frames::default(),
-            output: BytesMut::from(&PROTOCOL_HEADER[..]),
+        let connection = Connection::open(&AmqpUri::guest_at(address), "haypile torture")?;
+        let dialogue = Dialogue {
             arriving: None,
             early: VecDeque::new(),
             next_tag: 1,
             unconfirmed: BTreeMap::new(),
             unconfirmed_bytes: 0,
         };
-        client.flush()?;
-        client.answer("a connection", "connection.start", |_| {})?;
-        let start = Method::ConnectionStartOk {
-            client_properties: RawTable::EMPTY,
-            mechanism: b"PLAIN",
-            response: b"\0guest\0guest",
-            locale: b"en_US",
-        };
-        client.call_on(0, &start, "connection.tune")?;
-        let tune = Method::ConnectionTuneOk { channel_max: 1, frame_max: FRAME_MAX, heartbeat: 0 };
-        put_method(&mut client.output, 0, &tune);
-        let open =
-            Method::ConnectionOpen { virtual_host: b"/", reserved_1: b"", reserved_2: false };
-        client.call_on(0, &open, "connection.open-ok")?;
-        client.call(&Method::ChannelOpen { reserved_1: b"" }, "channel.open-ok")?;
+        let mut client = Client { connection, dialogue };
         client.call(&Method::ConfirmSelect { nowait: false }, "confirm.select-ok")?;
         Ok(client)
     }
@@ -139,57 +90,37 @@ impl Client {
         method: &Method<'_>,
         answer: &'static str,
     ) -> Result<(), ClientError> {
-        self.call_on(CHANNEL, method, answer)
+        self.call_with(method, answer, |_| {})
     }
 
-    fn call_on(
+    fn call_with(
         &mut self,
-        channel: u16,
         method: &Method<'_>,
         answer: &'static str,
+        look: impl FnOnce(&Method<'_>),
     ) -> Result<(), ClientError> {
-        put_method(&mut self.output, channel, method);
-        self.flush()?;
-        self.answer(method.name(), answer, |_| {})
+        let Client { connection, dialogue } = self;
+        connection.call_with(method, answer, look, |frame| {
+            if frame.kind == FrameKind::Method && !is_event(&Method::decode(frame.payload)?) {
+                return Ok(false);
+            }
+            let event = dialogue.take(frame)?;
+            dialogue.early.extend(event);
+            Ok(true)
+        })
     }
 
     /// How many messages wait in a queue, which has to be there.
     pub(super) fn waiting(&mut self, queue: QueueNumber) -> Result<u32, ClientError> {
         let name = queue.to_string();
-        put_method(&mut self.output, CHANNEL, &declaration(&name, true));
-        self.flush()?;
         let mut count = 0;
-        self.answer("queue.declare", "queue.declare-ok", |method| {
+        let passive = declaration(&name, true, RawTable::EMPTY);
+        self.call_with(&passive, "queue.declare-ok", |method| {
             if let Method::QueueDeclareOk { message_count, .. } = method {
                 count = *message_count;
             }
         })?;
         Ok(count)
-    }
-
-    fn answer(
-        &mut self,
-        request: &'static str,
-        answer: &'static str,
-        look: impl FnOnce(&Method<'_>),
-    ) -> Result<(), ClientError> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let frame = self.frame(until)?.ok_or(ClientError::Silent)?;
-            if frame.kind == FrameKind::Method {
-                let method = Method::decode(&frame.payload)?;
-                if method.name() == answer {
-                    look(&method);
-                    return Ok(());
-                }
-                if !is_event(&method) {
-                    return Err(unexpected(request, &method));
-                }
-            }
-            if let Some(event) = self.take(&frame)? {
-                self.early.push_back(event);
-            }
-        }
     }
 
     /// Publishes a message, when it is flushed; a message that no queue takes comes back.
@@ -201,7 +132,9 @@ impl Client {
             mandatory: true,
             immediate: false,
         };
-        put_method(&mut self.output, CHANNEL, &publish);
+        let frame_max = self.connection.frame_max();
+        let output = self.connection.output();
+        put_method(output, CHANNEL, &publish);
         let label = sent.stamp.identity.to_string();
         let properties = Properties {
             delivery_mode: Some(if sent.persistent { 2 } else { 1 }),
@@ -210,49 +143,44 @@ impl Client {
         };
         let properties = properties.to_bytes();
         let properties = RawProperties::parse(&properties).unwrap_or(RawProperties::NONE);
-        put_content_header(&mut self.output, CHANNEL, u64::from(sent.stamp.length), properties);
-        for part in sent.stamp.body().chunks(FRAME_MAX as usize - FRAME_OVERHEAD) {
-            put_body_frame_header(&mut self.output, CHANNEL, part.len() as u32);
-            self.output.put_slice(part);
-            self.output.put_u8(FRAME_END);
+        put_content_header(output, CHANNEL, u64::from(sent.stamp.length), properties);
+        for part in sent.stamp.body().chunks(frame_max as usize - FRAME_OVERHEAD) {
+            put_body_frame_header(output, CHANNEL, part.len() as u32);
+            output.put_slice(part);
+            output.put_u8(FRAME_END);
         }
-        self.unconfirmed.insert(self.next_tag, sent);
-        self.unconfirmed_bytes += u64::from(sent.stamp.length);
-        self.next_tag += 1;
+        self.dialogue.sent(sent);
     }
 
     /// How many messages, and bytes, are not confirmed yet.
     pub(super) fn unconfirmed(&self) -> (usize, u64) {
-        (self.unconfirmed.len(), self.unconfirmed_bytes)
+        (self.dialogue.unconfirmed.len(), self.dialogue.unconfirmed_bytes)
     }
 
     /// Acknowledges a delivery, and those before it if `multiple`; when it is flushed.
     pub(super) fn acknowledge(&mut self, tag: DeliveryTag, multiple: bool) {
-        let ack = Method::BasicAck { delivery_tag: tag.0, multiple };
-        put_method(&mut self.output, CHANNEL, &ack);
+        self.connection.send(&Method::BasicAck { delivery_tag: tag.0, multiple });
     }
 
     /// Gives a delivery back to its queue, when it is flushed.
     pub(super) fn requeue(&mut self, tag: DeliveryTag) {
-        let reject = Method::BasicReject { delivery_tag: tag.0, requeue: true };
-        put_method(&mut self.output, CHANNEL, &reject);
+        self.connection.send(&Method::BasicReject { delivery_tag: tag.0, requeue: true });
     }
 
     /// Sends what has been collected.
     pub(super) fn flush(&mut self) -> Result<(), ClientError> {
-        self.stream.write_all(&self.output)?;
-        self.output.clear();
-        Ok(())
+        self.connection.flush()
     }
 
     /// What comes next, if it comes within this time.
     pub(super) fn event(&mut self, within: Duration) -> Result<Option<Event>, ClientError> {
-        if let Some(event) = self.early.pop_front() {
+        if let Some(event) = self.dialogue.early.pop_front() {
             return Ok(Some(event));
         }
         let until = Instant::now() + within;
-        while let Some(frame) = self.frame(until)? {
-            if let Some(event) = self.take(&frame)? {
+        while self.connection.await_frame(until)? {
+            let Some(frame) = self.connection.next_frame()? else { continue };
+            if let Some(event) = self.dialogue.take(&frame)? {
                 return Ok(Some(event));
             }
         }
@@ -260,57 +188,25 @@ impl Client {
     }
 
     /// Says goodbye; what comes meanwhile is dropped.
-    pub(super) fn close(mut self) -> Result<(), ClientError> {
-        let close =
-            Method::ConnectionClose { reply_code: 200, reply_text: b"", class_id: 0, method_id: 0 };
-        self.call_on(0, &close, "connection.close-ok")
+    pub(super) fn close(self) -> Result<(), ClientError> {
+        self.connection.close()
     }
+}
 
-    fn frame(&mut self, until: Instant) -> Result<Option<Frame>, ClientError> {
-        loop {
-            if let Some(frame) = self.frames.next() {
-                return Ok(Some(frame));
-            }
-            let (frames, error) = split_frames(&mut self.input, FRAME_MAX);
-            self.frames = frames;
-            if !self.frames.is_empty() {
-                continue;
-            }
-            if let Some(error) = error {
-                return Err(error.into());
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if !self.read(left.max(Duration::from_millis(1)))? {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Whether something came.
-    fn read(&mut self, within: Duration) -> Result<bool, ClientError> {
-        self.stream.set_read_timeout(Some(within))?;
-        let held = self.input.len();
-        self.input.resize(held + (64 << 10), 0);
-        let read = self.stream.read(self.input.get_mut(held..).unwrap_or_default());
-        self.input.truncate(held + *read.as_ref().unwrap_or(&0));
-        match read {
-            Ok(0) => Err(ClientError::Ended),
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(true),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                Ok(false)
-            }
-            Err(error) => Err(error.into()),
-        }
+impl Dialogue {
+    fn sent(&mut self, sent: Sent) {
+        self.unconfirmed.insert(self.next_tag, sent);
+        self.unconfirmed_bytes += u64::from(sent.stamp.length);
+        self.next_tag += 1;
     }
 
     /// What a frame amounts to, if it ends something.
-    fn take(&mut self, frame: &Frame) -> Result<Option<Event>, ClientError> {
+    fn take(&mut self, frame: &FrameView<'_>) -> Result<Option<Event>, ClientError> {
         match frame.kind {
             FrameKind::Heartbeat => Ok(None),
-            FrameKind::Method => self.take_method(&Method::decode(&frame.payload)?),
+            FrameKind::Method => self.take_method(&Method::decode(frame.payload)?),
             FrameKind::Header => {
-                let header = ContentHeader::decode(&frame.payload)?;
+                let header = ContentHeader::decode(frame.payload)?;
                 if let Some(arriving) = &mut self.arriving {
                     arriving.label = header.properties.message_id().unwrap_or_default().to_vec();
                     // The size is a claim: room is made as it arrives.
@@ -318,7 +214,7 @@ impl Client {
                 }
                 Ok(self.arrived())
             }
-            FrameKind::Body => Ok(self.take_body(&frame.payload)),
+            FrameKind::Body => Ok(self.take_body(frame.payload)),
         }
     }
 
@@ -342,9 +238,11 @@ impl Client {
             Method::BasicNack { delivery_tag, .. } => {
                 let refused = self.unconfirmed.get(&delivery_tag);
                 let refused = refused.map(|sent| sent.stamp.identity.to_string());
-                Err(ClientError::Refused(refused.unwrap_or_default()))
+                let answer = format!("basic.nack of message {}", refused.unwrap_or_default());
+                Err(ClientError::Answer { request: "basic.publish", answer })
             }
-            _ => Err(unexpected("nothing", method)),
+            Method::ConnectionBlocked { .. } | Method::ConnectionUnblocked {} => Ok(None),
+            _ => Err(ClientError::unexpected("nothing", method)),
         }
     }
 
@@ -360,7 +258,7 @@ impl Client {
         confirmed.iter().map(|sent| sent.stamp.identity).collect()
     }
 
-    fn take_body(&mut self, part: &Bytes) -> Option<Event> {
+    fn take_body(&mut self, part: &[u8]) -> Option<Event> {
         if let Some(arriving) = &mut self.arriving {
             arriving.body.extend_from_slice(part);
             arriving.missing = arriving.missing.saturating_sub(part.len());
@@ -388,29 +286,7 @@ fn is_event(method: &Method<'_>) -> bool {
             | Method::BasicReturn { .. }
             | Method::BasicAck { .. }
             | Method::BasicNack { .. }
+            | Method::ConnectionBlocked { .. }
+            | Method::ConnectionUnblocked {}
     )
-}
-
-fn unexpected(request: &'static str, method: &Method<'_>) -> ClientError {
-    match method {
-        Method::ConnectionClose { reply_code, reply_text, .. }
-        | Method::ChannelClose { reply_code, reply_text, .. } => {
-            ClientError::Closed(format!("{reply_code} {}", String::from_utf8_lossy(reply_text)))
-        }
-        other => ClientError::Answer { request, answer: other.name().to_owned() },
-    }
-}
-
-/// A durable queue; `passive`: which has to be there already.
-pub(super) fn declaration(queue: &str, passive: bool) -> Method<'_> {
-    Method::QueueDeclare {
-        reserved_1: 0,
-        queue: queue.as_bytes(),
-        passive,
-        durable: true,
-        exclusive: false,
-        auto_delete: false,
-        nowait: false,
-        arguments: RawTable::EMPTY,
-    }
 }

@@ -12,7 +12,7 @@ use super::faults::SYNC_FAILS_NOW;
 use super::oracle::Oracle;
 use super::plan::{Ending, Round};
 use super::process::{Process, describe};
-use super::workplace::Workplace;
+use crate::cli::workplace::Workplace;
 
 /// How long an end that was asked for, or that has to come, may take.
 const PATIENCE: Duration = Duration::from_secs(60);

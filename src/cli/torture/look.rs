@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::client::{Client, ClientError, DeliveryTag, Event};
+use super::client::{Client, DeliveryTag, Event};
 use super::defect::DefectKind;
 use super::oracle::{Found, Oracle};
 use super::peers::{begin_consuming, route};
 use super::plan::{Plan, Round};
 use super::stamp::{Identity, QueueNumber};
+use crate::cli::client::ClientError;
 
 /// How long the next message of a queue may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -115,5 +116,5 @@ fn settle(
             return Ok(());
         }
     }
-    Err(ClientError::Silent)
+    Err(ClientError::Silent(PATIENCE))
 }

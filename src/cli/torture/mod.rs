@@ -11,7 +11,7 @@
 //! | `broker`, `peers`, `look`, `client` | torture of the broker, through AMQP |
 //! | `store`, `store_child`, `note`, `store_check` | torture of the engine alone, what its child tells, and what is left |
 //! | `child`, `process`, `ending`, `faults` | the process that is killed, how it ends, disks that fail |
-//! | `workplace`, `report`, `interrupt` | the directory, the figures, Ctrl-C |
+//! | `report` | the figures |
 
 mod broker;
 mod child;
@@ -19,7 +19,6 @@ mod client;
 mod defect;
 mod ending;
 mod faults;
-mod interrupt;
 mod look;
 mod note;
 mod oracle;
@@ -31,7 +30,6 @@ mod stamp;
 mod store;
 mod store_check;
 mod store_child;
-mod workplace;
 
 use std::io;
 use std::path::PathBuf;
@@ -48,8 +46,8 @@ use self::plan::{LARGEST, Plan, Round};
 use self::report::{Report, RoundResult};
 use self::stamp::QueueSet;
 use self::store::TorturedStore;
-use self::workplace::Workplace;
-use super::{COULD_NOT_RUN, DONE, FAILED, complain};
+use super::workplace::{Workplace, WorkplaceError};
+use super::{COULD_NOT_RUN, DONE, FAILED, complain, interrupt};
 
 /// How long a start may take until the program is ready.
 const READY: Duration = Duration::from_secs(120);
@@ -124,8 +122,8 @@ pub(super) struct Torture {
 pub(super) enum TortureError {
     #[error("--minutes {0}: give a time above zero, such as 0.5")]
     Minutes(f64),
-    #[error("cannot use {}: {source}; give a directory that can be written to", path.display())]
-    Directory { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Directory(#[from] WorkplaceError),
     #[error(
         "there is no room left in {}: free some, or torture a larger disk; nothing can be said of the round that met it",
         .0.display()
@@ -190,7 +188,7 @@ impl Torture {
             .filter(|time| !time.is_zero())
             .and_then(|time| Instant::now().checked_add(time));
         let deadline = minutes.ok_or(TortureError::Minutes(self.minutes))?;
-        let interrupted = interrupt::watch()?;
+        let interrupted = interrupt::watch().map_err(TortureError::Signals)?;
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..=u64::from(u32::MAX)));
         let bounds = Bounds { interrupted, deadline, disk_limit: self.disk_limit << 20 };
         let plan = Plan {
@@ -200,7 +198,7 @@ impl Torture {
             consumers: self.consumers,
             largest: LARGEST,
         };
-        let workplace = Workplace::fresh(&self.dir)?;
+        let workplace = Workplace::fresh(&self.dir, "torture")?;
         let mut report = Report::new(if self.store { "store" } else { "broker" }, seed);
         let mut victim: Box<dyn Victim> = if self.store {
             Box::new(TorturedStore::new(plan, workplace, self.sabotage)?)
@@ -218,7 +216,7 @@ impl Torture {
             victim.finish()?;
             report.take(number, &victim.oracle().lock(), &victim.last_words());
         }
-        report.end_progress();
+        report.line.end();
         report.interrupted = bounds.interrupted.load(Ordering::Relaxed);
         if report.failed() {
             report.kept = Some(victim.workplace().dir().to_owned());

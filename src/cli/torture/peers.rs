@@ -11,13 +11,12 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::client::{Client, ClientError, DeliveryTag, Event, Route};
+use super::client::{Client, DeliveryTag, Event, Route};
 use super::defect::DefectKind;
 use super::oracle::{Consumer, Found, Oracle, Sent};
 use super::plan::Plan;
 use super::stamp::{Identity, Publisher, QueueNumber};
-use crate::amqp::codec::Method;
-use crate::message::RawTable;
+use crate::cli::client::{ClientError, consuming, prefetching};
 
 /// The exchange that leads to all queues.
 pub(super) const EVERYWHERE: &str = "torture.everywhere";
@@ -172,7 +171,7 @@ fn keep_publishing(
         }
         // With a full disk, nothing is confirmed for as long as it is.
         if heard.elapsed() > PATIENCE && peers.fences {
-            return Err(ClientError::Silent);
+            return Err(ClientError::Silent(PATIENCE));
         }
     }
     Ok(())
@@ -229,20 +228,8 @@ pub(super) fn begin_consuming(
     queue: QueueNumber,
     prefetch_count: u16,
 ) -> Result<(), ClientError> {
-    let qos = Method::BasicQos { prefetch_size: 0, prefetch_count, global: false };
-    client.call(&qos, "basic.qos-ok")?;
-    let name = queue.to_string();
-    let consume = Method::BasicConsume {
-        reserved_1: 0,
-        queue: name.as_bytes(),
-        consumer_tag: b"torture",
-        no_local: false,
-        no_ack: false,
-        exclusive: false,
-        nowait: false,
-        arguments: RawTable::EMPTY,
-    };
-    client.call(&consume, "basic.consume-ok")
+    client.call(&prefetching(prefetch_count), "basic.qos-ok")?;
+    client.call(&consuming(&queue.to_string(), "torture", false), "basic.consume-ok")
 }
 
 impl Taking<'_> {

@@ -1,6 +1,5 @@
 //! What a torture comes to: the figures, the defects, for a person and as JSON.
 
-use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -9,6 +8,7 @@ use serde_json::{Value, json};
 use super::defect::{Defect, DefectKind};
 use super::oracle::Oracle;
 use super::plan::Ending;
+use crate::cli::status_line::StatusLine;
 use crate::cli::text;
 
 /// So many defects are printed; all of those that are kept are in the JSON.
@@ -20,6 +20,7 @@ pub(super) struct Report {
     mode: &'static str,
     seed: u64,
     began: Instant,
+    pub(super) line: StatusLine,
     pub(super) rounds: u64,
     pub(super) kills: u64,
     pub(super) kills_in_recovery: u64,
@@ -60,6 +61,7 @@ impl Report {
             mode,
             seed,
             began: Instant::now(),
+            line: StatusLine::default(),
             rounds: 0,
             kills: 0,
             kills_in_recovery: 0,
@@ -113,7 +115,7 @@ impl Report {
             1 => ", killed once more while it recovered".to_owned(),
             times => format!(", killed {times} times more while it recovered"),
         };
-        self.say(&format!(
+        self.line.say(&format!(
             "round {number}: {}{again}; {} confirmed, {} acknowledged; ready again in {}, {} found, {} of them required{}",
             result.ended,
             text::count(confirmed),
@@ -143,23 +145,6 @@ impl Report {
     /// Whether anything is wrong.
     pub(super) fn failed(&self) -> bool {
         self.wrong > 0
-    }
-
-    fn say(&self, line: &str) {
-        if io::stderr().is_terminal() {
-            // In place of the line that is there, and cut so that it stays one.
-            let line: String = line.chars().take(150).collect();
-            eprint!("\r\x1b[K{line}");
-        } else {
-            eprintln!("{line}");
-        }
-    }
-
-    /// Leaves the line that is written anew for each round.
-    pub(super) fn end_progress(&self) {
-        if io::stderr().is_terminal() {
-            eprintln!();
-        }
     }
 
     fn slowest(&self) -> Duration {

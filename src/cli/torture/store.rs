@@ -16,8 +16,8 @@ use super::process::{Process, child_command, describe};
 use super::report::{Report, RoundResult};
 use super::stamp::Identity;
 use super::store_check::{Check, Checked};
-use super::workplace::Workplace;
 use super::{READY, ROUNDS_PER_STORE, TortureError, Victim};
+use crate::cli::workplace::Workplace;
 use crate::storage::disk::RealDisk;
 use crate::storage::inspect::verify;
 

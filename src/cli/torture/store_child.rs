@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::TortureError;
 use super::child::Place;
-use super::interrupt;
 use super::note::Note;
 use super::oracle::{Consumer, Found};
 use super::plan::Plan;
 use super::stamp::{Identity, Publisher, QueueNumber};
-use crate::cli::{COULD_NOT_RUN, DONE, FAILED, complain, serve};
+use crate::cli::{COULD_NOT_RUN, DONE, FAILED, complain, interrupt, serve};
 use crate::storage::disk::Disk;
 use crate::storage::{
     Fetch, Fetched, Message, OpenError, Options, Persistence, Queue, Sequence, SequenceRange,
@@ -113,7 +113,7 @@ pub(super) fn found(fetched: &Fetched) -> Found {
 impl StoreChild {
     pub(super) fn run(self) -> u8 {
         serve::start_logging();
-        let over = match interrupt::watch() {
+        let over = match interrupt::watch().map_err(TortureError::Signals) {
             Ok(over) => over,
             Err(error) => {
                 complain(&error);
