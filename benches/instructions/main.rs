@@ -20,8 +20,9 @@ use haypile::benchmarks::{Benchmark, Part, all};
 /// The parts that are counted, and how many instructions one operation of each took when that was last noted.
 const EXPECTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions/expected.json");
 
-/// How much a count may differ from that, in percent.
-const TOLERANCE: f64 = 2.0;
+/// How much a count may differ from that, in percent. A change elsewhere moves what the compiler inlines here, which has been
+/// worth up to 3 %.
+const TOLERANCE: f64 = 5.0;
 
 /// How often a part is run before it is counted: buffers have their size then.
 const WARM_UP: u32 = 4;

@@ -12,9 +12,9 @@ use haypile::benchmarks::{Benchmark, all};
 
 fn main() {
     let mut criterion = Criterion::default()
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
-        .sample_size(50)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
+        .sample_size(20)
         .configure_from_args();
     for benchmark in all() {
         measure(&mut criterion, benchmark);
