@@ -162,7 +162,9 @@ impl Connection {
     pub(in crate::cli) fn wait(&mut self, until: Instant) -> Result<(), ClientError> {
         loop {
             let now = Instant::now();
-            self.beat(now);
+            if self.beat(now) {
+                self.write_some()?;
+            }
             // The server owes as many heartbeats as we do.
             let silence = now.saturating_duration_since(self.last_received);
             if self.heartbeat.is_some_and(|interval| silence > interval * 3) {
@@ -196,12 +198,14 @@ impl Connection {
         self.heartbeat.map(|interval| self.last_sent + interval / 2)
     }
 
-    /// Appends a heartbeat if one is due, and tries to send it.
-    fn beat(&mut self, now: Instant) {
-        if self.unsent() == 0 && self.next_beat().is_some_and(|due| due <= now) {
+    /// Appends a heartbeat if one is due; whether it was.
+    fn beat(&mut self, now: Instant) -> bool {
+        let is_due = self.unsent() == 0 && self.next_beat().is_some_and(|due| due <= now);
+        if is_due {
             put_heartbeat(&mut self.output);
             self.last_sent = now;
         }
+        is_due
     }
 
     /// The next frame that has come, without waiting for one. Heartbeats are shown too.
@@ -322,4 +326,89 @@ impl Connection {
 pub(super) fn only_news(frame: &FrameView<'_>) -> Result<bool, ClientError> {
     let method = Method::decode(frame.payload)?;
     Ok(matches!(method, Method::ConnectionBlocked { .. } | Method::ConnectionUnblocked {}))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A connection as it is after the negotiation, and its other end.
+    fn connected() -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        let now = Instant::now();
+        let connection = Connection {
+            stream,
+            input: Input::new(),
+            output: BytesMut::new(),
+            sent: 0,
+            frame_max: 4096,
+            heartbeat: None,
+            server: String::new(),
+            last_sent: now,
+            last_received: now,
+        };
+        (connection, peer)
+    }
+
+    #[test]
+    fn who_waits_sends_heartbeats_and_gives_up_a_server_that_sends_none() {
+        let (mut connection, mut peer) = connected();
+        connection.heartbeat = Some(Duration::from_millis(20));
+        let error = loop {
+            if let Err(error) = connection.wait(Instant::now() + PATIENCE) {
+                break error;
+            }
+        };
+        assert!(matches!(error, ClientError::Silent(_)), "{error}");
+        drop(connection);
+        let mut received = Vec::new();
+        peer.read_to_end(&mut received).unwrap();
+        assert!(received.starts_with(b"\x08\0\0\0\0\0\0\xce"), "{received:?}");
+    }
+
+    /// A server says why it goes and closes its socket; the next write fails, and its words are still to be read.
+    #[test]
+    fn what_the_server_has_said_is_not_lost_to_a_write_that_fails() {
+        let (mut connection, mut peer) = connected();
+        let close = Method::ConnectionClose {
+            reply_code: 320,
+            reply_text: b"CONNECTION_FORCED",
+            class_id: 0,
+            method_id: 0,
+        };
+        let mut said = BytesMut::new();
+        put_method(&mut said, 0, &close);
+        peer.write_all(&said).unwrap();
+        drop(peer);
+        // The first write makes the other side say that nobody is there, the later ones fail.
+        for _ in 0..100 {
+            connection.output().extend_from_slice(&[0; 1000]);
+            connection.flush().unwrap();
+            std::thread::yield_now();
+        }
+        let error = connection.call(&Method::ChannelOpen { reserved_1: b"" }, "channel.open-ok");
+        let error = error.unwrap_err().to_string();
+        assert_eq!(error, "the server closed it: 320 CONNECTION_FORCED");
+    }
+
+    #[test]
+    fn heartbeats_and_news_are_passed_over_while_an_answer_is_waited_for() {
+        let (mut connection, mut peer) = connected();
+        let mut said = BytesMut::new();
+        put_heartbeat(&mut said);
+        put_method(&mut said, 0, &Method::ConnectionBlocked { reason: b"memory" });
+        put_method(&mut said, CHANNEL, &Method::BasicQosOk {});
+        put_method(&mut said, CHANNEL, &Method::QueueDeleteOk { message_count: 3 });
+        peer.write_all(&said).unwrap();
+        let qos = Method::BasicQos { prefetch_size: 0, prefetch_count: 1, global: false };
+        connection.call(&qos, "basic.qos-ok").unwrap();
+        let error = connection.call(&qos, "basic.qos-ok").unwrap_err().to_string();
+        assert_eq!(error, "the server answered queue.delete-ok to basic.qos");
+    }
 }

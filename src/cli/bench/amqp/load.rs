@@ -33,7 +33,9 @@ const COUNT: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub(super) struct Broker {
     pub(super) uri: AmqpUri,
-    /// How it is called in what is printed.
+    /// Where it is, for a person; no two have the same.
+    pub(super) name: String,
+    /// How it is called beside others.
     pub(super) label: String,
     /// Its process, if it is on this machine.
     pub(super) process: Option<u32>,
@@ -102,7 +104,7 @@ pub(super) fn run(
     broker: &Broker,
     around: &Surroundings<'_>,
 ) -> Result<Outcome, LoadError> {
-    let begin = |source| LoadError::Begin { broker: broker.label.clone(), source };
+    let begin = |source| LoadError::Begin { broker: broker.name.clone(), source };
     let id = RunId(fastrand::u32(..));
     let topology = Topology::new(
         around.queue_prefix,
@@ -123,7 +125,7 @@ pub(super) fn run(
         around.leftovers.borrow_mut().push(format!(
             "The queues {topology}.0 to {} on {} were kept.",
             scenario.queues - 1,
-            broker.label
+            broker.name
         ));
     } else if let Err(error) = control(&broker.uri).and_then(|mut connection| {
         topology.remove(&mut connection)?;
@@ -132,7 +134,7 @@ pub(super) fn run(
         around.leftovers.borrow_mut().push(format!(
             "The queues {topology}.0 to {} are still on {}, if it has not lost them: {error}",
             scenario.queues - 1,
-            broker.label
+            broker.name
         ));
     }
     outcome
@@ -154,14 +156,15 @@ impl Run<'_> {
                 let accepted = self.accepted(&filled.published);
                 self.shared.go_on();
                 let drained = self.stage(false, true, accepted)?;
-                Stage { published: filled.published, ..drained }
+                let stalled = filled.stalled || drained.stalled;
+                Stage { published: filled.published, stalled, ..drained }
             }
         };
         self.judge(measured)
     }
 
     fn begin_error(&self, source: ClientError) -> LoadError {
-        LoadError::Begin { broker: self.broker.label.clone(), source }
+        LoadError::Begin { broker: self.broker.name.clone(), source }
     }
 
     /// How many messages have to be in the queues, or delivered.
@@ -213,9 +216,10 @@ impl Run<'_> {
             (join(publishers), join(consumers), stalled)
         });
         let cpu = cpu_time() - cpu_before;
-        let broker = usage_before.zip(usage()?);
+        // A broker that has gone has no figures, and its end is told by those who met it.
+        let broker = usage_before.zip(usage().ok().flatten());
         let broke = |source| LoadError::BrokeOff {
-            broker: self.broker.label.clone(),
+            broker: self.broker.name.clone(),
             scenario: scenario.name,
             source,
         };
@@ -241,6 +245,9 @@ impl Run<'_> {
         let (mut last, mut changed, mut said) = ([0; 3], began, began);
         let mut shown = [0; 3];
         loop {
+            // First who is still at work, then the counts: what one has done who ended in between must not be missing in them.
+            let publishing = publishers.iter().any(|one| !one.is_finished());
+            let consuming = consumers.iter().any(|one| !one.is_finished());
             let counts = [&shared.published, &shared.confirmed, &shared.delivered]
                 .map(|count| count.load(Ordering::Relaxed));
             let now = Instant::now();
@@ -248,8 +255,6 @@ impl Run<'_> {
                 (last, changed) = (counts, now);
             }
             let [published, confirmed, delivered] = counts;
-            let publishing = publishers.iter().any(|one| !one.is_finished());
-            let consuming = consumers.iter().any(|one| !one.is_finished());
             if !publishing && !consuming {
                 return false;
             }
@@ -284,7 +289,7 @@ impl Run<'_> {
             .collect();
         self.around.status.glimpse(&format!(
             "{}: {}: {}",
-            self.broker.label,
+            self.broker.name,
             self.shared.scenario.name,
             rates.join(", ")
         ));

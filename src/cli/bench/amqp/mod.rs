@@ -37,7 +37,7 @@ use self::topology::ExchangeKind;
 use self::usage::{NoUsage, Usage};
 use super::report::{Measurement, Report};
 use super::{Output, OutputError, seconds};
-use crate::cli::client::{AmqpUri, Connection};
+use crate::cli::client::{AmqpUri, ClientError, Connection};
 use crate::cli::status_line::StatusLine;
 use crate::cli::{COULD_NOT_RUN, FAILED, complain, interrupt};
 use crate::storage::{Clock, SystemClock};
@@ -181,11 +181,12 @@ impl BenchAmqp {
     fn measure(&self, report: &mut Report) -> Result<(), BenchError> {
         self.output.check()?;
         let scenarios = self.scenarios()?;
-        let brokers = self.brokers()?;
+        let mut brokers = self.brokers()?;
         let several = brokers.len() > 1;
         let rounds = self.rounds.unwrap_or(if several { ROUNDS } else { 1 });
-        let described: Result<Vec<String>, LoadError> = brokers.iter().map(describe).collect();
-        report.setting.set("broker", described?.join(" and "));
+        let described = brokers.iter().map(|one| format!("{} ({})", one.name, one.label));
+        report.setting.set("broker", described.collect::<Vec<_>>().join(" and "));
+        tell_apart(&mut brokers);
         report.setting.set("rounds", u64::from(rounds));
         report.setting.set("cores", available_parallelism().map_or(0, |cores| cores.get() as u64));
         let interrupted = interrupt::watch().map_err(BenchError::Signals)?;
@@ -261,11 +262,12 @@ impl BenchAmqp {
         for (number, uri) in self.uri.iter().enumerate() {
             let process = self.broker_pid.get(number).copied();
             process.map(Usage::of).transpose()?;
-            let mut label = uri.to_string();
-            if brokers.iter().any(|other| other.label == label) {
-                label = format!("{label} ({})", number + 1);
+            let mut name = uri.to_string();
+            if brokers.iter().any(|other| other.name == name) {
+                name = format!("{name} ({})", number + 1);
             }
-            brokers.push(Broker { uri: uri.clone(), label, process });
+            let label = server_of(uri).map_err(|source| begin(&name, source))?;
+            brokers.push(Broker { uri: uri.clone(), name, label, process });
         }
         Ok(brokers)
     }
@@ -291,14 +293,25 @@ impl BenchAmqp {
 }
 
 /// How a broker calls itself; it has to be there for that.
-fn describe(broker: &Broker) -> Result<String, LoadError> {
-    let connection = Connection::open(&broker.uri, "haypile bench");
-    let described = connection.and_then(|connection| {
-        let described = format!("{} ({})", broker.label, connection.server());
-        connection.close()?;
-        Ok(described)
-    });
-    described.map_err(|source| LoadError::Begin { broker: broker.label.clone(), source })
+fn server_of(uri: &AmqpUri) -> Result<String, ClientError> {
+    let connection = Connection::open(uri, "haypile bench")?;
+    let server = connection.server().to_owned();
+    connection.close()?;
+    Ok(server)
+}
+
+/// Brokers that call themselves the same are called after where they are.
+fn tell_apart(brokers: &mut [Broker]) {
+    let labels: Vec<String> = brokers.iter().map(|broker| broker.label.clone()).collect();
+    for broker in brokers {
+        if labels.iter().filter(|label| **label == broker.label).count() > 1 {
+            broker.label.clone_from(&broker.name);
+        }
+    }
+}
+
+fn begin(broker: &str, source: ClientError) -> LoadError {
+    LoadError::Begin { broker: broker.to_owned(), source }
 }
 
 /// Measures a scenario in rounds, on one broker after the other; every other round in the other order.
@@ -321,7 +334,7 @@ fn take_turns(
             }
             let outcome = load::run(scenario, broker, around)?;
             let line = outcome.line(scenario);
-            around.status.say(&format!("{}: {}: {line}", broker.label, scenario.name));
+            around.status.say(&format!("{}: {}: {line}", broker.name, scenario.name));
             let label = several.then_some(&*broker.label);
             // What was interrupted before anything came of it is no measurement.
             if !outcome.is_empty(scenario) {
@@ -335,6 +348,19 @@ fn take_turns(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn brokers_are_called_what_they_are_if_that_tells_them_apart() {
+        let broker = |name: &str, label: &str| Broker {
+            uri: "amqp://localhost".parse().unwrap(),
+            name: name.to_owned(),
+            label: label.to_owned(),
+            process: None,
+        };
+        let mut brokers = [broker("a", "R 1"), broker("b", "H 1"), broker("c", "R 1")];
+        tell_apart(&mut brokers);
+        assert_eq!(brokers.map(|broker| broker.label), ["a", "H 1", "c"]);
+    }
 
     #[test]
     fn prefixes_leave_room_for_the_rest_of_a_name() {

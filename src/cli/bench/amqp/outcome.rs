@@ -70,7 +70,9 @@ impl Outcome {
         }
         if let Some(due) = scenario.due() {
             let unsent = due.saturating_sub(self.published().0);
-            figures.push(Figure::new("due and not sent", Unit::Count, unsent as f64));
+            if unsent > 0 {
+                figures.push(Figure::new("due and not sent", Unit::Count, unsent as f64));
+            }
         }
         for (name, count) in [
             ("refused", sum(|one| one.refused)),

@@ -45,6 +45,8 @@ pub(crate) struct Report {
     pub(crate) interrupted: bool,
     /// Why it was not done, if something went wrong: what is there was measured before.
     pub(crate) failed: Option<String>,
+    /// How much of all processors others have used meanwhile, from 0 to 1, if that is known.
+    pub(crate) others: Option<f64>,
     /// Where it ran, and what holds for all of it.
     pub(crate) setting: Parameters,
     pub(crate) measurements: Vec<Measurement>,
@@ -141,6 +143,7 @@ impl Report {
             seconds: 0.0,
             interrupted: false,
             failed: None,
+            others: None,
             setting: Parameters::default(),
             measurements: Vec::new(),
             notes: Vec::new(),
@@ -181,6 +184,7 @@ mod tests {
         let mut report = Report::new("bench store", 1_700_000_000_000);
         report.version = "0.0.0";
         report.seconds = 7.5;
+        report.others = Some(0.25);
         report.setting.set("directory", "/data & <more>").set("cores", 2);
         for (writers, count) in [(1, 4000), (64, 150_000)] {
             let mut parameters = Parameters::default();
@@ -210,7 +214,7 @@ mod tests {
             report.as_json(),
             concat!(
                 r#"{"format":1,"command":"bench store","version":"0.0.0","began":1700000000000,"#,
-                r#""seconds":7.5,"interrupted":false,"failed":null,"setting":{"directory":"/data & <more>","cores":2},"#,
+                r#""seconds":7.5,"interrupted":false,"failed":null,"others":0.25,"setting":{"directory":"/data & <more>","cores":2},"#,
                 r#""measurements":[{"scenario":"append","parameters":{"writers":1,"size":1024},"#,
                 r#""counted":"messages","count":4000,"bytes":4096000,"seconds":2.0,"per_second":2000.0,"#,
                 r#""bytes_per_second":2048000.0,"latencies":[{"of":"durable","since":"begun","count":4000,"#,

@@ -13,8 +13,10 @@ use crate::cli::text;
 const WIDTH: f64 = 1180.0;
 const MARGIN: f64 = 24.0;
 const LABELS_END: f64 = 330.0;
+/// A label with more characters is written smaller, so that its beginning is seen.
+const LONG: usize = 46;
 const BARS_BEGIN: f64 = 342.0;
-const BARS_END: f64 = 570.0;
+const BARS_END: f64 = 520.0;
 const TIMES_BEGIN: f64 = 720.0;
 const TIMES_END: f64 = WIDTH - MARGIN;
 
@@ -118,10 +120,14 @@ fn panel(group: &Group<'_>, top: f64) -> Layer {
             .set("width", round(length))
             .set("height", ROW - 8.0)
             .set("class", "bar");
-        layer = layer
-            .add(label(LABELS_END, y + 16.0, "end", &group.label(measurement)))
-            .add(bar)
-            .add(label(round(BARS_BEGIN + length + 6.0), y + 16.0, "small", &value));
+        let name = group.label(measurement);
+        let class = if name.chars().count() > LONG { "small end" } else { "end" };
+        layer = layer.add(label(LABELS_END, y + 16.0, class, &name)).add(bar).add(label(
+            round(BARS_BEGIN + length + 6.0),
+            y + 16.0,
+            "small",
+            &value,
+        ));
         for (row, latency) in measurement.latencies.iter().enumerate() {
             if let Some(scale) = &scale {
                 layer = layer.add(times(
@@ -224,7 +230,7 @@ mod tests {
             .map(|node| attribute(&node, "width"))
             .collect();
         // 2,000 and 75,000 messages a second: the longest bar takes all the room there is.
-        assert_eq!(bars, [6.1, 228.0]);
+        assert_eq!(bars, [4.7, 178.0]);
         assert_eq!(all(&document, "circle").count(), 5 + 2 * 5);
         let texts: Vec<&str> =
             all(&document, "text").filter_map(|node| node.text()).map(str::trim).collect();

@@ -11,6 +11,9 @@ const BEGUN: &str = "Times count from when a message was handed over. This is a 
      is in the times of what was under way then, and not in those of all messages that would have come meanwhile.";
 const DUE: &str = "Times of what has a rate count from when a message was due, also where it was handed over late.";
 
+/// From this share on others disturb what is measured.
+const NOTICEABLE: f64 = 0.05;
+
 pub(super) fn render(report: &Report) -> String {
     let mut out = String::new();
     let setting: Vec<String> = report
@@ -43,6 +46,12 @@ pub(super) fn render(report: &Report) -> String {
     }
     notes.extend(report.failed.iter().map(|error| format!("FAILED: {error}")));
     notes.extend(report.notes.iter().cloned());
+    notes.extend(report.others.filter(|share| *share >= NOTICEABLE).map(|share| {
+        format!(
+            "Others used {:.0} % of the processors meanwhile: that is in every figure, and most in the times.",
+            share * 100.0
+        )
+    }));
     let end = if report.interrupted { "interrupted after" } else { "all of it took" };
     notes.push(format!("{end} {:.1} s", report.seconds));
     out.push('\n');
@@ -184,7 +193,8 @@ append: size 1 KiB
 ";
         assert!(table.starts_with(expected), "{table}");
         assert!(table.contains("closed loop") && !table.contains("was due"), "{table}");
-        assert!(table.ends_with("taken on a table\nall of it took 7.5 s\n"), "{table}");
+        assert!(table.contains("\nOthers used 25 % of the processors"), "{table}");
+        assert!(table.ends_with("most in the times.\nall of it took 7.5 s\n"), "{table}");
     }
 
     #[test]

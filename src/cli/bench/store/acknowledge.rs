@@ -52,7 +52,7 @@ pub(super) fn run(session: &mut Session) -> Result<(), BenchError> {
         parameters
             .set("consumers", consumers)
             .set("batch", batch)
-            .set("sync", waiting.describe(0))
+            .set("sync", waiting.name())
             .set("size", Setting::Bytes(size));
         let throughput = Throughput::new("messages", done, 0, time);
         let mut measurement = Measurement::new("ack", parameters, throughput);

@@ -38,8 +38,8 @@ pub(super) fn run(session: &mut Session) -> Result<(), BenchError> {
         parameters
             .set("writers", load.writers)
             .set("size", Setting::Bytes(load.size))
-            .set("batch", load.batch)
-            .set("sync", load.waiting.describe(load.window));
+            .set("batch", load.batch);
+        load.set_waiting(&mut parameters);
         let measurement = beside::measure(session, &engine, "append", &load, parameters)?;
         session.take(measurement);
     }

@@ -12,6 +12,9 @@ use super::load::{Load, Tally};
 use super::session::Session;
 use crate::cli::bench::report::{Figure, Measurement, Parameters, Share, Since, Throughput, Unit};
 
+/// The name of what a message costs the processor.
+pub(super) const CPU: &str = "CPU/msg";
+
 /// How long a piece of the engine's time is; one half as long of the disk's follows.
 const PIECE: Duration = Duration::from_millis(250);
 
@@ -44,7 +47,8 @@ pub(super) fn measure_queues(
     load: &Load,
     parameters: Parameters,
 ) -> Result<Measurement, BenchError> {
-    let pieces = pieces(session.time);
+    // A rate goes on: what has piled up is not to find a store that had a rest. And it is no share of anything.
+    let pieces = if load.rate.is_some() { 1 } else { pieces(session.time) };
     let time = session.time / pieces;
     let (mut tally, mut effort, mut pace) = (Tally::default(), Effort::default(), Pace::default());
     session.glimpse(scenario, &parameters, None);
@@ -57,7 +61,9 @@ pub(super) fn measure_queues(
         tally.add(&effort.measure(&engine.store, run)?);
         let so_far = tally.messages as f64 / tally.time.as_secs_f64();
         session.glimpse(scenario, &parameters, Some(so_far));
-        session.probe.write(effort.group(), time / 2, &mut pace)?;
+        if load.rate.is_none() {
+            session.probe.write(effort.group(), time / 2, &mut pace)?;
+        }
     }
     let bytes = tally.messages * load.message_bytes();
     let throughput = Throughput::new("messages", tally.messages, bytes, tally.time);
@@ -70,7 +76,6 @@ pub(super) fn measure_queues(
     add_effort(&mut measurement, tally.messages, tally.time, &effort);
     let accepted = effort.bytes as f64 / bytes as f64;
     measurement.figures.push(Figure::new("written/accepted", Unit::Times, accepted));
-    // A rate that was chosen is no share of anything.
     if load.rate.is_none() {
         add_share(&mut measurement, tally.messages, &effort, &pace);
     }
@@ -86,7 +91,7 @@ pub(super) fn add_effort(
 ) {
     let (messages, groups) = (messages as f64, effort.groups as f64);
     measurement.figures.extend([
-        Figure::new("CPU/msg", Unit::Microseconds, effort.cpu.as_secs_f64() * 1e6 / messages),
+        Figure::new(CPU, Unit::Microseconds, effort.cpu.as_secs_f64() * 1e6 / messages),
         Figure::new("syncs", Unit::PerSecond, groups / time.as_secs_f64()),
         Figure::new("msg/sync", Unit::Count, messages / groups),
         Figure::new("bytes/sync", Unit::Bytes, effort.group() as f64),

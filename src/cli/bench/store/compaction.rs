@@ -36,8 +36,8 @@ pub(super) fn run(session: &mut Session) -> Result<(), BenchError> {
             .set("stuck", if stuck == 0 { "none" } else { "1 %" })
             .set("compaction", if forced { "all the time" } else { "by itself" })
             .set("writers", load.writers)
-            .set("size", Setting::Bytes(load.size))
-            .set("sync", load.waiting.describe(load.window));
+            .set("size", Setting::Bytes(load.size));
+        load.set_waiting(&mut parameters);
         let first = engine.queue.next_sequence();
         let over = AtomicBool::new(false);
         let mut measurement = thread::scope(|scope| {

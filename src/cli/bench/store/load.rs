@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use parking_lot::Mutex;
 
 use super::BenchError;
-use crate::cli::bench::report::Latencies;
+use crate::cli::bench::report::{Latencies, Parameters};
 use crate::cli::bench::schedule::Schedule;
 use crate::storage::{
     Lsn, Message, Persistence, Queue, Sequence, SequenceRange, Store, StoreError,
@@ -27,8 +27,8 @@ const BACKLOG: u64 = 16 << 20;
 /// So many ranges are acknowledged at a time.
 const RANGES: usize = 100;
 
-/// Who does not wait looks so often, in messages, whether more is unsynced than is good.
-const LOOK: u64 = 64;
+/// A writer looks so often, in bytes, whether more is unsynced than is good.
+const LOOK: u64 = 128 << 10;
 
 /// When a writer waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -93,17 +93,25 @@ impl Tally {
 }
 
 impl Waiting {
-    /// What `--sync` calls it, with the window.
-    pub(super) fn describe(self, window: u64) -> String {
+    /// What `--sync` calls it.
+    pub(super) fn name(self) -> &'static str {
         match self {
-            Waiting::Each => "each".to_owned(),
-            Waiting::Window => format!("window {window}"),
-            Waiting::Lazy => "lazy".to_owned(),
+            Waiting::Each => "each",
+            Waiting::Window => "window",
+            Waiting::Lazy => "lazy",
         }
     }
 }
 
 impl Load {
+    /// Says among the parameters when a writer waits.
+    pub(super) fn set_waiting(&self, parameters: &mut Parameters) {
+        parameters.set("sync", self.waiting.name());
+        if self.waiting == Waiting::Window {
+            parameters.set("window", self.window);
+        }
+    }
+
     /// What a message takes from its publisher, in bytes.
     pub(super) fn message_bytes(&self) -> u64 {
         self.size + HEADER
@@ -171,6 +179,7 @@ impl Crowd<'_> {
             source: Source::new(number, self.load.size),
             next_queue: number as usize,
             since_sweep: 0,
+            since_look: 0,
             tally: Tally::default(),
         };
         match self.load.waiting {
@@ -219,6 +228,7 @@ struct Writer<'a> {
     source: Source,
     next_queue: usize,
     since_sweep: u64,
+    since_look: u64,
     tally: Tally,
 }
 
@@ -311,13 +321,8 @@ impl Writer<'_> {
     fn wait_for_nothing(&mut self) -> Result<(), BenchError> {
         let mut last = None;
         while self.crowd.goes_on() {
-            for _ in 0..LOOK {
-                last = Some(self.append()?);
-                self.tally.messages += 1;
-            }
-            if let Some(lsn) = self.crowd.store.congested() {
-                self.crowd.store.wait_durable(lsn)?;
-            }
+            last = Some(self.append()?);
+            self.tally.messages += 1;
             self.sweep()?;
         }
         last.map_or(Ok(()), |lsn| self.crowd.store.wait_durable(lsn))?;
@@ -329,6 +334,13 @@ impl Writer<'_> {
         let queue = &queues[self.next_queue % queues.len()];
         self.next_queue += 1;
         self.since_sweep += self.crowd.load.message_bytes();
+        self.since_look += self.crowd.load.message_bytes();
+        if self.since_look > LOOK {
+            self.since_look = 0;
+            if let Some(lsn) = self.crowd.store.congested() {
+                self.crowd.store.wait_durable(lsn)?;
+            }
+        }
         let message = self.source.message();
         let appended = self.crowd.store.append(&message, Persistence::Durable, &[queue])?;
         Ok(appended.durable_at.unwrap_or(Lsn::ZERO))

@@ -69,10 +69,10 @@ pub(super) struct BenchStore {
     output: Output,
 }
 
-/// What appends, and what is appended. Lists are separated by commas, and every combination is measured.
+/// What appends, and what is appended.
 #[derive(Clone, Debug, clap::Args)]
 struct Chosen {
-    /// How many threads append.
+    /// How many threads append. Of all these lists `append` measures every combination; other scenarios take the first of each.
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=1024))]
     writers: Vec<u64>,
     /// Bytes of a message.

@@ -39,10 +39,8 @@ pub(super) fn run(session: &mut Session) -> Result<(), BenchError> {
             window: session.chosen.window,
             ..Load::default()
         };
-        parameters
-            .set("writers", load.writers)
-            .set("size", Setting::Bytes(load.size))
-            .set("sync", load.waiting.describe(load.window));
+        parameters.set("writers", load.writers).set("size", Setting::Bytes(load.size));
+        load.set_waiting(&mut parameters);
         let measured =
             beside::measure_queues(session, &engine, &queues, "queues", &load, parameters)?;
         session.take(measured);

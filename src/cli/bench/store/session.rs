@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use rustix::fs::statvfs;
 
 use super::backlog::SIZE;
+use super::beside::CPU;
 use super::disk::Probe;
 use super::engine::Engine;
 use super::load::{Load, Waiting};
 use super::{BenchError, BenchStore, Chosen};
+use crate::cli::bench::cpu::Others;
 use crate::cli::bench::report::{Measurement, Parameters, Report};
 use crate::cli::interrupt;
 use crate::cli::status_line::StatusLine;
@@ -25,8 +27,10 @@ const SHORT: Duration = Duration::from_millis(400);
 
 /// What the shares mean, under the tables.
 const OF_DISK: &str = "Of disk: beside the rate at which one thread writes and syncs groups of the same average size to a file that was written \
-     before, and does nothing else, measured in turns with it. More than 100 %: others use the machine, or the sizes of the \
-     groups differ much.";
+     before, and does nothing else, measured in turns with it. More than 100 %: others used the processors just then (a single thread waits for its turn after \
+     each sync), or the sizes of the groups differ much.";
+const ABOUT_CPU: &str =
+    "CPU: of the whole process, the threads that append and acknowledge among them.";
 const OF_READING: &str = "Of reading: beside reading the store's files from the front to the end.";
 
 /// How long a new store is written to before it is measured.
@@ -59,6 +63,7 @@ pub(super) struct Session {
     engine: Option<Engine>,
     interrupted: Arc<AtomicBool>,
     began: Instant,
+    others: Others,
     line: StatusLine,
     report: Report,
 }
@@ -91,6 +96,7 @@ impl Session {
             engine: None,
             interrupted,
             began,
+            others: Others::watch(cores),
             line: StatusLine::default(),
             report,
         })
@@ -216,10 +222,15 @@ impl Session {
         }
         let shares = self.report.measurements.iter().filter_map(|one| one.share);
         let of: Vec<&str> = shares.map(|share| share.of).collect();
+        if self.report.measurements.iter().any(|one| one.figures.iter().any(|all| all.name == CPU))
+        {
+            self.report.notes.push(ABOUT_CPU.to_owned());
+        }
         let about = [("disk", OF_DISK), ("reading", OF_READING)];
         let about = about.into_iter().filter(|(what, _)| of.contains(what));
         self.report.notes.extend(about.map(|(_, note)| note.to_owned()));
         self.report.interrupted = !self.goes_on();
+        self.report.others = self.others.share();
         self.report.seconds = self.began.elapsed().as_secs_f64();
         Ok(self.report)
     }
