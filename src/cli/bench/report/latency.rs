@@ -62,8 +62,8 @@ impl Latencies {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Since {
-    /// From when it was begun. Whoever waits begins nothing, so a pause is in one time, and not in those of all that would have been
-    /// begun meanwhile: this is what a closed loop can say.
+    /// From when it was begun. Whoever waits begins nothing, so a pause is in one time, and not in those of all that would
+    /// have been begun meanwhile: this is what a closed loop can say.
     Begun,
     /// From when it was to begin, by a schedule that does not wait: a pause is in the times of all that were due in it.
     Due,

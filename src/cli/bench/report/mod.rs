@@ -205,7 +205,8 @@ mod tests {
         report
     }
 
-    /// Other people's scripts read this (times are told to three digits; the fourth is that of a histogram's cell): what is there may be added to and not changed, or `format` has to grow.
+    /// Other people's scripts read this (times are told to three digits; the fourth is that of a histogram's cell): what is
+    /// there may be added to and not changed, or `format` has to grow.
     #[test]
     fn the_json_does_not_change_by_accident() {
         let mut report = sample();

@@ -10,15 +10,16 @@ use super::{Latency, Measurement, Report};
 use crate::cli::text;
 
 /// What is where, in pixels from the left.
-const WIDTH: f64 = 1180.0;
+const WIDTH: f64 = 1270.0;
 const MARGIN: f64 = 24.0;
-const LABELS_END: f64 = 330.0;
-/// A label with more characters is written smaller, so that its beginning is seen.
-const LONG: usize = 46;
-const BARS_BEGIN: f64 = 342.0;
-const BARS_END: f64 = 520.0;
-const TIMES_BEGIN: f64 = 720.0;
+const LABELS_END: f64 = 400.0;
+const BARS_BEGIN: f64 = 412.0;
+const BARS_END: f64 = 600.0;
+const TIMES_BEGIN: f64 = 810.0;
 const TIMES_END: f64 = WIDTH - MARGIN;
+
+/// What a letter takes at most on average. A label that may be longer than its place is pressed into it.
+const LETTER: f64 = 7.0;
 
 /// And from the top to the next.
 const HEAD: f64 = 86.0;
@@ -61,6 +62,16 @@ fn setting(report: &Report) -> String {
 
 fn label(x: f64, y: f64, class: &str, content: &str) -> Text {
     Text::new(content).set("x", x).set("y", y).set("class", class)
+}
+
+/// What a row is, on the left.
+fn fitted(content: &str, y: f64) -> Text {
+    let text = label(LABELS_END, y, "end", content);
+    let room = LABELS_END - MARGIN;
+    if content.chars().count() as f64 * LETTER <= room {
+        return text;
+    }
+    text.set("textLength", room).set("lengthAdjust", "spacingAndGlyphs")
 }
 
 fn legend() -> Layer {
@@ -120,9 +131,7 @@ fn panel(group: &Group<'_>, top: f64) -> Layer {
             .set("width", round(length))
             .set("height", ROW - 8.0)
             .set("class", "bar");
-        let name = group.label(measurement);
-        let class = if name.chars().count() > LONG { "small end" } else { "end" };
-        layer = layer.add(label(LABELS_END, y + 16.0, class, &name)).add(bar).add(label(
+        layer = layer.add(fitted(&group.label(measurement), y + 16.0)).add(bar).add(label(
             round(BARS_BEGIN + length + 6.0),
             y + 16.0,
             "small",
@@ -230,7 +239,7 @@ mod tests {
             .map(|node| attribute(&node, "width"))
             .collect();
         // 2,000 and 75,000 messages a second: the longest bar takes all the room there is.
-        assert_eq!(bars, [4.7, 178.0]);
+        assert_eq!(bars, [5.0, 188.0]);
         assert_eq!(all(&document, "circle").count(), 5 + 2 * 5);
         let texts: Vec<&str> =
             all(&document, "text").filter_map(|node| node.text()).map(str::trim).collect();
@@ -261,6 +270,18 @@ mod tests {
             assert!((0.0..=WIDTH).contains(&attribute(&dot, "cx")), "{dot:?}");
             assert!((0.0..=height).contains(&attribute(&dot, "cy")), "{dot:?}");
         }
+    }
+
+    #[test]
+    fn a_long_label_is_pressed_into_its_place() {
+        let mut report = sample();
+        report.measurements[0]
+            .parameters
+            .set("with", "a word that is much longer than any other word is");
+        let plot = report.as_plot();
+        let document = Document::parse(&plot).unwrap();
+        let pressed = all(&document, "text").filter(|node| node.has_attribute("textLength"));
+        assert_eq!(pressed.count(), 1);
     }
 
     #[test]

@@ -7,9 +7,10 @@ use super::{Latency, Measurement, Report, Since};
 use crate::cli::text;
 
 /// How the times are to be read, under the tables.
-const BEGUN: &str = "Times count from when a message was handed over. This is a closed loop: whoever waits hands nothing over, so a pause \
-     is in the times of what was under way then, and not in those of all messages that would have come meanwhile.";
-const DUE: &str = "Times of what has a rate count from when a message was due, also where it was handed over late.";
+const BEGUN: &str = "Times count from when something was handed over. This is a closed loop: whoever waits hands nothing over, so a pause \
+     is in one time of each that waits, and not in those of all that would have come meanwhile.";
+const DUE: &str =
+    "Times of what has a rate count from when it was due, also where it was handed over late.";
 
 /// From this share on others disturb what is measured.
 const NOTICEABLE: f64 = 0.05;

@@ -26,9 +26,9 @@ const LONG: Duration = Duration::from_secs(3);
 const SHORT: Duration = Duration::from_millis(400);
 
 /// What the shares mean, under the tables.
-const OF_DISK: &str = "Of disk: beside the rate at which one thread writes and syncs groups of the same average size to a file that was written \
-     before, and does nothing else, measured in turns with it. More than 100 %: others used the processors just then (a single thread waits for its turn after \
-     each sync), or the sizes of the groups differ much.";
+const OF_DISK: &str = "Of disk: beside the rate at which one thread writes and syncs groups of the same average size to a \
+     file that was written before, and does nothing else, measured in turns with it. More than 100 %: others used the \
+     processors just then (a single thread waits for its turn after each sync), or the sizes of the groups differ much.";
 const ABOUT_CPU: &str =
     "CPU: of the whole process, the threads that append and acknowledge among them.";
 const OF_READING: &str = "Of reading: beside reading the store's files from the front to the end.";
