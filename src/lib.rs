@@ -14,6 +14,9 @@
 
 #[cfg(feature = "broker")]
 pub mod amqp;
+#[cfg(feature = "benchmarks")]
+#[doc(hidden)]
+pub mod benchmarks;
 #[cfg(feature = "broker")]
 pub mod broker;
 #[cfg(feature = "broker")]

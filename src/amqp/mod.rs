@@ -12,6 +12,8 @@
 pub mod codec;
 
 mod assembly;
+#[cfg(feature = "benchmarks")]
+pub(crate) mod benchmarks;
 mod channel;
 mod connection;
 mod fault;

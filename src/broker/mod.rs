@@ -48,6 +48,8 @@
 mod arguments;
 mod arrivals;
 mod backlog;
+#[cfg(feature = "benchmarks")]
+pub(crate) mod benchmarks;
 mod channel;
 mod confirms;
 mod consumer;

@@ -54,6 +54,8 @@
 //! | [`inspect`] | looking at a store, open or not, verifying and repairing it |
 
 mod append;
+#[cfg(feature = "benchmarks")]
+pub(crate) mod benchmarks;
 mod cache;
 mod catalog;
 mod checkpoint;

@@ -10,3 +10,5 @@ mod script;
 
 pub(crate) use self::connection::{connection, seeds as connection_seeds};
 pub(crate) use self::frames::{frames, seeds as frame_seeds};
+#[cfg(feature = "benchmarks")]
+pub(super) use self::script::handshake;

@@ -63,7 +63,7 @@ pub(super) enum Effect {
 }
 
 /// A valid negotiation, from the header to `connection.open`.
-pub(super) fn handshake(out: &mut BytesMut, frame_max: u32) {
+pub(in crate::amqp) fn handshake(out: &mut BytesMut, frame_max: u32) {
     out.extend_from_slice(&PROTOCOL_HEADER);
     let capabilities: &[u8] =
         b"\x0ccapabilitiesF\0\0\0\x2e\x16consumer_cancel_notifyt\x01\x12connection.blockedt\x01";

@@ -12,9 +12,9 @@ mod records;
 mod recovery;
 mod reseal;
 
-#[cfg(feature = "broker")]
+#[cfg(any(feature = "broker", feature = "benchmarks"))]
 pub(crate) use self::disk::MemoryDisk;
-#[cfg(feature = "broker")]
+#[cfg(any(feature = "broker", feature = "benchmarks"))]
 pub(crate) use self::image::Repeatable;
 pub(crate) use self::input::Input;
 pub(crate) use self::records::{records, seeds as record_seeds};
