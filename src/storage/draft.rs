@@ -67,7 +67,7 @@ impl Draft<'_> {
 
     /// The message in memory of its own: a copy, unless it is there already.
     #[must_use]
-    pub fn to_message(&self) -> Arc<Message> {
+    pub fn to_message(self) -> Arc<Message> {
         match self {
             Draft::Whole(message) => Arc::clone(message),
             Draft::Pieces { .. } => {
