@@ -175,7 +175,7 @@ impl Server {
         }
         tokio::select! {
             () = stop => {}
-            error = gateway.failed() => return Err(RunError::Failed(error)),
+            error = gateway.failed() => return Err(give_up(&threads, error).await),
         }
         accepting.shutdown().await;
         // Only fails when there is no connection left to tell.
@@ -183,7 +183,7 @@ impl Server {
         let all = u32::try_from(max_connections).unwrap_or(u32::MAX);
         tokio::select! {
             _ = tokio::time::timeout(grace, slots.acquire_many(all)) => {}
-            error = gateway.failed() => return Err(RunError::Failed(error)),
+            error = gateway.failed() => return Err(give_up(&threads, error).await),
         }
         threads.stop().await;
         drop(gateway);
@@ -194,6 +194,12 @@ impl Server {
             .expect("closing the store does not panic and is not cancelled")
             .map_err(RunError::Close)
     }
+}
+
+/// Ends the connections without a word: while their threads live, they would take the end of the server for a clean one, and say so.
+async fn give_up(threads: &ConnectionThreads, error: StoreError) -> RunError {
+    threads.stop().await;
+    RunError::Failed(error)
 }
 
 /// Accepts connections on one socket for ever.
