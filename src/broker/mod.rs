@@ -14,9 +14,9 @@
 //! - The loader's threads read messages back that are on disk only.
 //!
 //! # How a message moves
-//! `Channel::publish` routes it and appends it to the engine's queues, then dispatches each of them: under the
-//! queue's lock, the consumer whose turn it is and that has credit and room gets the next message into its
-//! connection's outbox. The connection's task takes it out, and `Channel::accept` gives it a delivery tag. An
+//! `Channel::publish` routes it and appends it to the engine's queues, and notes them (`arrivals`). `Channel::flush`, once for
+//! all that came together, dispatches each of them: under the queue's lock, the consumer whose turn it is and that has credit
+//! and room gets the next message into its connection's outbox. The connection's task takes it out, and `Channel::accept` gives it a delivery tag. An
 //! acknowledgement goes to the queue, which removes the message from the engine and dispatches again. A message
 //! that is returned goes back to its sequence, which is its place for ever.
 //!

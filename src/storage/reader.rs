@@ -77,7 +77,8 @@ pub(crate) struct Read {
     pub(crate) outcome: Result<super::Message, StoreError>,
 }
 
-/// Reads messages in the order of their places, neighbours in one go by way of `buffer`, and gives each such run to `take`, which empties it.
+/// Reads messages in the order of their places, neighbours in one go by way of `buffer`, and gives each such run to `take`, which
+/// empties it.
 pub(crate) fn read_messages(
     segments: &SegmentSet,
     buffer: &mut PageBuffer,

@@ -12,20 +12,17 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
-use super::{DiskFile, FILLED, write_all_at};
-
-/// What direct writes have to begin and end on, in memory and in the file, in bytes. Every disk asks for this or less.
-const ALIGNMENT: usize = 4096;
+use super::{DiskFile, FILLED, PageBuffer, write_all_at};
 
 /// Fills an empty file with zeros, past the page cache where the file system can do that.
 pub(super) fn fill(file: &File, length: u64) -> io::Result<()> {
     let size = length.min(FILLED) as usize;
-    let memory = vec![0; size + ALIGNMENT];
-    let zeros = &memory[memory.as_ptr().align_offset(ALIGNMENT)..][..size];
+    let mut zeros = PageBuffer::default();
+    zeros.pad(size);
     let mut direct = set_direct(file, true).is_ok();
     let mut offset = 0;
     while offset < length {
-        let piece = &zeros[..(length - offset).min(FILLED) as usize];
+        let piece = &zeros.as_slice()[..(length - offset).min(FILLED) as usize];
         match write_all_at(file, piece, offset) {
             Ok(()) => offset += piece.len() as u64,
             // Some file systems take the flag, and then refuse to write. What was written of the piece is written again.
@@ -121,8 +118,10 @@ mod tests {
         let mut content = vec![0; 4 * 4096];
         file.as_file().read_exact_at(&mut content, 0).unwrap(); // It is in the page cache now.
         let writer = PageFile::of(file.as_file()).unwrap();
-        let memory = vec![7; 2 * 4096 + ALIGNMENT];
-        let pages = &memory[memory.as_ptr().align_offset(ALIGNMENT)..][..2 * 4096];
+        let mut memory = PageBuffer::default();
+        memory.pad(2 * 4096);
+        memory.as_mut_slice().fill(7);
+        let pages = memory.as_slice();
         write_all_at(&writer, pages, 4096).unwrap();
         writer.sync_data().unwrap();
         content[4096..3 * 4096].fill(7);
@@ -134,9 +133,9 @@ mod tests {
         file.as_file().read_exact_at(&mut read, 0).unwrap();
         assert_eq!(read, content);
         for (from, to) in [(0, 4 * 4096), (4096, 2 * 4096), (5, 4000)] {
-            let mut memory = vec![0; 4 * 4096 + ALIGNMENT];
-            let start = memory.as_ptr().align_offset(ALIGNMENT);
-            let pages = &mut memory[start..][..to - from];
+            let mut memory = PageBuffer::default();
+            memory.pad(to - from);
+            let pages = memory.as_mut_slice();
             let reader = PageFile::of(file.as_file()).unwrap();
             read_exact_at(&reader, pages, from as u64).unwrap();
             assert_eq!(pages, &content[from..to]);
