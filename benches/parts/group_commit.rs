@@ -1,6 +1,5 @@
 //! Group commit: threads that append to one queue on the real disk, each of which waits for its own message.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -67,7 +66,7 @@ fn append(store: &Store, queue: &Queue, threads: u64, messages: u64) -> Duration
         for _ in 0..threads {
             scope.spawn(|| {
                 while next.fetch_add(1, Ordering::Relaxed) < messages {
-                    let message = Arc::new(Message::new(&b"header"[..], vec![b'x'; SIZE]));
+                    let message = Message::new(&b"header"[..], vec![b'x'; SIZE]);
                     let appended = store.append(&message, Persistence::Durable, &[queue]);
                     let durable_at = appended.expect("the disk is whole").durable_at;
                     let lsn = durable_at.expect("the queue is durable");

@@ -1,7 +1,6 @@
 //! The engine in this process: filling a queue of it, and emptying it.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use haypile::storage::{
     Fetch, Message, Options, Persistence, Queue, Sequence, SequenceRange, Store,
@@ -44,7 +43,7 @@ pub(crate) fn publish_while(
     let (mut before, mut last, mut number) = (None, None, 0);
     while more(number) {
         // Every message has bytes of its own, as one that came off a socket.
-        let message = Arc::new(Message::new(header.clone(), body.clone()));
+        let message = Message::new(header.clone(), body.clone());
         last = store.append(&message, Persistence::Durable, &[queue])?.durable_at;
         number += 1;
         if number % (WINDOW / 2) == 0

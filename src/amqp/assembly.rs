@@ -3,14 +3,12 @@
 //! The order of frames on a channel is checked here, and what has really arrived is counted here:
 //! nothing is allocated for an announced size.
 
-use std::sync::Arc;
-
 use bytes::{Bytes, BytesMut};
 
 use super::codec::{ContentHeader, Frame, FrameKind, Method, MethodId, ReplyCode};
 use super::fault::Fault;
 use crate::message::{Envelope, RawProperties};
-use crate::storage::{Body, Message};
+use crate::storage::Message;
 
 /// Bodies up to this size are copied together with their envelope into one allocation; larger ones
 /// stay slices of the read buffer.
@@ -60,7 +58,7 @@ pub(super) struct Published {
     /// To be returned if it cannot be routed.
     pub(super) mandatory: bool,
     /// The message to store.
-    pub(super) message: Arc<Message>,
+    pub(super) message: Message,
 }
 
 impl Assembly {
@@ -228,12 +226,10 @@ impl Partial {
             for part in &self.parts {
                 bytes.extend_from_slice(part);
             }
-            let mut bytes = bytes.freeze();
-            let body = bytes.split_off(header);
-            Message { header: bytes, body: Body::from(body) }
+            Message::joined(bytes, header)
         } else {
-            Message { header: bytes.freeze(), body: Body::from_parts(self.parts) }
+            Message::from_parts(bytes.freeze(), self.parts)
         };
-        Published { mandatory, message: Arc::new(message) }
+        Published { mandatory, message }
     }
 }

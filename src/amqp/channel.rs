@@ -1,8 +1,6 @@
 //! One channel: its methods translated into the broker's requests, and the answers back.
 
-use std::sync::Arc;
-
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::assembly::{Assembly, PUBLISH, Published};
 use super::codec::{ContentHeader, Method, ReplyCode, WholePublish, put_method};
@@ -14,7 +12,7 @@ use crate::broker::{
     Get, Reason,
 };
 use crate::message::{Envelope, ShortStr};
-use crate::storage::{Body, Lsn};
+use crate::storage::{Lsn, Message, MessageMemory, Piece};
 
 const PUBLISH_CLASS: u16 = PUBLISH.class;
 
@@ -90,7 +88,7 @@ impl Channel {
             routed => routed?,
         };
         if routed.queues == 0 && published.mandatory {
-            self.give_back(&envelope(message)?, &message.body, output);
+            self.give_back(&envelope(message)?, message.body_len(), message.pieces(), output);
         }
         Ok(true)
     }
@@ -101,6 +99,7 @@ impl Channel {
         &mut self,
         whole: &WholePublish<'_>,
         largest: u64,
+        memory: &MessageMemory,
         output: &mut Output,
     ) -> Result<bool, Fault> {
         let Some(inner) = self.inner.as_mut().filter(|_| self.assembly.is_idle()) else {
@@ -121,19 +120,25 @@ impl Channel {
             return Ok(false);
         }
         let envelope = Envelope { exchange, routing_key, properties };
-        let routed = match inner.publish_pieces(&envelope, whole.body) {
+        let routed = match inner.publish_pieces(&envelope, whole.body, memory) {
             Err(refusal) if refusal.reason() == Reason::ResourceError => return Ok(false),
             routed => routed?,
         };
         if routed.queues == 0 && mandatory {
-            let body = Bytes::copy_from_slice(whole.body);
-            self.give_back(&envelope, &Body::from(body), output);
+            let returned = Message::new([], whole.body);
+            self.give_back(&envelope, returned.body_len(), returned.pieces(), output);
         }
         Ok(true)
     }
 
     /// Puts out `basic.return`: the message could not be routed.
-    fn give_back(&self, envelope: &Envelope<'_>, body: &Body, output: &mut Output) {
+    fn give_back<'p>(
+        &self,
+        envelope: &Envelope<'_>,
+        size: usize,
+        body: impl Iterator<Item = Piece<'p>>,
+        output: &mut Output,
+    ) {
         let Envelope { exchange, routing_key, properties } = *envelope;
         let returned = Method::BasicReturn {
             reply_code: ReplyCode::NoRoute.code(),
@@ -142,14 +147,13 @@ impl Channel {
             routing_key,
         };
         output.method(self.number, &returned);
-        let size = body.len() as u64;
-        output.content(self.number, self.frame_max, properties, size, body.parts());
+        output.content(self.number, self.frame_max, properties, size as u64, body);
     }
 
     /// Puts out `basic.deliver`. The delivery counts as accepted even if it turns out to be unreadable.
     pub(super) fn deliver(&mut self, delivery: Delivery, output: &mut Output) -> Result<(), Fault> {
         let Some(inner) = &mut self.inner else { return Ok(()) };
-        let message = Arc::clone(delivery.message());
+        let message = delivery.message().clone();
         let envelope = envelope(&message);
         if let Ok(Envelope { exchange, routing_key, .. }) = envelope {
             let deliver = Method::BasicDeliver {
@@ -162,14 +166,9 @@ impl Channel {
             output.method(self.number, &deliver);
         }
         inner.accept(delivery);
-        let size = message.body.len() as u64;
-        output.content(
-            self.number,
-            self.frame_max,
-            envelope?.properties,
-            size,
-            message.body.parts(),
-        );
+        let size = message.body_len() as u64;
+        let properties = envelope?.properties;
+        output.content(self.number, self.frame_max, properties, size, message.pieces());
         Ok(())
     }
 
@@ -184,15 +183,15 @@ impl Channel {
             output.method(self.number, &Method::BasicGetEmpty { reserved_1: b"" });
             return Ok(());
         };
-        let message = Arc::clone(delivery.message());
+        let message = delivery.message().clone();
         let redelivered = delivery.redelivered();
         let delivery_tag = inner.accept(delivery).0;
         let Envelope { exchange, routing_key, properties } = envelope(&message)?;
         let ok =
             Method::BasicGetOk { delivery_tag, redelivered, exchange, routing_key, message_count };
         output.method(self.number, &ok);
-        let size = message.body.len() as u64;
-        output.content(self.number, self.frame_max, properties, size, message.body.parts());
+        let size = message.body_len() as u64;
+        output.content(self.number, self.frame_max, properties, size, message.pieces());
         Ok(())
     }
 
@@ -477,6 +476,6 @@ fn unimplemented_method() -> Fault {
 
 /// What a stored message's header says. That it cannot be read should be impossible: the engine's checksums hold.
 fn envelope(message: &crate::storage::Message) -> Result<Envelope<'_>, Fault> {
-    Envelope::parse(&message.header)
+    Envelope::parse(message.header())
         .map_err(|error| Fault::connection(ReplyCode::InternalError, error))
 }

@@ -117,6 +117,23 @@ impl Connection {
         matches!(self.state, State::Handshake(_))
     }
 
+    /// Whether it keeps memory for nothing but what is to come.
+    pub(super) fn holds_spare_memory(&self) -> bool {
+        let message_memory = match &self.state {
+            State::Running(running) => running.memory().is_held(),
+            _ => false,
+        };
+        message_memory || self.output.holds_spare_memory()
+    }
+
+    /// Gives that memory up: an idle connection needs none.
+    pub(super) fn release_spare_memory(&mut self) {
+        if let State::Running(running) = &self.state {
+            running.memory().release();
+        }
+        self.output.release();
+    }
+
     /// Whether the peer has not sent anything that made sense yet.
     pub(super) fn is_untouched(&self) -> bool {
         matches!(&self.state, State::Handshake(handshake) if handshake.expects_header())
@@ -199,6 +216,9 @@ impl Connection {
             // Quite a few clients count a frame's eight octets of overhead wrongly.
             let (frames, error) = split_frames(input, frame_max + FRAME_OVERHEAD as u32);
             self.frames = frames;
+            if let State::Running(running) = &self.state {
+                running.memory().expect(self.frames.bytes());
+            }
             if self.frames.is_empty() {
                 if let Some(error) = error {
                     self.lose_sync(error);

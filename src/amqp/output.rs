@@ -10,6 +10,7 @@ use super::codec::{
     put_content_header,
 };
 use crate::message::RawProperties;
+use crate::storage::Piece;
 
 /// Body pieces from this size on are queued as they are; smaller ones are copied behind their
 /// frame header, because a copy of a few KiB is cheaper than one more piece in the vectored write.
@@ -66,18 +67,19 @@ impl Output {
     }
 
     /// Appends a content header and the body's frames, none larger than `frame_max` in all.
-    /// `parts` are the body's pieces, `size` their length together.
+    /// `pieces` are the body's, `size` their length together.
     pub(super) fn content<'p>(
         &mut self,
         channel: u16,
         frame_max: u32,
         properties: RawProperties<'_>,
         size: u64,
-        parts: impl IntoIterator<Item = &'p Bytes>,
+        pieces: impl IntoIterator<Item = Piece<'p>>,
     ) {
         put_content_header(&mut self.tail, channel, size, properties);
         let most = frame_max as usize - FRAME_OVERHEAD;
-        for part in parts {
+        for piece in pieces {
+            let part = piece.bytes();
             let mut start = 0;
             while start < part.len() {
                 let end = part.len().min(start + most);
@@ -86,7 +88,7 @@ impl Output {
                 if end - start < BY_REFERENCE {
                     self.tail.extend_from_slice(&part[start..end]);
                 } else {
-                    self.push(part.slice(start..end));
+                    self.push(piece.to_bytes().slice(start..end));
                 }
                 self.tail.extend_from_slice(&[FRAME_END]);
                 start = end;
@@ -149,6 +151,7 @@ impl Output {
 mod tests {
     use super::*;
     use crate::amqp::codec::{FrameKind, split_frames};
+    use crate::storage::Message;
 
     /// Takes everything out, a little at a time.
     fn drain(output: &mut Output, step: usize) -> BytesMut {
@@ -170,10 +173,12 @@ mod tests {
     #[test]
     fn frames_leave_in_order_whole_however_they_are_written() {
         for step in [1, 7, 4096, usize::MAX] {
-            let parts = [Bytes::from(vec![1; 20_000]), Bytes::new(), Bytes::from_static(b"end")];
+            let parts =
+                vec![Bytes::from(vec![1; 20_000]), Bytes::new(), Bytes::from_static(b"end")];
+            let message = Message::from_parts(Bytes::new(), parts);
             let mut output = Output::default();
             output.heartbeat();
-            output.content(9, 16_384, RawProperties::NONE, 20_003, &parts);
+            output.content(9, 16_384, RawProperties::NONE, 20_003, message.pieces());
             output.method(1, &Method::ChannelCloseOk {});
             let expected = output.len();
             let mut bytes = drain(&mut output, step);
@@ -199,15 +204,16 @@ mod tests {
     #[test]
     fn a_large_body_is_queued_without_a_copy() {
         let body = Bytes::from(vec![1; BY_REFERENCE]);
+        let message = Message::joined(body.clone(), 0);
         let mut output = Output::default();
-        output.content(1, 131_072, RawProperties::NONE, body.len() as u64, [&body]);
+        output.content(1, 131_072, RawProperties::NONE, body.len() as u64, message.pieces());
         assert!(output.pieces.iter().any(|piece| piece.as_ptr() == body.as_ptr()));
     }
 
     #[test]
     fn an_empty_body_is_a_header_alone() {
         let mut output = Output::default();
-        output.content(1, 4096, RawProperties::NONE, 0, [&Bytes::new()]);
+        output.content(1, 4096, RawProperties::NONE, 0, Message::new("", "").pieces());
         let (frames, _) = split_frames(&mut drain(&mut output, usize::MAX), 4096);
         assert_eq!(frames.count(), 1);
     }

@@ -16,7 +16,7 @@ use super::gateway::Gateway;
 use super::handshake::Terms;
 use super::output::Output;
 use crate::broker::{ChannelNumber, Event, Scope, Session};
-use crate::storage::Lsn;
+use crate::storage::{Lsn, MessageMemory};
 
 /// Deliveries are moved to the output while less than this waits there, in bytes.
 const DELIVER_BELOW: usize = 256 * 1024;
@@ -54,6 +54,8 @@ pub(super) struct Running {
     held: Option<(u16, Published)>,
     /// Reused by every round.
     events: Vec<Event>,
+    /// For messages that have arrived in one go.
+    memory: MessageMemory,
 }
 
 impl Running {
@@ -68,7 +70,13 @@ impl Running {
             awaiting: None,
             held: None,
             events: Vec::new(),
+            memory: MessageMemory::default(),
         }
+    }
+
+    /// The memory that messages are copied to.
+    pub(super) fn memory(&self) -> &MessageMemory {
+        &self.memory
     }
 
     /// Whether a message is being read from disk that has been asked for.
@@ -126,7 +134,7 @@ impl Running {
             self.noted.push(number);
         }
         let largest = gateway.limits.message_size;
-        let published = channel.publish_whole(whole, largest, output);
+        let published = channel.publish_whole(whole, largest, &self.memory, output);
         match published.map_err(|fault| fault.during(PUBLISH)) {
             Err(fault) if fault.scope == Scope::Channel => {
                 self.close_channel(number, &fault, output);

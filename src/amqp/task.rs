@@ -245,7 +245,7 @@ impl Task {
 
     fn holds_spare_buffers(&self) -> bool {
         let input = self.input.is_empty() && self.input.capacity() > 0;
-        input || self.connection.output.holds_spare_memory()
+        input || self.connection.holds_spare_memory()
     }
 
     /// When buffers with nothing in them are given up.
@@ -258,7 +258,7 @@ impl Task {
         if self.input.is_empty() {
             self.input = BytesMut::new();
         }
-        self.connection.output.release();
+        self.connection.release_spare_memory();
         self.read_size = SMALLEST_READ;
     }
 

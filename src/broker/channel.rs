@@ -21,7 +21,7 @@ use super::session::{Shared, give_back};
 use super::settlement::{Settlement, requeue};
 use super::unacknowledged::{Held, Unacknowledged};
 use crate::message::{Envelope, ShortStr};
-use crate::storage::{Draft, Lsn, Message, StoreError};
+use crate::storage::{Draft, Lsn, Message, MessageMemory, StoreError};
 
 /// One AMQP channel (AMQP 0-9-1, section 1.5). It belongs to the task of its connection; nothing here waits for the disk.
 ///
@@ -221,13 +221,14 @@ impl Channel {
     /// # Errors
     /// 403 internal exchange, 404 no such exchange, 406 too large for the store, another user's `user-id`, a malformed
     /// property; 506 the disk is full, and it may be published again later; 540 a property that asks for something this version does not do.
-    pub fn publish(&mut self, message: &Arc<Message>) -> Result<Published, Refusal> {
-        let envelope = Envelope::parse(&message.header)
+    pub fn publish(&mut self, message: &Message) -> Result<Published, Refusal> {
+        let envelope = Envelope::parse(message.header())
             .map_err(|error| Refusal::new(Reason::InternalError, error))?;
         self.publish_draft(&envelope, message.into())
     }
 
-    /// The same for a message that need not stay in memory, and is not in memory of its own.
+    /// The same for a message that need not stay in memory, and is not in memory of its own: it is copied to `memory` if it has
+    /// to stay.
     ///
     /// # Errors
     /// Those of [`publish`](Self::publish).
@@ -235,10 +236,11 @@ impl Channel {
         &mut self,
         envelope: &Envelope<'_>,
         body: &[u8],
+        memory: &MessageMemory,
     ) -> Result<Published, Refusal> {
         let mut lengths = [0; 3];
         let header = envelope.pieces(&mut lengths);
-        self.publish_draft(envelope, Draft::Pieces { header: &header, body })
+        self.publish_draft(envelope, Draft::Pieces { header: &header, body, memory })
     }
 
     fn publish_draft(

@@ -28,7 +28,7 @@ pub struct Delivery {
     pub(super) sequence: Sequence,
     /// How often the message had been handed out before.
     pub(super) deliveries: u32,
-    pub(super) message: Arc<Message>,
+    pub(super) message: Message,
 }
 
 /// Who asked for the message.
@@ -88,7 +88,7 @@ impl Delivery {
 
     /// The message; its header is a [`message::Envelope`](crate::message::Envelope).
     #[must_use]
-    pub fn message(&self) -> &Arc<Message> {
+    pub fn message(&self) -> &Message {
         &self.message
     }
 }

@@ -121,7 +121,7 @@ impl Driver {
     pub fn publish(&mut self, body: impl Into<Bytes>, queues: &[&Queue]) -> Result<(), StoreError> {
         let body = body.into();
         let places = queues.iter().map(|queue| (queue.id(), queue.next_sequence())).collect();
-        let message = Arc::new(Message::new("header", body.clone()));
+        let message = Message::new("header", body.clone());
         let appended = self.store.append(&message, Persistence::Durable, queues)?;
         // One that no durable queue got is nothing that a restart could bring back.
         if appended.durable_at.is_some() {
@@ -137,7 +137,7 @@ impl Driver {
         body: impl Into<Bytes>,
         queues: &[&Queue],
     ) -> Result<(), StoreError> {
-        let message = Arc::new(Message::new("header", body.into()));
+        let message = Message::new("header", body.into());
         self.store.append(&message, Persistence::Transient, queues)?;
         Ok(())
     }

@@ -179,8 +179,8 @@ pub fn messages_of(queue: &Queue) -> Result<BTreeMap<Sequence, Known>, String> {
             }
             from = found.sequence.next();
             let message = Known {
-                header: found.message.header.clone(),
-                body: found.message.body.to_bytes(),
+                header: Bytes::copy_from_slice(found.message.header()),
+                body: found.message.body(),
                 deliveries: found.deliveries,
             };
             all.insert(found.sequence, message);

@@ -90,7 +90,7 @@ impl Store {
             None
         } else {
             let kind = if stored { RecordKind::Message } else { RecordKind::Transient };
-            let length = record::message_size(message, references.len());
+            let length = record::message_size(message, &references);
             let count = references.len() as u32;
             let admitted = shared.log.admit(length);
             let appended = admitted.and_then(|()| {
@@ -105,26 +105,25 @@ impl Store {
         };
         let sharers = u16::try_from(references.len()).unwrap_or(u16::MAX);
         // One copy in memory for all the queues that keep one.
-        let mut kept: Option<Arc<Message>> = None;
+        let mut kept: Option<Message> = None;
         let mut keep = || kept.get_or_insert_with(|| message.to_message()).clone();
         for (core, state) in targets.iter_mut() {
             let stays = stays(core);
-            let entry = match placed.filter(|_| stays || spills) {
+            let (entry, message) = match placed.filter(|_| stays || spills) {
                 Some(Placed { lsn, length, .. }) => {
                     state.changed |= stays;
                     let cached = stays && shared.cache.try_take(size);
                     let message = cached.then(&mut keep);
                     let stored = ChunkEntry { lsn, length, sharers };
-                    Entry { transient: !stays, message, ..Entry::at(stored) }
+                    (Entry { transient: !stays, ..Entry::at(stored) }, message)
                 }
                 None => {
                     let length = u32::try_from(message.size()).unwrap_or(u32::MAX);
                     let stored = ChunkEntry { lsn: Lsn::ZERO, length, sharers: 1 };
-                    let message = Some(keep());
-                    Entry { transient: true, message, ..Entry::at(stored) }
+                    (Entry { transient: true, ..Entry::at(stored) }, Some(keep()))
                 }
             };
-            shared.push(core, state, entry)?;
+            shared.push(core, state, entry, message)?;
         }
         Ok(Appended { durable_at: placed.filter(|_| stored).map(|placed| placed.end) })
     }

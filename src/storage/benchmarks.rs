@@ -150,17 +150,17 @@ impl Part for Checksum {
 
 /// A message's record, as the log encodes it into a group.
 struct Encode {
-    message: Arc<Message>,
+    message: Message,
     group: Vec<u8>,
 }
 
 impl Encode {
     fn of(size: usize) -> Box<dyn Part> {
-        Box::new(Encode { message: Arc::new(message(size)), group: Vec::new() })
+        Box::new(Encode { message: message(size), group: Vec::new() })
     }
 }
 
-fn encode(group: &mut Vec<u8>, message: &Arc<Message>, place: u64) {
+fn encode(group: &mut Vec<u8>, message: &Message, place: u64) {
     let start = group.len();
     group.resize(start + FRAME, 0);
     let reference = Reference { queue: QueueId(1), sequence: Sequence(place) };
@@ -185,7 +185,7 @@ struct Decode(Vec<Bytes>);
 
 impl Decode {
     fn of(size: usize) -> Box<dyn Part> {
-        let message = Arc::new(message(size));
+        let message = message(size);
         let record = |place| {
             let mut group = Vec::new();
             encode(&mut group, &message, place);
@@ -242,7 +242,7 @@ impl Rig {
         Rig { store, queue }
     }
 
-    fn append(&self, message: &Arc<Message>) {
+    fn append(&self, message: &Message) {
         let appended = self.store.append(message, Persistence::Durable, &[&self.queue]);
         black_box(appended.expect("a disk in memory does not fail"));
     }
@@ -272,7 +272,7 @@ enum Group {
 struct Append {
     rig: Rig,
     group: Group,
-    messages: Vec<Arc<Message>>,
+    messages: Vec<Message>,
 }
 
 impl Append {
@@ -284,7 +284,7 @@ impl Append {
 impl Part for Append {
     fn prepare(&mut self) {
         self.rig.empty();
-        self.messages = (0..MESSAGES).map(|_| Arc::new(message(KIBIBYTE))).collect();
+        self.messages = (0..MESSAGES).map(|_| message(KIBIBYTE)).collect();
     }
 
     fn run(&mut self) {
@@ -313,7 +313,7 @@ impl Part for Take {
     fn prepare(&mut self) {
         self.rig.empty();
         self.next = self.rig.queue.next_sequence();
-        (0..MESSAGES).for_each(|_| self.rig.append(&Arc::new(message(KIBIBYTE))));
+        (0..MESSAGES).for_each(|_| self.rig.append(&message(KIBIBYTE)));
     }
 
     fn run(&mut self) {
@@ -330,15 +330,14 @@ impl Part for Take {
     }
 }
 
-fn entry(place: u64, message: Option<Arc<Message>>) -> Entry {
-    let stored = ChunkEntry { lsn: Lsn((1 << 20) + place * 1100), length: 1100, sharers: 1 };
-    Entry { message, ..Entry::at(stored) }
+fn entry(place: u64) -> Entry {
+    Entry::at(ChunkEntry { lsn: Lsn((1 << 20) + place * 1100), length: 1100, sharers: 1 })
 }
 
-fn filled(message: Option<&Arc<Message>>) -> QueueIndex {
+fn filled(message: Option<&Message>) -> QueueIndex {
     let mut index = QueueIndex::new(64 << 20);
     for place in 0..PLACES {
-        index.push(entry(place, message.cloned()));
+        index.push(entry(place), message.cloned());
     }
     index
 }
@@ -359,7 +358,7 @@ impl Part for Push {
 
     fn run(&mut self) {
         for place in 0..PLACES {
-            black_box(self.0.push(entry(place, None)));
+            black_box(self.0.push(entry(place), None));
         }
     }
 }
@@ -367,12 +366,12 @@ impl Part for Push {
 /// Taking messages that are in memory out of an index, a hundred at a time.
 struct FetchAll {
     index: QueueIndex,
-    message: Arc<Message>,
+    message: Message,
 }
 
 impl FetchAll {
     fn boxed() -> Box<dyn Part> {
-        let message = Arc::new(message(100));
+        let message = message(100);
         Box::new(FetchAll { index: filled(Some(&message)), message })
     }
 }

@@ -1,10 +1,9 @@
 //! A message on its way into the store, wherever its bytes lie.
 
-use std::sync::Arc;
+use bytes::BufMut;
 
-use bytes::Bytes;
-
-use super::message::{Body, MESSAGE_OVERHEAD, Message};
+use super::memory::MessageMemory;
+use super::message::{MESSAGE_OVERHEAD, Message};
 
 /// A message to be [appended](super::Store::append).
 ///
@@ -13,18 +12,20 @@ use super::message::{Body, MESSAGE_OVERHEAD, Message};
 #[derive(Clone, Copy, Debug)]
 pub enum Draft<'a> {
     /// In memory of its own, which is shared by all who need it.
-    Whole(&'a Arc<Message>),
+    Whole(&'a Message),
     /// In pieces, in memory that is the caller's; copied where the message has to stay in memory.
     Pieces {
         /// The pieces of the header, in order.
         header: &'a [&'a [u8]],
         /// The payload.
         body: &'a [u8],
+        /// Where it is copied to.
+        memory: &'a MessageMemory,
     },
 }
 
-impl<'a> From<&'a Arc<Message>> for Draft<'a> {
-    fn from(message: &'a Arc<Message>) -> Draft<'a> {
+impl<'a> From<&'a Message> for Draft<'a> {
+    fn from(message: &'a Message) -> Draft<'a> {
         Draft::Whole(message)
     }
 }
@@ -33,7 +34,7 @@ impl Draft<'_> {
     /// Bytes of the header.
     pub(crate) fn header_len(&self) -> usize {
         match self {
-            Draft::Whole(message) => message.header.len(),
+            Draft::Whole(message) => message.header().len(),
             Draft::Pieces { header, .. } => header.iter().map(|piece| piece.len()).sum(),
         }
     }
@@ -52,31 +53,27 @@ impl Draft<'_> {
     }
 
     /// Appends header and body to `buffer`.
-    pub(crate) fn put(&self, buffer: &mut Vec<u8>) {
+    pub(crate) fn put(&self, buffer: &mut impl BufMut) {
         match self {
             Draft::Whole(message) => {
-                buffer.extend_from_slice(&message.header);
-                message.body.parts().for_each(|part| buffer.extend_from_slice(part));
+                buffer.put_slice(message.header());
+                message.pieces().for_each(|piece| buffer.put_slice(piece.bytes()));
             }
-            Draft::Pieces { header, body } => {
-                header.iter().for_each(|piece| buffer.extend_from_slice(piece));
-                buffer.extend_from_slice(body);
+            Draft::Pieces { header, body, .. } => {
+                header.iter().for_each(|piece| buffer.put_slice(piece));
+                buffer.put_slice(body);
             }
         }
     }
 
-    /// The message in memory of its own: a copy, unless it is there already.
+    /// The message in memory that stays: a copy, unless it is there already.
     #[must_use]
-    pub fn to_message(self) -> Arc<Message> {
+    pub fn to_message(self) -> Message {
         match self {
-            Draft::Whole(message) => Arc::clone(message),
-            Draft::Pieces { .. } => {
-                // Exactly as large as it has to be: what is left over would cost another allocation.
-                let mut bytes = Vec::with_capacity(self.size());
-                self.put(&mut bytes);
-                let mut header = Bytes::from(bytes);
-                let body = header.split_off(self.header_len());
-                Arc::new(Message { header, body: Body::from(body) })
+            Draft::Whole(message) => message.clone(),
+            Draft::Pieces { memory, .. } => {
+                let bytes = memory.copy(self.size(), |buffer| self.put(buffer));
+                Message::joined(bytes, self.header_len())
             }
         }
     }
@@ -84,14 +81,17 @@ impl Draft<'_> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[test]
     fn a_message_is_the_same_in_pieces_and_whole() {
-        let body = Body::from_parts(vec![Bytes::from_static(b"bo"), Bytes::from_static(b"dy")]);
-        let message = Arc::new(Message { header: Bytes::from_static(b"head"), body });
+        let body = vec![Bytes::from_static(b"bo"), Bytes::from_static(b"dy")];
+        let message = Message::from_parts(Bytes::from_static(b"head"), body);
         let whole = Draft::from(&message);
-        let pieces = Draft::Pieces { header: &[b"he", b"", b"ad"], body: b"body" };
+        let memory = MessageMemory::default();
+        let pieces = Draft::Pieces { header: &[b"he", b"", b"ad"], body: b"body", memory: &memory };
         for draft in [whole, pieces] {
             assert_eq!((draft.header_len(), draft.size()), (4, 8));
             assert_eq!(draft.to_message(), message);
@@ -99,6 +99,5 @@ mod tests {
             draft.put(&mut put);
             assert_eq!(put, b"headbody");
         }
-        assert!(Arc::ptr_eq(&whole.to_message(), &message));
     }
 }

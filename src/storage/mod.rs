@@ -16,7 +16,7 @@
 //! let (queue, created) = store.create_queue(b"orders")?;
 //!
 //! // Appending does not wait for the disk; what was appended is safe once its LSN is durable.
-//! let message = Arc::new(Message::new("header", "one bale of hay"));
+//! let message = Message::new("header", "one bale of hay");
 //! let appended = store.append(&message, Persistence::Durable, &[&queue])?;
 //! store.wait_durable(appended.durable_at.unwrap_or(created))?;
 //! store.close()?;
@@ -29,7 +29,7 @@
 //! while queue.fetch(Sequence::FIRST, 10, &mut fetched) == Fetch::NeedsLoad {
 //!     queue.load(Sequence::FIRST)?; // reads from the disk
 //! }
-//! assert_eq!(fetched[0].message.body.to_bytes(), "one bale of hay");
+//! assert_eq!(fetched[0].message.body(), "one bale of hay");
 //! queue.acknowledge(&[SequenceRange::one(fetched[0].sequence)])?;
 //! # Ok(())
 //! # }
@@ -71,6 +71,7 @@ pub(crate) mod fuzzing;
 mod index;
 pub mod inspect;
 mod log;
+mod memory;
 mod message;
 #[cfg(not(feature = "simulation"))]
 mod mutant;
@@ -97,7 +98,8 @@ pub use draft::Draft;
 pub use entropy::{Entropy, SystemEntropy};
 pub use error::{Damage, OpenError, StoreError};
 pub use log::{Durable, LogStatistics};
-pub use message::{Body, Message};
+pub use memory::MessageMemory;
+pub use message::{Message, Piece};
 pub use options::{Background, Options};
 pub use queue::{Acknowledged, Fetch, Fetched, Queue};
 pub use recovery::RecoveryReport;

@@ -92,7 +92,7 @@ pub struct Fetched {
     /// Its place in the queue.
     pub sequence: Sequence,
     /// The message.
-    pub message: Arc<Message>,
+    pub message: Message,
     /// How often it had been handed out before, as far as [`Queue::mark_delivered`] was told; 0: never.
     pub deliveries: u32,
 }
@@ -225,7 +225,7 @@ impl Queue {
             state.used = true;
             let mut damaged = Vec::new();
             let whole = run.drain(..).filter_map(|read| match read.outcome {
-                Ok(message) => Some((read.sequence, read.lsn, Arc::new(message))),
+                Ok(message) => Some((read.sequence, read.lsn, message)),
                 Err(error) => {
                     damaged.push((read.sequence, read.lsn, error));
                     None

@@ -8,6 +8,7 @@ use super::draft::Draft;
 use super::error::StoreError;
 use super::index::{Entry, NotResident, Released};
 use super::log::Placed;
+use super::message::Message;
 use super::queue::{QueueCore, QueueState};
 use super::reader;
 use super::record::{self, ChunkEntry, ChunkRecord, MessageRecord, PageRef, RecordKind, Reference};
@@ -21,8 +22,9 @@ impl Shared {
         core: &QueueCore,
         state: &mut QueueState,
         entry: Entry,
+        message: Option<Message>,
     ) -> Result<(), StoreError> {
-        let pushed = state.index.push(entry);
+        let pushed = state.index.push(entry, message);
         state.used = true;
         self.places.take(i64::from(pushed.places));
         if pushed.full
@@ -42,16 +44,19 @@ impl Shared {
         state: &mut QueueState,
         base: Sequence,
     ) -> Result<(), StoreError> {
+        let reference = |sequence| [Reference { queue: core.id(), sequence }];
         let mut released = Released::default();
         let in_memory = state.index.in_memory(base);
-        let messages: usize =
-            in_memory.iter().map(|(_, m)| record::message_size(Draft::from(m), 1)).sum();
+        let messages: usize = in_memory
+            .iter()
+            .map(|(at, m)| record::message_size(Draft::from(m), &reference(*at)))
+            .sum();
         if self.log.admit(messages).is_err() {
             return Ok(());
         }
         for (sequence, message) in in_memory {
-            let reference = [Reference { queue: core.id(), sequence }];
-            let size = record::message_size(Draft::from(&message), 1);
+            let reference = reference(sequence);
+            let size = record::message_size(Draft::from(&message), &reference);
             let Placed { lsn, length, .. } =
                 self.log.append(RecordKind::Transient, size, 1, |buffer| {
                     MessageRecord::encode(buffer, Draft::from(&message), &reference);

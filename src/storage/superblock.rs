@@ -7,7 +7,7 @@
 //! | bytes | field | meaning |
 //! |---|---|---|
 //! | 0..8 | magic | `HAYPILE\0` |
-//! | 8..12 | version | format version of the whole store, little-endian like all numbers; now 2 |
+//! | 8..12 | version | format version of the whole store, little-endian like all numbers; now 3 |
 //! | 12..16 | checksum | CRC-32 of bytes 0..12 and 16..512 |
 //! | 16..32 | store | the store's identity, random |
 //! | 32..40 | generation | grows by one with every state written; the larger of two whole copies counts |
@@ -20,10 +20,8 @@
 //! | 88..96 | compacted bytes | bytes of log that this took |
 //! | 96..512 | | zero |
 //!
-//! Bytes 64..96 were zero at first, in the same version: a program that does not know them leaves them so, and one that does
-//! takes zero for not known. They are for people to read; nothing is decided by them.
-//!
-//! Magic, version and checksum keep their places in all versions to come.
+//! Bytes 64..96 are for people to read; nothing is decided by them. Magic, version and checksum keep their
+//! places in all versions to come.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,7 +37,7 @@ use super::segment::{PAGE, is_segment_size};
 use super::units::{Lsn, SegmentId};
 
 /// The store's format version.
-pub(crate) const FORMAT_VERSION: u32 = 2;
+pub(crate) const FORMAT_VERSION: u32 = 3;
 
 const MAGIC: [u8; 8] = *b"HAYPILE\0";
 const COPY: usize = 512;
@@ -298,7 +296,7 @@ mod tests {
     fn the_bytes_on_disk_do_not_change_by_accident() {
         let bytes = example().encode();
         let mut expected = Vec::new();
-        expected.extend_from_slice(b"HAYPILE\0\x02\0\0\0\x8f\x3e\x2a\x710123456789abcdef");
+        expected.extend_from_slice(b"HAYPILE\0\x03\0\0\0\xb3\xdc\x51\x940123456789abcdef");
         expected.extend_from_slice(b"\x07\0\0\0\0\0\0\0\0\0\0\x04\0\0\0\0");
         expected.extend_from_slice(b"\xef\xcd\xab\x89\x67\x45\x23\x01\x2a\0\0\0\0\0\0\0");
         expected.extend_from_slice(b"\x10\x32\x54\x76\x98\x01\0\0\x22\x11\0\0\0\0\0\0");
@@ -309,11 +307,10 @@ mod tests {
         assert_eq!(Superblock::decode(&bytes), Ok(example()));
     }
 
-    /// Stores were written before anybody noted when, with zeros in that place, and are of the same version.
     #[test]
-    fn a_superblock_from_before_times_were_noted_is_read_as_not_known() {
+    fn zeros_where_times_and_counts_belong_are_read_as_not_known() {
         let mut bytes = Vec::new();
-        bytes.extend_from_slice(b"HAYPILE\0\x02\0\0\0\xd9\x13\x0d\xce0123456789abcdef");
+        bytes.extend_from_slice(b"HAYPILE\0\x03\0\0\0\xe5\xf1\x76\x2b0123456789abcdef");
         bytes.extend_from_slice(b"\x07\0\0\0\0\0\0\0\0\0\0\x04\0\0\0\0");
         bytes.extend_from_slice(b"\xef\xcd\xab\x89\x67\x45\x23\x01\x2a\0\0\0\0\0\0\0");
         bytes.resize(512, 0);

@@ -42,6 +42,7 @@ mod storage {
     pub(crate) mod entropy;
     pub(crate) mod error;
     pub(crate) mod log;
+    pub(crate) mod memory;
     pub(crate) mod message;
     pub(crate) mod mutant;
     pub(crate) mod options;

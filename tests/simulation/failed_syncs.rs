@@ -176,7 +176,7 @@ fn a_store_that_has_failed_leaves_the_disk_alone() {
     let disk = SimulatedDisk::new();
     let store = Store::open("/store", Options { cache: 0, ..options(&disk) }).unwrap();
     let (queue, created) = store.create_queue(b"orders").unwrap();
-    let behind = Arc::new(Message::new("header", "x".repeat(12_100)));
+    let behind = Message::new("header", "x".repeat(12_100));
     store.append(&behind, Persistence::Durable, &[&queue]).unwrap();
     let (failed, changes) = (AtomicBool::new(false), Arc::new(AtomicU64::new(0)));
     let counted = changes.clone();

@@ -62,7 +62,7 @@ const TABLE: &[(Mutant, Net)] = &[
     (Mutant::SkipParentSync, CrashPoints("publish and confirm")),
     (Mutant::SkipFileSync, CrashPoints("publish and confirm")),
     (Mutant::ConfirmBeforeSync, CrashPoints("publish and confirm")),
-    (Mutant::TrustLength, CrashPoints("compaction")),
+    (Mutant::TrustLength, CrashPoints("deep queue")),
     (Mutant::RecycleEarly, CrashPoints("recycle")),
     (Mutant::PointEarly, CrashPoints("checkpoint")),
     (Mutant::OverwriteBothCopies, CrashPoints("checkpoint")),

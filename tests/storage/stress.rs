@@ -95,7 +95,7 @@ impl Life<'_> {
             }
             let mut handles: Vec<&Queue> = targets.iter().map(|at| &self.queues[*at]).collect();
             handles.extend(&passing);
-            let message = Arc::new(Message::new("header", text(number)));
+            let message = Message::new("header", text(number));
             let persistence =
                 if persistent { Persistence::Durable } else { Persistence::Transient };
             let appended = self.store.append(&message, persistence, &handles)?;

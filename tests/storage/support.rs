@@ -46,8 +46,8 @@ pub(crate) fn manual() -> Options {
     Options { background: Background::Caller, ..small() }
 }
 
-pub(crate) fn message(text: impl Into<String>) -> Arc<Message> {
-    Arc::new(Message::new("header", text.into()))
+pub(crate) fn message(text: impl Into<String>) -> Message {
+    Message::new("header", text.into())
 }
 
 /// Appends a durable message without waiting.
@@ -86,7 +86,7 @@ pub(crate) fn bodies(queue: &Queue) -> Vec<String> {
 }
 
 pub(crate) fn body(fetched: &Fetched) -> String {
-    String::from_utf8(fetched.message.body.to_bytes().to_vec()).unwrap()
+    String::from_utf8(fetched.message.body().to_vec()).unwrap()
 }
 
 /// Acknowledges one place without waiting.

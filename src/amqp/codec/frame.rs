@@ -230,6 +230,12 @@ impl Frames {
         (header[0] == kind as u8).then_some((channel, payload, rest.get(1..)?))
     }
 
+    /// Bytes of the frames.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Takes the frames of a [whole publish](Self::whole_publish), of so many bytes.
     pub fn advance(&mut self, length: usize) {
         self.bytes.advance(length);

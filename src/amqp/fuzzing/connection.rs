@@ -148,7 +148,7 @@ fn check(queue: &crate::storage::Queue) -> usize {
         }
     }
     for fetched in &all {
-        let envelope = Envelope::parse(&fetched.message.header).expect("the broker wrote it");
+        let envelope = Envelope::parse(fetched.message.header()).expect("the broker wrote it");
         assert!(RawProperties::parse(envelope.properties.as_bytes()).is_ok());
     }
     all.len()

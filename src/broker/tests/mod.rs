@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::message::{Envelope, FieldTable, Properties, RawProperties, ShortStr, Value};
-use crate::storage::{Body, Message, Options, Store};
+use crate::storage::{Message, Options, Store};
 
 /// Longer than any read from disk takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -121,15 +121,14 @@ fn consumer(queue: &str, tag: &str) -> Consume {
     }
 }
 
-fn message(exchange: &str, key: &str, body: &str, properties: &Properties) -> Arc<Message> {
+fn message(exchange: &str, key: &str, body: &str, properties: &Properties) -> Message {
     let properties = properties.to_bytes();
     let envelope = Envelope {
         exchange: exchange.as_bytes(),
         routing_key: key.as_bytes(),
         properties: RawProperties::parse(&properties).unwrap(),
     };
-    let body = Body::from(Bytes::copy_from_slice(body.as_bytes()));
-    Arc::new(Message { header: envelope.to_bytes(), body })
+    Message::new(envelope.to_bytes(), body)
 }
 
 fn persistent() -> Properties {
@@ -137,7 +136,7 @@ fn persistent() -> Properties {
 }
 
 fn body(delivery: &Delivery) -> String {
-    String::from_utf8(delivery.message().body.to_bytes().to_vec()).unwrap()
+    String::from_utf8(delivery.message().body().to_vec()).unwrap()
 }
 
 impl Client {

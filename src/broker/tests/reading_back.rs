@@ -58,7 +58,7 @@ fn the_next_read_is_asked_for_while_half_of_the_last_one_is_still_there() {
     loop {
         match backlog.supply(&queue) {
             Supply::Ready => {
-                bodies.push(backlog.pop().unwrap().message.body.to_bytes());
+                bodies.push(backlog.pop().unwrap().message.body());
                 asked = asked.or_else(|| backlog.read_ahead(&queue));
                 // The disk is slower than those who consume: a hundred messages go meanwhile.
                 if bodies.len().is_multiple_of(100)

@@ -312,7 +312,7 @@ fn names_of_255_bytes_that_are_not_text_work() {
     client.channel.bind(&bind).unwrap();
     let envelope =
         Envelope { exchange: b"amq.direct", routing_key: &long, properties: RawProperties::NONE };
-    let message = Message { header: envelope.to_bytes(), body: Body::from(Bytes::new()) };
+    let message = Message::new(envelope.to_bytes(), []);
     assert_eq!(client.channel.publish(&Arc::new(message)).unwrap().queues, 1);
     let rig = {
         drop(client);

@@ -107,7 +107,7 @@ pub(super) fn find(store: &Store, queue: QueueNumber) -> Option<Queue> {
 /// What a fetch gave, for the oracle.
 pub(super) fn found(fetched: &Fetched) -> Found {
     let message = &fetched.message;
-    Found::new(&message.header, &message.body.to_bytes(), fetched.deliveries > 0)
+    Found::new(message.header(), &message.body(), fetched.deliveries > 0)
 }
 
 impl StoreChild {
@@ -248,7 +248,7 @@ impl Work {
                         .iter()
                         .filter_map(|queue| self.queues.get(usize::from(queue.0)))
                         .collect();
-                    let message = Arc::new(Message::new(identity.to_string(), sent.stamp.body()));
+                    let message = Message::new(identity.to_string(), sent.stamp.body());
                     let persistence =
                         if sent.persistent { Persistence::Durable } else { Persistence::Transient };
                     self.store.append(&message, persistence, &targets)

@@ -154,7 +154,7 @@ impl Run<'_> {
         let changes = self.watch.lock().changes;
         let store = self.driver().store();
         let durable = store.durable_lsn();
-        let message = std::sync::Arc::new(Message::new("header", "too late"));
+        let message = Message::new("header", "too late");
         let queues = store.queues();
         let targets: Vec<&Queue> = queues.iter().take(1).collect();
         let attempts = [
@@ -399,8 +399,8 @@ fn compare(queue: &Queue, known: &Places, found: &Fetched) -> Result<(), Failure
     let (id, place) = (queue.id(), found.sequence);
     let known = known.get(&place);
     let right = known.is_some_and(|known| {
-        known.header == found.message.header
-            && known.body == found.message.body.to_bytes()
+        known.header == found.message.header()
+            && known.body == found.message.body()
             && known.deliveries == found.deliveries
     });
     if right {

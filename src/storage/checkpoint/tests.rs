@@ -114,7 +114,7 @@ fn options(disk: &HookedDisk) -> Options {
 /// Appends this many messages of 1,500 bytes, and waits for them.
 fn publish(store: &Store, queue: &Queue, messages: u32) {
     for n in 0..messages {
-        let message = Arc::new(Message::new("", format!("{n:>1500}")));
+        let message = Message::new("", format!("{n:>1500}"));
         let appended = store.append(&message, Persistence::Durable, &[queue]).unwrap();
         store.wait_durable(appended.durable_at.unwrap()).unwrap();
     }

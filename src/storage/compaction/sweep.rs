@@ -210,9 +210,9 @@ impl<'a> Sweep<'a> {
         let references: SmallVec<[Reference; 4]> = live.iter().map(|at| cores[*at].0).collect();
         let count = references.len();
         let (kind, size) = if transient {
-            (RecordKind::Transient, message.encoded_size_for(count))
+            (RecordKind::Transient, message.encoded_size_for(&references))
         } else {
-            (RecordKind::Moved, MovedRecord::encoded_size(message, count))
+            (RecordKind::Moved, MovedRecord::encoded_size(message, &references))
         };
         let appended = self.shared.log.append(kind, size, count as u32, |buffer| {
             if transient {

@@ -94,17 +94,16 @@ pub(super) fn messages(store: &Store) -> Messages {
     for queue in store.queues() {
         for Fetched { sequence, message, .. } in drain(&queue) {
             let place = (queue.attributes().to_vec(), sequence);
-            let header = message.header.clone();
-            messages.insert(place, Message::new(header, message.body.to_bytes()));
+            messages.insert(place, message);
         }
     }
     messages
 }
 
 /// The message with this number of a queue: it says where it belongs.
-fn message(queue: &str, number: usize) -> Arc<Message> {
+fn message(queue: &str, number: usize) -> Message {
     let filler = ".".repeat(number * 37 % 300);
-    Arc::new(Message::new(format!("{queue} header"), format!("{queue} {number} {filler}")))
+    Message::new(format!("{queue} header"), format!("{queue} {number} {filler}"))
 }
 
 /// Somebody who uses a store while it becomes an image.
@@ -136,7 +135,7 @@ impl User {
             let message = message(names[0], self.published.len());
             for queue in &queues {
                 let place = (queue.attributes().to_vec(), queue.next_sequence());
-                self.published.insert(place, (*message).clone());
+                self.published.insert(place, message.clone());
             }
             self.store.append(&message, Persistence::Durable, &queues).expect(NEW);
         }

@@ -78,7 +78,7 @@ fn payload(kind: u8, bytes: &[u8]) {
                 message(&record, bytes.len());
                 let mut again = Vec::new();
                 let references: Vec<_> = record.references().collect();
-                let message = Arc::new(record.message());
+                let message = record.message();
                 MessageRecord::encode(&mut again, Draft::from(&message), &references);
                 assert_eq!(again, bytes);
             }
@@ -129,7 +129,7 @@ fn payload(kind: u8, bytes: &[u8]) {
 }
 
 fn message(record: &MessageRecord<'_>, length: usize) {
-    assert!(record.references().len() * 16 + record.message().size() <= length);
+    assert!(record.references().len() * 2 + record.message().size() <= length);
 }
 
 fn record(bytes: &[u8]) {

@@ -194,10 +194,10 @@ impl Case<'_> {
             .image
             .published
             .iter()
-            .map(|((queue, _), message)| (&queue[..], message.body.to_bytes().to_vec()))
+            .map(|((queue, _), message)| (&queue[..], message.body().to_vec()))
             .collect();
         for ((queue, sequence), message) in drained {
-            let body = message.body.to_bytes().to_vec();
+            let body = message.body().to_vec();
             assert!(known.contains(&(queue, body)), "altered: {sequence} of {queue:?}");
         }
     }
@@ -208,7 +208,7 @@ fn use_it(store: &Store) -> Result<Messages, StoreError> {
     let queues = store.queues();
     let (new, _) = store.create_queue(b"new")?;
     let both: Vec<_> = queues.iter().take(2).chain([&new]).collect();
-    let message = Arc::new(Message::new("new header", "new body"));
+    let message = Message::new("new header", "new body");
     let mut last = None;
     for _ in 0..3 {
         last = store.append(&message, Persistence::Durable, &both)?.durable_at.max(last);

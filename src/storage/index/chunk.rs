@@ -2,12 +2,11 @@
 
 mod mend;
 
-use std::sync::Arc;
-
 use super::in_log::InLog;
+use super::messages::Messages;
 use super::places::Places;
 use super::{Found, Missing, NotResident, Released};
-use crate::storage::message::{MESSAGE_OVERHEAD, Message};
+use crate::storage::message::Message;
 use crate::storage::record::{ChunkEntry, ChunkRecord, ChunkState, PageRef};
 use crate::storage::units::{Lsn, SegmentId, Sequence, SequenceRange};
 
@@ -32,13 +31,6 @@ pub(crate) struct Entry {
     pub(crate) transient: bool,
     /// It could not be read, and waits for somebody to look at it.
     pub(crate) aside: bool,
-    /// The message itself, while it is in memory.
-    pub(crate) message: Option<Arc<Message>>,
-}
-
-/// What a message takes of the memory budget.
-pub(crate) fn footprint(message: &Message) -> u64 {
-    message.size() as u64 + MESSAGE_OVERHEAD
 }
 
 impl Entry {
@@ -61,15 +53,10 @@ impl Entry {
         self.stored().share()
     }
 
-    /// Bytes that it takes of the memory budget.
-    pub(super) fn cached(&self) -> u64 {
-        self.message.as_deref().map_or(0, footprint)
-    }
-
     /// What an index holds of a record that the log has.
     pub(crate) fn at(stored: ChunkEntry) -> Entry {
         let ChunkEntry { lsn, length, sharers } = stored;
-        Entry { lsn, length, sharers, deliveries: 0, transient: false, aside: false, message: None }
+        Entry { lsn, length, sharers, deliveries: 0, transient: false, aside: false }
     }
 
     /// What stands in a place that holds nothing; it is gone, so it is never looked at.
@@ -90,6 +77,8 @@ pub(crate) struct Chunk {
     bytes: u64,
     gone: Places,
     content: Content,
+    /// Of a chunk that is resident.
+    messages: Messages,
     /// The record with the places.
     page: Option<PageRef>,
     /// How many places that record has; 0: what it has is not true any more.
@@ -117,6 +106,7 @@ impl Chunk {
             bytes: 0,
             gone: Places::default(),
             content: Content::Resident(Vec::new()),
+            messages: Messages::default(),
             page: None,
             page_places: 0,
             changed: true,
@@ -142,6 +132,7 @@ impl Chunk {
             bytes: log.bytes_of(live),
             gone,
             content: Content::InLog(Box::new(log)),
+            messages: Messages::default(),
             page: Some(state.page),
             page_places: state.places,
             changed: false,
@@ -192,7 +183,10 @@ impl Chunk {
         !self.is_full() && self.base.0 + u64::from(self.places) == sequence.0
     }
 
-    pub(super) fn push(&mut self, entry: Entry) {
+    pub(super) fn push(&mut self, entry: Entry, message: Option<Message>) {
+        if let Some(message) = message {
+            self.messages.insert(self.places, message);
+        }
         self.changed = true;
         self.live += 1;
         self.bytes += entry.share();
@@ -205,7 +199,7 @@ impl Chunk {
     /// Adds a place that nothing is in.
     pub(super) fn push_gone(&mut self) {
         self.gone.insert(self.places);
-        self.push(Entry::nothing());
+        self.push(Entry::nothing(), None);
         self.live -= 1;
     }
 
@@ -242,9 +236,9 @@ impl Chunk {
             self.gone.insert(next);
             match &mut self.content {
                 Content::Resident(entries) => {
-                    let entry = &mut entries[next as usize];
+                    let entry = &entries[next as usize];
                     released.entry(entry, segment_size);
-                    entry.message = None;
+                    released.cached += self.messages.drop_at(next);
                     self.bytes -= entry.share();
                 }
                 // Which segment gets its share back is found out when the record is next read.
@@ -267,12 +261,12 @@ impl Chunk {
     pub(super) fn release_all(&mut self, segment_size: u64, released: &mut Released) -> u32 {
         match &mut self.content {
             Content::Resident(entries) => {
-                for (entry, place) in entries.iter_mut().zip(0..) {
+                for (entry, place) in entries.iter().zip(0..) {
                     if self.gone.insert(place) {
                         released.entry(entry, segment_size);
-                        entry.message = None;
                     }
                 }
+                released.cached += self.messages.clear();
             }
             Content::InLog(log) => {
                 log.release_all(self.live, released);
@@ -337,17 +331,18 @@ impl Chunk {
             if *left == 0 {
                 return true;
             }
-            let Content::Resident(entries) = &mut self.content else { return false };
-            let entry = &mut entries[next as usize];
+            let Content::Resident(entries) = &self.content else { return false };
+            let entry = &entries[next as usize];
             place = next + 1;
             if entry.aside {
                 continue;
             }
             // What the log has too leaves the memory.
             let in_log = entry.is_in_log();
-            let uncached = if in_log { entry.cached() } else { 0 };
-            let message = if in_log { entry.message.take() } else { entry.message.clone() };
+            let message =
+                if in_log { self.messages.take(next) } else { self.messages.get(next).cloned() };
             let Some(message) = message else { return false };
+            let uncached = if in_log { message.footprint() } else { 0 };
             let sequence = Sequence(self.base.0 + u64::from(next));
             found(Found { sequence, message, deliveries: entry.deliveries, uncached });
             *left -= 1;
@@ -370,7 +365,7 @@ impl Chunk {
             if entry.aside {
                 continue;
             }
-            if entry.message.is_none() {
+            if !self.messages.contains(next) {
                 return false;
             }
             *left -= 1;
@@ -392,7 +387,7 @@ impl Chunk {
             };
             let entry = &entries[next as usize];
             place = next + 1;
-            if entry.aside || entry.message.is_some() {
+            if entry.aside || self.messages.contains(next) {
                 if list.is_empty() {
                     continue;
                 }
@@ -525,11 +520,12 @@ impl Chunk {
     }
 
     /// The messages that are in memory only.
-    pub(super) fn in_memory(&self) -> Vec<(Sequence, Arc<Message>)> {
+    pub(super) fn in_memory(&self) -> Vec<(Sequence, Message)> {
         self.live_entries()
             .filter(|(_, entry)| !entry.is_in_log())
-            .filter_map(|(place, entry)| {
-                Some((Sequence(self.base.0 + u64::from(place)), entry.message.clone()?))
+            .filter_map(|(place, _)| {
+                let message = self.messages.get(place)?.clone();
+                Some((Sequence(self.base.0 + u64::from(place)), message))
             })
             .collect()
     }
@@ -564,7 +560,7 @@ impl Chunk {
         }
         log.shares = shares.merged();
         log.deliveries.shrink_to_fit();
-        released.cached += shares.cached;
+        released.cached += self.messages.clear();
         self.content = Content::InLog(Box::new(log));
         true
     }
@@ -573,15 +569,15 @@ impl Chunk {
         &mut self,
         sequence: Sequence,
         lsn: Lsn,
-        message: Arc<Message>,
+        message: Message,
     ) -> bool {
-        match self.entry_mut(sequence) {
-            Some(entry) if entry.lsn == lsn && entry.message.is_none() => {
-                entry.message = Some(message);
-                true
-            }
-            _ => false,
+        let Some(place) = self.live_place(sequence) else { return false };
+        let Content::Resident(entries) = &self.content else { return false };
+        let wanted = entries[place as usize].lsn == lsn && !self.messages.contains(place);
+        if wanted {
+            self.messages.insert(place, message);
         }
+        wanted
     }
 
     pub(super) fn set_aside(&mut self, sequence: Sequence, lsn: Lsn) -> bool {

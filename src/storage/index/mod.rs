@@ -8,13 +8,13 @@
 mod chunk;
 mod in_log;
 mod mend;
+mod messages;
 mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
+pub(crate) use self::chunk::Entry;
 use self::chunk::{Chunk, PLACES};
-pub(crate) use self::chunk::{Entry, footprint};
 pub(crate) use self::places::Places;
 use super::message::Message;
 use super::mutant::{Mutant, is_active};
@@ -69,7 +69,6 @@ pub(crate) struct Released {
 
 impl Released {
     fn entry(&mut self, entry: &Entry, segment_size: u64) {
-        self.cached += entry.cached();
         if entry.is_in_log() {
             self.segment(SegmentId::holding(entry.lsn, segment_size), 1, entry.share());
         }
@@ -115,7 +114,7 @@ pub(crate) struct NotResident {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) sequence: Sequence,
-    pub(crate) message: Arc<Message>,
+    pub(crate) message: Message,
     pub(crate) deliveries: u16,
     /// Its bytes in the cache, if it left it.
     pub(crate) uncached: u64,
@@ -199,8 +198,8 @@ impl QueueIndex {
         self.chunks.values().map(|chunk| u64::from(chunk.resident())).sum()
     }
 
-    /// Adds a message at the end.
-    pub(crate) fn push(&mut self, entry: Entry) -> Pushed {
+    /// Adds a message at the end, which may be in memory as well.
+    pub(crate) fn push(&mut self, entry: Entry, message: Option<Message>) -> Pushed {
         let sequence = self.next;
         self.live += 1;
         self.bytes += entry.share();
@@ -209,12 +208,12 @@ impl QueueIndex {
             Some(mut tail) => {
                 let chunk = tail.get_mut();
                 let before = chunk.resident();
-                chunk.push(entry);
+                chunk.push(entry, message);
                 Pushed { places: chunk.resident() - before, full: chunk.is_full() }
             }
             None => {
                 let mut chunk = Chunk::new(sequence, self.chunk_places);
-                chunk.push(entry);
+                chunk.push(entry, message);
                 let places = chunk.resident();
                 self.chunks.insert(sequence, chunk);
                 Pushed { places, full: false }
@@ -244,7 +243,7 @@ impl QueueIndex {
             }
         }
         self.next = sequence;
-        self.push(entry);
+        self.push(entry, None);
         true
     }
 
@@ -358,13 +357,13 @@ impl QueueIndex {
     /// of the memory budget they take.
     pub(crate) fn install_messages(
         &mut self,
-        messages: impl IntoIterator<Item = (Sequence, Lsn, Arc<Message>)>,
+        messages: impl IntoIterator<Item = (Sequence, Lsn, Message)>,
     ) -> u64 {
         let mut messages = messages.into_iter().peekable();
         let Some(&(first, ..)) = messages.peek() else { return 0 };
         let Some(chunk) = self.chunk_of_mut(first) else { return 0 };
         let installed = messages.map(|(sequence, lsn, message)| {
-            let size = footprint(&message);
+            let size = message.footprint();
             if chunk.install_message(sequence, lsn, message) { size } else { 0 }
         });
         installed.sum()
@@ -501,7 +500,7 @@ impl QueueIndex {
     }
 
     /// The messages of a chunk that are in memory only.
-    pub(crate) fn in_memory(&self, base: Sequence) -> Vec<(Sequence, Arc<Message>)> {
+    pub(crate) fn in_memory(&self, base: Sequence) -> Vec<(Sequence, Message)> {
         self.chunks.get(&base).map(Chunk::in_memory).unwrap_or_default()
     }
 

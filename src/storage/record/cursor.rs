@@ -44,10 +44,17 @@ impl<'a> Cursor<'a> {
             }
             value |= bits << shift;
             if byte & 0x80 == 0 {
-                return Ok(value);
+                // One number, one form: what is read can be written again, byte for byte.
+                let shortest = byte != 0 || shift == 0;
+                return shortest.then_some(value).ok_or(Malformed("a number is padded"));
             }
         }
         Err(Malformed("a number is too long"))
+    }
+
+    /// A varint that counts something in memory.
+    pub(super) fn length(&mut self) -> Result<usize, Malformed> {
+        usize::try_from(self.varint()?).map_err(|_| Malformed("a length is too large"))
     }
 
     /// How many items of `size` bytes can still follow: a bound for what is allocated ahead.
@@ -62,6 +69,11 @@ pub(super) fn put_varint(buffer: &mut Vec<u8>, mut value: u64) {
         value >>= 7;
     }
     buffer.push(value as u8);
+}
+
+/// Bytes of a varint.
+pub(super) fn varint_size(value: u64) -> usize {
+    (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
 }
 
 /// Small numbers of either sign as small numbers: 0, -1, 1, -2 … become 0, 1, 2, 3 …
@@ -84,6 +96,7 @@ mod tests {
             let value = value >> (shift % 64);
             let mut buffer = Vec::new();
             put_varint(&mut buffer, value);
+            assert_eq!(buffer.len(), varint_size(value));
             let mut cursor = Cursor::new(&buffer);
             cursor.varint() == Ok(value) && cursor.is_empty()
         }
@@ -100,5 +113,6 @@ mod tests {
         let mut eleven = [0xff; 10];
         eleven[9] = 0x7f;
         assert!(Cursor::new(&eleven).varint().is_err());
+        assert!(Cursor::new(&[0x81, 0x80, 0]).varint().is_err());
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::Malformed;
-use super::cursor::Cursor;
+use super::cursor::{Cursor, put_varint, unzigzag, varint_size, zigzag};
 use super::{ChunkEntry, Record, RecordKind};
 use crate::storage::draft::Draft;
 use crate::storage::message::Message;
@@ -18,95 +18,125 @@ pub(crate) struct Reference {
 
 /// | bytes | field | meaning |
 /// |---|---|---|
-/// | 0..4 | references | how many queues the message went to, `n` |
-/// | 4..8 | header length | bytes of the header, `h` |
-/// | 8..8+16n | | for each queue: its number (8 bytes), the message's place in it (8 bytes) |
-/// | ..+h | header | as the layer above gave it |
+/// | .. | references | varint: how many queues the message went to |
+/// | .. | header length | varint: bytes of the header |
+/// | .. | | for each queue: zigzag varint of its number's distance from the number of the queue before (from 0 for the first); varint, the message's place in it |
+/// | .. | header | as the layer above gave it |
 /// | .. | body | the rest of the record |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MessageRecord<'a> {
+    count: usize,
+    /// The references, checked.
     references: &'a [u8],
-    header: &'a [u8],
-    body: &'a [u8],
+    /// Bytes of the header.
+    header: usize,
+    /// Header and body.
+    message: &'a [u8],
 }
 
-const FIXED: usize = 8;
-const REFERENCE: usize = 16;
+/// A reference takes so many bytes at least.
+const REFERENCE: usize = 2;
 
-/// Bytes of the payload for a message with this many references.
-pub(crate) fn encoded_size(message: Draft<'_>, references: usize) -> usize {
-    FIXED + references * REFERENCE + message.size()
+/// Bytes of the payload for a message with these references.
+pub(crate) fn encoded_size(message: Draft<'_>, references: &[Reference]) -> usize {
+    front_size(message.header_len(), references) + message.size()
 }
 
-fn put_references(buffer: &mut Vec<u8>, references: &[Reference]) {
-    for reference in references {
-        buffer.extend_from_slice(&reference.queue.0.to_le_bytes());
-        buffer.extend_from_slice(&reference.sequence.0.to_le_bytes());
+/// The numbers that say where the next of a row of references is.
+fn steps(references: &[Reference]) -> impl Iterator<Item = (u64, u64)> {
+    let before = std::iter::once(0).chain(references.iter().map(|reference| reference.queue.0));
+    references.iter().zip(before).map(|(reference, before)| {
+        (zigzag(reference.queue.0.wrapping_sub(before) as i64), reference.sequence.0)
+    })
+}
+
+/// Bytes of all that comes before the header.
+fn front_size(header: usize, references: &[Reference]) -> usize {
+    let steps = steps(references).map(|(queue, place)| varint_size(queue) + varint_size(place));
+    varint_size(references.len() as u64) + varint_size(header as u64) + steps.sum::<usize>()
+}
+
+fn put_front(buffer: &mut Vec<u8>, header: usize, references: &[Reference]) {
+    put_varint(buffer, references.len() as u64);
+    put_varint(buffer, header as u64);
+    for (queue, place) in steps(references) {
+        put_varint(buffer, queue);
+        put_varint(buffer, place);
+    }
+}
+
+/// Reads references, without end.
+struct References<'a> {
+    cursor: Cursor<'a>,
+    queue: u64,
+}
+
+impl<'a> References<'a> {
+    fn new(cursor: Cursor<'a>) -> References<'a> {
+        References { cursor, queue: 0 }
+    }
+
+    fn read(&mut self) -> Result<Reference, Malformed> {
+        self.queue = self.queue.wrapping_add(unzigzag(self.cursor.varint()?) as u64);
+        let sequence = Sequence(self.cursor.varint()?);
+        if sequence >= Sequence::LIMIT {
+            return Err(Malformed("a place that no queue has"));
+        }
+        Ok(Reference { queue: QueueId(self.queue), sequence })
     }
 }
 
 impl<'a> MessageRecord<'a> {
     /// Appends the payload to `buffer`.
     pub(crate) fn encode(buffer: &mut Vec<u8>, message: Draft<'_>, references: &[Reference]) {
-        buffer.extend_from_slice(&(references.len() as u32).to_le_bytes());
-        buffer.extend_from_slice(&(message.header_len() as u32).to_le_bytes());
-        put_references(buffer, references);
+        put_front(buffer, message.header_len(), references);
         message.put(buffer);
     }
 
     /// Appends the payload of a record with the same message and other `references` to `buffer`.
     pub(crate) fn encode_for(&self, buffer: &mut Vec<u8>, references: &[Reference]) {
-        buffer.extend_from_slice(&(references.len() as u32).to_le_bytes());
-        buffer.extend_from_slice(&(self.header.len() as u32).to_le_bytes());
-        put_references(buffer, references);
-        buffer.extend_from_slice(self.header);
-        buffer.extend_from_slice(self.body);
+        put_front(buffer, self.header, references);
+        buffer.extend_from_slice(self.message);
     }
 
-    /// Bytes of the payload that [`encode_for`](Self::encode_for) gives for so many references.
-    pub(crate) fn encoded_size_for(&self, references: usize) -> usize {
-        FIXED + references * REFERENCE + self.header.len() + self.body.len()
+    /// Bytes of the payload that [`encode_for`](Self::encode_for) gives for these references.
+    pub(crate) fn encoded_size_for(&self, references: &[Reference]) -> usize {
+        front_size(self.header, references) + self.message.len()
     }
 
     pub(crate) fn decode(payload: &'a [u8]) -> Result<MessageRecord<'a>, Malformed> {
         let mut cursor = Cursor::new(payload);
-        let (references, header) = (cursor.u32()? as usize, cursor.u32()? as usize);
-        let length = references.checked_mul(REFERENCE).ok_or(Malformed("too many references"))?;
-        let record = MessageRecord {
-            references: cursor.take(length)?,
-            header: cursor.take(header)?,
-            body: cursor.rest(),
-        };
-        if record.references().any(|reference| reference.sequence >= Sequence::LIMIT) {
-            return Err(Malformed("a place that no queue has"));
+        let (count, header) = (cursor.length()?, cursor.length()?);
+        if count > cursor.at_most(REFERENCE) {
+            return Err(Malformed("too many references"));
         }
-        Ok(record)
+        let begin = cursor.rest();
+        let mut references = References::new(cursor);
+        for _ in 0..count {
+            references.read()?;
+        }
+        let message = references.cursor.rest();
+        if header > message.len() {
+            return Err(Malformed("a header that ends behind the record"));
+        }
+        let references = &begin[..begin.len() - message.len()];
+        Ok(MessageRecord { count, references, header, message })
     }
 
     /// The queues that the message went to.
     pub(crate) fn references(&self) -> impl ExactSizeIterator<Item = Reference> + use<'a> {
-        self.references.chunks_exact(REFERENCE).map(|bytes| {
-            let number = |half: &[u8]| {
-                u64::from_le_bytes(half.try_into().expect("half a reference is eight bytes"))
-            };
-            let (queue, sequence) = bytes.split_at(8);
-            Reference { queue: QueueId(number(queue)), sequence: Sequence(number(sequence)) }
-        })
+        let mut references = References::new(Cursor::new(self.references));
+        (0..self.count).map(move |_| references.read().expect("they have been checked"))
     }
 
-    /// The message itself, copied out in one allocation.
+    /// The message itself, copied out.
     pub(crate) fn message(&self) -> Message {
-        let mut bytes = Vec::with_capacity(self.header.len() + self.body.len());
-        bytes.extend_from_slice(self.header);
-        bytes.extend_from_slice(self.body);
-        let mut header = Bytes::from(bytes);
-        let body = header.split_off(self.header.len());
-        Message { header, body: body.into() }
+        Message::joined(self.message.to_vec(), self.header)
     }
 
-    /// The message itself, as parts of `whole`, which this was decoded from: they keep all of it in memory.
+    /// The message itself, as a part of `whole`, which this was decoded from: it keeps all of that in memory.
     pub(crate) fn within(&self, whole: &Bytes) -> Message {
-        Message { header: whole.slice_ref(self.header), body: whole.slice_ref(self.body).into() }
+        Message::joined(whole.slice_ref(self.message), self.header)
     }
 }
 
@@ -128,8 +158,8 @@ pub(crate) struct MovedRecord<'a> {
 const MOVED: usize = 16;
 
 impl<'a> MovedRecord<'a> {
-    /// Bytes of the payload for `message` with so many references left.
-    pub(crate) fn encoded_size(message: &MessageRecord<'_>, references: usize) -> usize {
+    /// Bytes of the payload for `message` with these references left.
+    pub(crate) fn encoded_size(message: &MessageRecord<'_>, references: &[Reference]) -> usize {
         MOVED + message.encoded_size_for(references)
     }
 
@@ -170,10 +200,7 @@ pub(crate) fn message_of<'a>(record: &Record<'a>) -> Result<Option<MessageRecord
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::storage::message::Body;
 
     fn references() -> [Reference; 2] {
         [(1, 0x0a), (2, 0x0b0c)]
@@ -182,45 +209,42 @@ mod tests {
 
     #[test]
     fn the_bytes_on_disk_do_not_change_by_accident() {
-        let body = Body::from_parts(vec![Bytes::from_static(b"bo"), Bytes::from_static(b"dy")]);
-        let message = Arc::new(Message { header: Bytes::from_static(b"head"), body });
+        let body = vec![Bytes::from_static(b"bo"), Bytes::from_static(b"dy")];
+        let message = Message::from_parts(Bytes::from_static(b"head"), body);
         let mut payload = Vec::new();
         MessageRecord::encode(&mut payload, Draft::from(&message), &references());
-        let expected = b"\x02\0\0\0\x04\0\0\0\
-            \x01\0\0\0\0\0\0\0\x0a\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x0c\x0b\0\0\0\0\0\0headbody";
+        let expected = b"\x02\x04\x02\x0a\x02\x8c\x16headbody";
         assert_eq!(payload, expected);
-        assert_eq!(payload.len(), encoded_size(Draft::from(&message), 2));
+        assert_eq!(payload.len(), encoded_size(Draft::from(&message), &references()));
         let record = MessageRecord::decode(&payload).unwrap();
         assert!(record.references().eq(references()));
-        assert_eq!(record.message(), *message);
+        assert_eq!(record.message(), message);
         let whole = Bytes::from(payload);
         let record = MessageRecord::decode(&whole).unwrap();
-        assert_eq!(record.within(&whole), *message);
+        assert_eq!(record.within(&whole), message);
     }
 
     #[test]
     fn the_bytes_of_a_moved_message_do_not_change_by_accident() {
         let mut payload = Vec::new();
-        let body = Body::from(Bytes::from_static(b"body"));
-        let message = Arc::new(Message { header: Bytes::from_static(b"head"), body });
+        let message = Message::new("head", "body");
         MessageRecord::encode(&mut payload, Draft::from(&message), &references());
         let record = MessageRecord::decode(&payload).unwrap();
         let from = ChunkEntry { lsn: Lsn(0x1234), length: 0x56, sharers: 2 };
         let mut moved = Vec::new();
         MovedRecord::encode(&mut moved, from, &record, &references()[1..]);
-        let expected = b"\x34\x12\0\0\0\0\0\0\x56\0\0\0\x02\0\0\0\x01\0\0\0\x04\0\0\0\
-            \x02\0\0\0\0\0\0\0\x0c\x0b\0\0\0\0\0\0headbody";
+        let expected = b"\x34\x12\0\0\0\0\0\0\x56\0\0\0\x02\0\0\0\x01\x04\x04\x8c\x16headbody";
         assert_eq!(moved, expected);
-        assert_eq!(moved.len(), MovedRecord::encoded_size(&record, 1));
+        assert_eq!(moved.len(), MovedRecord::encoded_size(&record, &references()[1..]));
         let back = MovedRecord::decode(&moved).unwrap();
-        assert_eq!((back.from, back.message.message()), (from, (*message).clone()));
+        assert_eq!((back.from, back.message.message()), (from, message.clone()));
         assert!(back.message.references().eq(references().into_iter().skip(1)));
     }
 
     /// Whoever counted on from such a place got to zero. Found by fuzzing.
     #[test]
     fn a_place_that_no_queue_has_is_refused() {
-        let message = Arc::new(Message::new("head", "body"));
+        let message = Message::new("head", "body");
         for (sequence, fine) in [(0, true), ((1 << 62) - 1, true), (1 << 62, false), (!0, false)] {
             let reference = Reference { queue: QueueId(1), sequence: Sequence(sequence) };
             let mut payload = Vec::new();
@@ -236,9 +260,10 @@ mod tests {
 
     #[test]
     fn lengths_that_lead_beyond_the_record_are_refused() {
-        for payload in
-            [&b"\x01\0\0\0\0\0\0\0"[..], b"\0\0\0\0\x01\0\0\0", b"\xff\xff\xff\xff\0\0\0\0"]
-        {
+        let long = b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01";
+        let huge = [&long[..], b"\0"].concat();
+        let header = [b"\0", &long[..]].concat();
+        for payload in [&b"\x01\0"[..], b"\x01\0\x02", b"\0\x01", &huge, &header] {
             assert!(MessageRecord::decode(payload).is_err());
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use bytes::Bytes;
 use haypile::broker::{
     Broker, Channel, ChannelNumber, Consume, DeclareExchange, DeclareQueue, Delivery, Event,
     Refusal, Session,
@@ -66,8 +67,8 @@ pub(super) fn observe(broker: &Broker, universe: &Universe) -> Result<Survivors,
     }
     for (name, delivery) in observer.deliveries(universe)? {
         let got = Got {
-            header: delivery.message().header.clone(),
-            body: delivery.message().body.to_bytes(),
+            header: Bytes::copy_from_slice(delivery.message().header()),
+            body: delivery.message().body(),
             redelivered: delivery.redelivered(),
         };
         observer.channel.accept(delivery);

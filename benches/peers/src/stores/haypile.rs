@@ -41,7 +41,7 @@ impl Peer for Haypile {
     fn append(&self, messages: &[Bytes]) -> Outcome {
         let mut last = None;
         for body in messages {
-            let message = Arc::new(Message::new(Bytes::new(), body.clone()));
+            let message = Message::new(Bytes::new(), body.clone());
             last = self.store.append(&message, Persistence::Durable, &[&self.queue])?.durable_at;
         }
         last.map_or(Ok(()), |lsn| self.store.wait_durable(lsn))?;
@@ -54,7 +54,7 @@ impl Peer for Haypile {
             self.queue.load(from)?;
         }
         let place = |sequence: Sequence| Place(sequence.get() + Place::FIRST.0);
-        Ok(found.iter().map(|f| (place(f.sequence), f.message.body.to_bytes())).collect())
+        Ok(found.iter().map(|f| (place(f.sequence), f.message.body())).collect())
     }
 
     fn acknowledge(&self, through: Place) -> Outcome {

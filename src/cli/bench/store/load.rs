@@ -386,11 +386,11 @@ impl Source {
         Source { noise, random, size: size as usize }
     }
 
-    pub(super) fn message(&mut self) -> Arc<Message> {
+    pub(super) fn message(&mut self) -> Message {
         let begin = self.random.usize(..4096);
         let bytes = &self.noise[begin..begin + HEADER as usize + self.size];
         let (header, body) = bytes.split_at(HEADER as usize);
-        Arc::new(Message::new(Bytes::copy_from_slice(header), Bytes::copy_from_slice(body)))
+        Message::new(Bytes::copy_from_slice(header), Bytes::copy_from_slice(body))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Consuming, acknowledging and requeueing: every delivery is compared with what the history knows.
 
+use bytes::Bytes;
 use haypile::broker::{Consume, Delivery, DeliveryTag, Event, Get};
 use haypile::message::FieldTable;
 
@@ -101,12 +102,12 @@ impl Clients {
 
     /// A delivery has to be one of the queue's messages, that nobody has, with the right flag.
     fn accept(&mut self, at: At, delivery: Delivery) {
-        let body = delivery.message().body.to_bytes();
+        let body = delivery.message().body();
         let digits = body.split(|byte| *byte == b':').next().expect("there is a first part");
         let number: usize = std::str::from_utf8(digits).unwrap().parse().unwrap();
         let (queue, flag) = (delivery.queue().clone(), delivery.redelivered());
         let no_ack = is_no_ack(delivery.consumer_tag());
-        let header = delivery.message().header.clone();
+        let header = Bytes::copy_from_slice(delivery.message().header());
         let tag = self.chan(at).inner.accept(delivery);
         let known = self.world.queues.iter().find(|(name, _)| name.as_bytes() == queue.as_bytes());
         let found = known.and_then(|(name, queue)| {

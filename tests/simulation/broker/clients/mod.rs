@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use haypile::broker::{Broker, Channel, ChannelNumber, DeliveryTag, Session};
 use haypile::message::{Envelope, FieldTable, Properties, RawProperties, ShortStr, Value};
-use haypile::storage::{Body, Lsn, Message as Stored};
+use haypile::storage::{Lsn, Message as Stored};
 use parking_lot::Mutex;
 
 use super::model::{Binding, Effect, Incarnation, Name, Place, Wanted, World};
@@ -47,7 +47,7 @@ pub(super) fn envelope(
     headers: Headers<'_>,
     persistent: bool,
     body: Bytes,
-) -> Arc<Stored> {
+) -> Stored {
     let properties = Properties {
         delivery_mode: Some(if persistent { 2 } else { 1 }),
         headers: (!headers.is_empty()).then(|| table(headers.iter().copied())),
@@ -59,7 +59,7 @@ pub(super) fn envelope(
         routing_key: key.as_bytes(),
         properties: RawProperties::parse(&properties).expect("they were just made"),
     };
-    Arc::new(Stored { header: envelope.to_bytes(), body: Body::from(body) })
+    Stored::new(envelope.to_bytes(), body)
 }
 
 /// Something that is there or not, and that somebody may be told of.

@@ -2,6 +2,7 @@
 
 use super::super::model::{Effect, Message, Name};
 use super::{At, Clients, Headers, envelope};
+use bytes::Bytes;
 use haypile::storage::Lsn;
 
 impl Clients {
@@ -31,8 +32,8 @@ impl Clients {
         let stored = envelope(exchange, key, headers, persistent, body.into());
         let message = Message {
             number,
-            header: stored.header.clone(),
-            body: stored.body.to_bytes(),
+            header: Bytes::copy_from_slice(stored.header()),
+            body: stored.body(),
             persistent,
             redelivered: false,
         };
