@@ -66,7 +66,7 @@ fn damage_message(dir: &Path, n: u64) -> (PathBuf, u64) {
     let (path, offset) = find(dir, text(n).as_bytes());
     flip(&path, offset + 500);
     // Frame, counts, one reference, the header.
-    (path, (offset - 12 - 8 - 16 - "header".len()) as u64)
+    (path, (offset - 12 - 2 - 2 - "header".len()) as u64)
 }
 
 /// The messages in a file.

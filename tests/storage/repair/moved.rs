@@ -27,9 +27,9 @@ pub(super) fn records(dir: &Path, body: &str) -> Vec<(PathBuf, usize, u8)> {
                 let ends = frame[4..8] == length.to_le_bytes() && frame[9..] == [0; 3];
                 ends.then_some(frame[8])
             };
-            let found = [58, 42].into_iter().find_map(|before| {
+            let found = [38, 22].into_iter().find_map(|before| {
                 let start = offset.checked_sub(before)?;
-                let kind = kind(start).filter(|kind| (*kind == MOVED) == (before == 58))?;
+                let kind = kind(start).filter(|kind| (*kind == MOVED) == (before == 38))?;
                 Some((start, kind))
             });
             let Some((start, kind)) = found else { continue };
@@ -276,7 +276,7 @@ fn a_message_of_several_queues_is_lost_for_those_that_still_have_it() {
                     let body = text(7).into_bytes();
                     let all = content.windows(body.len()).enumerate();
                     let mut found = all.filter(|(_, w)| *w == body).map(|(offset, _)| offset);
-                    let offset = found.find(|offset| content[offset - 74 + 8] == MOVED)?;
+                    let offset = found.find(|offset| content[offset - 40 + 8] == MOVED)?;
                     Some((dir.path().join(name), offset))
                 })
                 .unwrap()

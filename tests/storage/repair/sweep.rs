@@ -30,7 +30,7 @@ fn options() -> Options {
 }
 
 fn number(n: u64) -> String {
-    format!("message {n:04}")
+    format!("the message that is number {n:04}")
 }
 
 /// A deep queue with a transient message after every seventh, and another queue that shares some of its messages, a third
