@@ -33,6 +33,11 @@ fn a_waiter_that_slips_through_is_noticed() {
 }
 
 #[test]
+fn a_thread_that_listens_too_late_is_noticed() {
+    assert_noticed(Slip::AskBeforeListening, waiting::asked_for, "deadlock");
+}
+
+#[test]
 fn a_writer_that_sleeps_through_its_work_is_noticed() {
     assert_noticed(Slip::SleepUnannounced, waiting::asked_for, "deadlock");
 }

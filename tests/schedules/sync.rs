@@ -6,7 +6,6 @@ use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-pub(crate) use shuttle::thread::{Thread, current, park};
 
 /// A lock.
 #[derive(Default)]
@@ -80,6 +79,40 @@ impl Condvar {
     }
 }
 
+/// See the engine's own.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    rung: Mutex<u32>,
+    heard: Condvar,
+}
+
+/// See the engine's own.
+#[derive(Debug)]
+pub(crate) struct Listener<'a> {
+    bell: &'a Bell,
+    rung: u32,
+}
+
+impl Bell {
+    pub(crate) fn listen(&self) -> Listener<'_> {
+        Listener { bell: self, rung: *self.rung.lock() }
+    }
+
+    pub(crate) fn ring(&self) {
+        *self.rung.lock() += 1;
+        self.heard.notify_all();
+    }
+}
+
+impl Listener<'_> {
+    pub(crate) fn sleep(&self) {
+        let mut rung = self.bell.rung.lock();
+        while *rung == self.rung {
+            self.bell.heard.wait(&mut rung);
+        }
+    }
+}
+
 /// A cell that is written once. Looking at it is a step that others may come before.
 #[derive(Debug)]
 pub(crate) struct OnceLock<T> {
@@ -119,6 +152,7 @@ impl<T> From<T> for OnceLock<T> {
 pub(crate) enum Slip {
     DurableBeforeSync,
     AskBeforeLock,
+    AskBeforeListening,
     SleepUnannounced,
     TellBeforeFailed,
     StopBeforeWritten,

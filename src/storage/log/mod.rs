@@ -31,9 +31,7 @@ use super::mutant::{Mutant, is_active};
 use super::options::Background;
 use super::record::{self, FRAME, RecordKind};
 use super::segment::{PAGE, Segment, SegmentHeader, SegmentPool, SegmentSet};
-use super::sync::{
-    AtomicBool, AtomicU64, Condvar, Mutex, OnceLock, Ordering, Slip, breaks, current, park,
-};
+use super::sync::{AtomicBool, AtomicU64, Bell, Condvar, Mutex, OnceLock, Ordering, Slip, breaks};
 use super::units::{Lsn, SegmentId};
 
 /// The largest record, in bytes.
@@ -72,6 +70,8 @@ pub(crate) struct Log {
     failure: OnceLock<StoreError>,
     failure_callbacks: Mutex<Vec<FailureCallback>>,
     waiters: Waiters,
+    /// For threads that wait, by turns for one batch and for the next: those who wait for the next are not woken for nothing.
+    bells: [Bell; 2],
     /// Held by whoever writes.
     writing: Mutex<Option<Target>>,
     /// The newest segment with something durable in it; 0: none since this log was opened.
@@ -116,6 +116,10 @@ struct Core {
     writer_waits: bool,
     stopping: bool,
     spare_buffer: PageBuffer,
+    /// How many batches of groups the writer has taken.
+    batches: u64,
+    /// Where the last of them ends.
+    taken: Lsn,
 }
 
 /// Where a record went.
@@ -173,6 +177,8 @@ impl Log {
             writer_waits: false,
             stopping: false,
             spare_buffer: PageBuffer::default(),
+            batches: 0,
+            taken: end,
         };
         Log {
             config,
@@ -184,6 +190,7 @@ impl Log {
             failure: OnceLock::new(),
             failure_callbacks: Mutex::default(),
             waiters: Waiters::default(),
+            bells: Default::default(),
             writing: Mutex::new(None),
             newest: AtomicU64::new(0),
             new_segment: OnceLock::new(),
@@ -399,7 +406,7 @@ impl Log {
     /// now on.
     pub(crate) fn fail(&self, reason: &str) -> StoreError {
         if breaks(Slip::TellBeforeFailed) {
-            self.waiters.settle(Err(&StoreError::Failed(reason.into())));
+            self.settle(Err(&StoreError::Failed(reason.into())));
         }
         let failure = self.failure.get_or_init(|| {
             let failure = StoreError::Failed(reason.into());
@@ -407,7 +414,7 @@ impl Log {
             failure
         });
         if !breaks(Slip::TellBeforeFailed) {
-            self.waiters.settle(Err(failure));
+            self.settle(Err(failure));
         }
         self.work.notify_all();
         let callbacks = std::mem::take(&mut *self.failure_callbacks.lock());
@@ -442,14 +449,27 @@ impl Log {
         self.check().err().map(Err)
     }
 
-    /// Has the group with `lsn` written without further delay, by whoever writes.
-    pub(crate) fn expedite(&self, lsn: Lsn) {
+    /// Tells everybody who waits for `durable` or less that it is durable; or everybody that it never will be.
+    fn settle(&self, outcome: Result<Lsn, &StoreError>) {
+        self.waiters.settle(outcome);
+        self.bells.iter().for_each(Bell::ring);
+    }
+
+    /// The bell that is rung when a batch of groups is durable.
+    fn bell(&self, batch: u64) -> &Bell {
+        &self.bells[(batch % 2) as usize]
+    }
+
+    /// Has the group with `lsn` written without further delay, by whoever writes. Returns the batch of groups that it is in,
+    /// if it is not durable.
+    pub(crate) fn expedite(&self, lsn: Lsn) -> u64 {
         let mut core = self.core.lock();
         core.wanted = core.wanted.max(lsn);
         if core.writer_waits && core.writer_has_work(&self.config) {
             core.writer_waits = false;
             self.work.notify_one();
         }
+        core.batches + u64::from(lsn > core.taken)
     }
 
     /// Blocks the thread until `lsn` is durable.
@@ -460,13 +480,15 @@ impl Log {
         if self.config.background == Background::Caller {
             return self.write_until(lsn);
         }
-        self.expedite(lsn);
-        let action = Action::Unpark(current());
-        if let Some((_, outcome)) = self.waiters.add(lsn, action, || self.settled(lsn)) {
-            return outcome;
-        }
         loop {
-            park();
+            let bell = self.bell(self.expedite(lsn));
+            let early = if breaks(Slip::AskBeforeListening) { self.settled(lsn) } else { None };
+            let listener = bell.listen();
+            let settled = if breaks(Slip::AskBeforeListening) { early } else { self.settled(lsn) };
+            if let Some(outcome) = settled {
+                return outcome;
+            }
+            listener.sleep();
             if let Some(outcome) = self.settled(lsn) {
                 return outcome;
             }
@@ -495,7 +517,9 @@ impl Log {
     /// Sees to it that `lsn` becomes durable without anybody's further help.
     fn hurry(&self, lsn: Lsn) {
         match self.config.background {
-            Background::Threads => self.expedite(lsn),
+            Background::Threads => {
+                self.expedite(lsn);
+            }
             Background::Caller => {
                 // A failure has been told to everybody who waits, this one included; and on a full disk it goes on waiting.
                 let _told: Result<(), StoreError> = self.write_until(lsn);

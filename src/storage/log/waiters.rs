@@ -1,17 +1,19 @@
-//! Those who wait for the log to become durable: threads, callbacks and futures.
+//! Callbacks and futures that wait for the log to become durable. Threads [listen](crate::storage::sync::Bell) instead.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 use std::sync::Arc;
 use std::task::Waker;
 
+use smallvec::SmallVec;
+
 use crate::storage::error::StoreError;
-use crate::storage::sync::{Mutex, Slip, Thread, breaks};
+use crate::storage::sync::{Mutex, Slip, breaks};
 use crate::storage::units::Lsn;
 
 /// What to do when an LSN has become durable, or never will.
 pub(super) enum Action {
-    Unpark(Thread),
     Wake(Arc<WakerSlot>),
     Call(Box<dyn FnOnce(Result<(), StoreError>) + Send>),
 }
@@ -75,13 +77,22 @@ impl Waiters {
     /// Tells everybody who waits for `durable` or less that it is durable; or everybody that it never will be.
     pub(super) fn settle(&self, outcome: Result<Lsn, &StoreError>) {
         loop {
+            // A few at a time: an action may take its time, or wait for something else, and is not run under the lock.
+            let mut due = SmallVec::<[Action; 16]>::new();
             let mut waiters = self.0.lock();
-            let due = waiters
-                .peek()
-                .is_some_and(|Reverse(first)| outcome.map_or(true, |durable| first.lsn <= durable));
-            let Some(Reverse(waiter)) = due.then(|| waiters.pop()).flatten() else { return };
-            drop(waiters); // An action may take its time, or wait for something else.
-            waiter.action.run(outcome.map(|_| ()).map_err(Clone::clone));
+            while due.len() < due.inline_size()
+                && let Some(first) = waiters.peek_mut()
+                && outcome.map_or(true, |durable| first.0.lsn <= durable)
+            {
+                due.push(PeekMut::pop(first).0.action);
+            }
+            drop(waiters);
+            if due.is_empty() {
+                return;
+            }
+            for action in due {
+                action.run(outcome.map(|_| ()).map_err(Clone::clone));
+            }
         }
     }
 }
@@ -89,7 +100,6 @@ impl Waiters {
 impl Action {
     pub(super) fn run(self, outcome: Result<(), StoreError>) {
         match self {
-            Action::Unpark(thread) => thread.unpark(),
             Action::Wake(slot) => {
                 // Not under the lock: a waker may poll, or drop, the future at once, and both take it.
                 let waker = slot.lock().take();

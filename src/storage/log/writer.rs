@@ -24,13 +24,19 @@ pub(super) struct Target {
     file: Arc<dyn DiskFile>,
 }
 
+/// What the writer takes at a time.
+struct Batch {
+    number: u64,
+    groups: Vec<Group>,
+}
+
 impl Log {
     /// Writes groups until [`stop`](Log::stop), then what is left; the body of a thread.
     pub(crate) fn run(&self) -> Result<(), StoreError> {
         let mut target = self.writing.lock();
-        while let Some(groups) = self.wait_for_groups()? {
+        while let Some(batch) = self.wait_for_groups()? {
             self.wait_for_the_reserve();
-            self.write_groups(groups, &mut target)?;
+            self.write_batch(batch, &mut target)?;
         }
         Ok(())
     }
@@ -55,15 +61,15 @@ impl Log {
         let mut target = self.writing.lock();
         while self.durable() < lsn {
             self.check()?;
-            let groups = self.take_groups(&mut self.core.lock());
-            assert!(!groups.is_empty(), "waiting for {lsn}, which nobody has appended yet");
-            self.write_groups(groups, &mut target)?;
+            let batch = self.take_groups(&mut self.core.lock());
+            assert!(!batch.groups.is_empty(), "waiting for {lsn}, which nobody has appended yet");
+            self.write_batch(batch, &mut target)?;
         }
         Ok(())
     }
 
     /// Sleeps until there is something to write; `None`: nothing will ever be again.
-    fn wait_for_groups(&self) -> Result<Option<Vec<Group>>, StoreError> {
+    fn wait_for_groups(&self) -> Result<Option<Batch>, StoreError> {
         let mut core = self.core.lock();
         loop {
             self.check()?;
@@ -87,7 +93,7 @@ impl Log {
     }
 
     /// Takes everything that has been appended, and opens the next group behind it.
-    fn take_groups(&self, core: &mut super::Core) -> Vec<Group> {
+    fn take_groups(&self, core: &mut super::Core) -> Batch {
         let mut groups: Vec<Group> = core.sealed.drain(..).collect();
         if !core.open.is_empty() {
             let end = core.open.end_of_log();
@@ -95,24 +101,24 @@ impl Log {
             let next = Group::new(core.open.segment.clone(), end, end, buffer);
             groups.push(std::mem::replace(&mut core.open, next));
         }
+        if let Some(last) = groups.last() {
+            core.batches += 1;
+            core.taken = last.end_of_log();
+        }
         core.in_flight = groups.iter().map(|group| group.buffer.len() as u64).sum();
-        groups
+        Batch { number: core.batches, groups }
     }
 
     /// Writes groups in order, each with a sync of its own, and says so. The first error is the end of the log.
-    fn write_groups(
-        &self,
-        groups: Vec<Group>,
-        target: &mut Option<Target>,
-    ) -> Result<(), StoreError> {
-        let mut groups = groups.into_iter();
+    fn write_batch(&self, batch: Batch, target: &mut Option<Target>) -> Result<(), StoreError> {
+        let mut groups = batch.groups.into_iter();
         while let Some(group) = groups.next() {
             let ready = self.has_file(&group);
             if let Ok(false) = ready {
                 self.put_back(std::iter::once(group).chain(groups));
                 return Err(StoreError::Full);
             }
-            if let Err(reason) = ready.and_then(|_| self.write_group(group, target)) {
+            if let Err(reason) = ready.and_then(|_| self.write_group(group, batch.number, target)) {
                 if is_active(Mutant::GoOnAfterFailure) {
                     return Err(StoreError::Failed(reason));
                 }
@@ -139,12 +145,18 @@ impl Log {
     fn put_back(&self, groups: impl Iterator<Item = Group>) {
         let mut core = self.core.lock();
         let mut sealed: VecDeque<Group> = groups.collect();
+        core.taken = sealed.front().map_or(core.taken, |group| group.previous);
         sealed.append(&mut core.sealed);
         core.sealed = sealed;
         core.in_flight = 0;
     }
 
-    fn write_group(&self, mut group: Group, target: &mut Option<Target>) -> Result<(), Arc<str>> {
+    fn write_group(
+        &self,
+        mut group: Group,
+        batch: u64,
+        target: &mut Option<Target>,
+    ) -> Result<(), Arc<str>> {
         let segment = group.segment.clone();
         target.take_if(|target| target.segment != segment.id());
         let file = match target {
@@ -162,7 +174,7 @@ impl Log {
         let end = group.end_of_log();
         if breaks(Slip::DurableBeforeSync) || is_active(Mutant::ConfirmBeforeSync) {
             self.durable.store(end.0, Ordering::Release);
-            self.waiters.settle(Ok(end));
+            self.settle(Ok(end));
         }
         let mut synced = file.sync_data();
         if synced.is_err() && is_active(Mutant::RetrySync) {
@@ -175,6 +187,7 @@ impl Log {
         self.written(group.buffer);
         self.durable.store(end.0, Ordering::Release);
         self.waiters.settle(Ok(end));
+        self.bell(batch).ring();
         let new = self.newest.swap(segment.id().0, Ordering::AcqRel) != segment.id().0;
         let asked = self.tell.load(Ordering::SeqCst) && self.tell.swap(false, Ordering::SeqCst);
         if (new || asked)
