@@ -216,14 +216,14 @@ impl Connection {
             // Quite a few clients count a frame's eight octets of overhead wrongly.
             let (frames, error) = split_frames(input, frame_max + FRAME_OVERHEAD as u32);
             self.frames = frames;
-            if let State::Running(running) = &self.state {
-                running.memory().expect(self.frames.bytes());
-            }
             if self.frames.is_empty() {
                 if let Some(error) = error {
                     self.lose_sync(error);
                 }
                 return;
+            }
+            if let State::Running(running) = &self.state {
+                running.memory().expect(self.frames.bytes());
             }
         }
     }

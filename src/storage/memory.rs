@@ -38,8 +38,9 @@ impl MessageMemory {
         let mut blocks = self.0.borrow_mut();
         blocks.expected = bytes;
         if bytes < BLOCK / 2 {
-            // A few are not to live in a block that many more may come to.
+            // A few are not to live in a block that many more may come to; and where few come, few blocks are needed.
             blocks.open = BytesMut::new();
+            blocks.full.pop_front();
         }
     }
 
@@ -82,5 +83,81 @@ impl Blocks {
         let reclaimed = self.full.front_mut().is_some_and(|oldest| oldest.try_reclaim(BLOCK));
         let oldest = if reclaimed || self.full.len() > KEPT { self.full.pop_front() } else { None };
         self.open = oldest.filter(|_| reclaimed).unwrap_or_else(|| BytesMut::with_capacity(BLOCK));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn copies(memory: &MessageMemory, count: usize) -> Vec<Bytes> {
+        let copy = |number: usize| {
+            memory.copy(1000, |buffer| buffer.extend_from_slice(&[number as u8; 1000]))
+        };
+        (0..count).map(copy).collect()
+    }
+
+    fn assert_whole(copies: &[Bytes]) {
+        for (copy, number) in copies.iter().zip(0..) {
+            assert!(copy[..] == [number as u8; 1000], "copy {number}");
+        }
+    }
+
+    #[test]
+    fn many_that_come_together_share_blocks_which_are_used_again() {
+        let memory = MessageMemory::default();
+        let mut places = std::collections::BTreeSet::new();
+        let mut kept = VecDeque::new();
+        for _ in 0..100 {
+            memory.expect(200_000);
+            let round = copies(&memory, 200);
+            assert_whole(&round);
+            places.extend(round.iter().map(|copy| copy.as_ptr() as usize / BLOCK));
+            // They are gone a few rounds later.
+            kept.push_back(round);
+            if kept.len() > 3 {
+                assert_whole(&kept.pop_front().unwrap());
+            }
+        }
+        kept.iter().for_each(|round| assert_whole(round));
+        // 20 MB went through it, and a block touches two of these places at most.
+        assert!(places.len() <= 2 * (KEPT + 2), "{} places", places.len());
+    }
+
+    #[test]
+    fn a_few_get_no_more_than_they_need() {
+        let memory = MessageMemory::default();
+        memory.expect(3000);
+        let few = copies(&memory, 3);
+        assert_whole(&few);
+        assert_eq!(few[2].as_ptr() as usize - few[0].as_ptr() as usize, 2000, "one allocation");
+        assert_eq!(memory.0.borrow().open.capacity(), 0, "and nothing is left of it");
+        assert_whole(&copies(&memory, 1));
+    }
+
+    #[test]
+    fn a_message_that_is_larger_than_a_block_has_memory_of_its_own() {
+        let memory = MessageMemory::default();
+        memory.expect(BLOCK);
+        let large = memory.copy(2 * BLOCK, |buffer| buffer.resize(2 * BLOCK, 7));
+        assert!(large.len() == 2 * BLOCK && large.iter().all(|byte| *byte == 7));
+    }
+
+    #[test]
+    fn what_nothing_needs_is_given_up() {
+        let memory = MessageMemory::default();
+        assert!(!memory.is_held());
+        memory.expect(10 * BLOCK);
+        let many = copies(&memory, 600);
+        assert!(memory.is_held());
+        for _ in 0..=KEPT {
+            memory.expect(100);
+        }
+        assert!(!memory.is_held(), "little by little, where little comes");
+        memory.expect(10 * BLOCK);
+        copies(&memory, 600);
+        memory.release();
+        assert!(!memory.is_held());
+        assert_whole(&many);
     }
 }

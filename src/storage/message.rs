@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 /// What a message in memory takes besides its own bytes, roughly: the handles of it, its share of their allocations.
-pub(crate) const MESSAGE_OVERHEAD: u64 = 160;
+pub(crate) const MESSAGE_OVERHEAD: u64 = 64;
 
 /// A message: a header that means something to the layer above, and a body. Cheap to clone: the bytes are shared.
 ///
