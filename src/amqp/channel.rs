@@ -153,23 +153,22 @@ impl Channel {
     /// Puts out `basic.deliver`. The delivery counts as accepted even if it turns out to be unreadable.
     pub(super) fn deliver(&mut self, delivery: Delivery, output: &mut Output) -> Result<(), Fault> {
         let Some(inner) = &mut self.inner else { return Ok(()) };
-        let message = delivery.message().clone();
-        let envelope = envelope(&message);
-        if let Ok(Envelope { exchange, routing_key, .. }) = envelope {
+        let delivery_tag = inner.next_delivery_tag().0;
+        let message = delivery.message();
+        let put = envelope(message).map(|Envelope { exchange, routing_key, properties }| {
             let deliver = Method::BasicDeliver {
                 consumer_tag: delivery.consumer_tag(),
-                delivery_tag: inner.next_delivery_tag().0,
+                delivery_tag,
                 redelivered: delivery.redelivered(),
                 exchange,
                 routing_key,
             };
             output.method(self.number, &deliver);
-        }
+            let size = message.body_len() as u64;
+            output.content(self.number, self.frame_max, properties, size, message.pieces());
+        });
         inner.accept(delivery);
-        let size = message.body_len() as u64;
-        let properties = envelope?.properties;
-        output.content(self.number, self.frame_max, properties, size, message.pieces());
-        Ok(())
+        put
     }
 
     /// Puts out the answer to `basic.get`.

@@ -192,6 +192,10 @@ impl Task {
             Ok(count) => {
                 self.received = self.now;
                 self.moved += count;
+                if self.input.len() < self.input.capacity() {
+                    // That was all that had arrived: the next look at the socket can wait until more has.
+                    self.note_drained();
+                }
                 if count >= self.read_size {
                     self.read_size = (self.read_size * 2).min(LARGEST_READ);
                 } else if count < self.read_size / 4 {
@@ -202,6 +206,12 @@ impl Task {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Spares reading once more to be told that there is nothing. What arrives meanwhile makes the socket readable anew.
+    fn note_drained(&self) {
+        let drained = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        self.stream.try_io(Interest::READABLE, drained).ok();
     }
 
     /// Writes until there is nothing left, or no room.

@@ -9,7 +9,7 @@ use crate::storage::{self, Fetch, Fetched, Sequence, SequenceRange};
 const BATCH: usize = 512;
 /// When fewer batches than this are in memory behind those fetched, more is read: by the time that they are needed a read of the
 /// usual size is over.
-const AHEAD: usize = 4;
+const AHEAD: usize = 8;
 /// Bytes fetched at a time, roughly: judged by the queue's average.
 const BATCH_BYTES: u64 = 256 << 10;
 
@@ -166,6 +166,13 @@ impl Backlog {
     /// The next message in order, after [`Backlog::supply`] said that it is ready.
     pub(super) fn pop(&mut self) -> Option<Fetched> {
         self.fetched.pop_front()
+    }
+
+    /// The messages that have been fetched, and how many of them are next in order, after [`Backlog::supply`] said that the
+    /// next one is ready.
+    pub(super) fn run(&mut self) -> (&mut VecDeque<Fetched>, usize) {
+        let run = if self.returned.is_empty() { self.fetched.len() } else { 1 };
+        (&mut self.fetched, run)
     }
 
     /// Puts messages back into their places.

@@ -519,7 +519,7 @@ impl Drop for Channel {
         }
         // Answers to `basic.get`, and notices that nobody will read.
         let number = self.number;
-        give_back(self.session.outbox.retract(|event| event.channel() == number));
+        give_back(self.session.outbox.retract_channel(number));
         self.arrivals.dispatch();
         if let Err(error) = self.settlement.flush() {
             tracing::error!(%error, "acknowledgements of a closing channel are lost");

@@ -90,29 +90,34 @@ impl Consumer {
         &self.spec.outbox
     }
 
-    /// Takes credit for one message, from the consumer and from its channel. Called with the queue locked.
-    pub(super) fn take_credit(self: &Arc<Self>) -> bool {
+    /// Takes credit for `most` messages, or as many of them as there is credit for with the consumer and with its channel;
+    /// returns how many. Called with the queue locked.
+    pub(super) fn take_credit(self: &Arc<Self>, most: u32) -> u32 {
         if self.spec.no_ack {
-            return true;
+            return most;
         }
-        if self.spec.prefetch != 0 && self.outstanding.load(SeqCst) >= self.spec.prefetch {
-            return false;
+        let most = match self.spec.prefetch {
+            0 => most,
+            prefetch => most.min(prefetch.saturating_sub(self.outstanding.load(SeqCst))),
+        };
+        if most == 0 {
+            return 0;
         }
-        if !self.spec.credit.take(self) {
-            return false;
+        let taken = self.spec.credit.take(self, most);
+        if taken > 0 {
+            self.outstanding.fetch_add(taken, SeqCst);
         }
-        self.outstanding.fetch_add(1, SeqCst);
-        true
+        taken
     }
 
-    /// Gives back the credit of one message. The caller then lets the queue know (the consumer may be
+    /// Gives back the credit of so many messages. The caller then lets the queue know (the consumer may be
     /// parked), and the channel (others may be starved).
-    pub(super) fn release_credit(&self) {
+    pub(super) fn release_credit(&self, messages: u32) {
         if self.spec.no_ack {
             return;
         }
-        self.outstanding.fetch_sub(1, SeqCst);
-        self.spec.credit.used.fetch_sub(1, SeqCst);
+        self.outstanding.fetch_sub(messages, SeqCst);
+        self.spec.credit.used.fetch_sub(messages, SeqCst);
     }
 
     /// Whether it was not noted before. Called with the outbox locked.
@@ -123,6 +128,31 @@ impl Consumer {
     /// Called with the outbox locked.
     pub(super) fn forget_starved(&self) {
         self.starved.store(false, SeqCst);
+    }
+}
+
+/// Credit that a consumer gets back, gathered: its counters are other threads' as well, and cost more than anything else that
+/// is done with a message.
+#[derive(Debug)]
+pub(super) struct Returned {
+    pub(super) consumer: Arc<Consumer>,
+    messages: u32,
+}
+
+impl Returned {
+    /// Notes the credit of one message.
+    pub(super) fn note(all: &mut Vec<Returned>, consumer: &Arc<Consumer>) {
+        match all.last_mut() {
+            Some(last) if Arc::ptr_eq(&last.consumer, consumer) => last.messages += 1,
+            _ => all.push(Returned { consumer: Arc::clone(consumer), messages: 1 }),
+        }
+    }
+
+    /// Gives it all back, once.
+    pub(super) fn give_back(all: &mut [Returned]) {
+        for returned in all {
+            returned.consumer.release_credit(std::mem::take(&mut returned.messages));
+        }
     }
 }
 
@@ -142,14 +172,16 @@ impl ChannelCredit {
         limit != 0 && self.used.load(SeqCst) >= limit
     }
 
-    /// Consumers of several queues may take at the same time.
-    fn take(&self, consumer: &Arc<Consumer>) -> bool {
+    /// Takes credit for `most` messages (one at least), or as many as there is credit for. Consumers of several queues may
+    /// take at the same time.
+    fn take(&self, consumer: &Arc<Consumer>, most: u32) -> u32 {
         loop {
             let used = self.used.load(SeqCst);
             let limit = self.limit.load(SeqCst);
-            if limit == 0 || used < limit {
-                if self.used.compare_exchange_weak(used, used + 1, SeqCst, SeqCst).is_ok() {
-                    return true;
+            let count = if limit == 0 { most } else { most.min(limit.saturating_sub(used)) };
+            if count > 0 {
+                if self.used.compare_exchange_weak(used, used + count, SeqCst, SeqCst).is_ok() {
+                    return count;
                 }
                 continue;
             }
@@ -160,7 +192,7 @@ impl ChannelCredit {
                 if !starved.iter().any(|other| Arc::ptr_eq(other, consumer)) {
                     starved.push(Arc::clone(consumer));
                 }
-                return false;
+                return 0;
             }
         }
     }

@@ -12,7 +12,7 @@ use tracing::error;
 use super::queue::Queue;
 use crate::storage::{Background, Sequence};
 
-/// Enough to keep a disk busy; a queue has at most one read under way.
+/// Enough to keep a disk busy.
 const THREADS: usize = 2;
 
 /// How long what could not be read is left alone before it is tried again.
@@ -99,9 +99,9 @@ impl Loader {
     }
 
     fn read(&self, queue: Arc<Queue>, from: Sequence) {
-        let Err(error) = queue.load(from) else {
-            queue.loaded();
-            return;
+        let error = match queue.load(from) {
+            Ok(any) => return queue.loaded(any),
+            Err(error) => error,
         };
         // A failed store ends the process; an unreadable place in the log does not.
         error!(queue = %queue.name(), %error, "cannot read messages back");

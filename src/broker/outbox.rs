@@ -7,7 +7,8 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 
 use super::consumer::Consumer;
-use super::delivery::{Delivery, Event};
+use super::delivery::{ChannelNumber, Delivery, Event, Origin};
+use crate::storage::Fetched;
 
 /// Deliveries that may wait, whatever their size.
 const MAX_EVENTS: usize = 4096;
@@ -22,7 +23,9 @@ pub(super) struct Outbox {
 
 #[derive(Debug, Default)]
 struct State {
-    events: VecDeque<Event>,
+    waiting: VecDeque<Waiting>,
+    /// Events in `waiting`, each message of a run being one.
+    events: usize,
     bytes: usize,
     closed: bool,
     waker: Option<Waker>,
@@ -30,31 +33,106 @@ struct State {
     starved: Vec<Arc<Consumer>>,
 }
 
-/// What became of an offered message.
+/// What waits, in order.
+#[derive(Debug)]
+enum Waiting {
+    /// Messages for one consumer: so many share one reference to it, which is counted where other threads count theirs.
+    Run {
+        consumer: Arc<Consumer>,
+        messages: VecDeque<Fetched>,
+    },
+    Event(Event),
+}
+
+/// What became of offered messages.
 #[derive(Debug)]
 pub(super) enum Offer {
-    /// Taken; wake the connection when the queue has been unlocked.
-    Taken(Option<Waker>),
+    /// So many were taken; wake the connection when the queue has been unlocked.
+    Taken(u32, Option<Waker>),
     /// The outbox is full, or the consumer has its fill: the consumer will be heard of again.
     Declined,
 }
 
 impl State {
     fn is_full(&self) -> bool {
-        self.bytes >= MAX_BYTES || self.events.len() >= MAX_EVENTS
+        self.bytes >= MAX_BYTES || self.events >= MAX_EVENTS
+    }
+
+    /// How many of these, which come next, there is room for: one, if it is not full.
+    fn room<'f>(&self, messages: impl Iterator<Item = &'f Fetched>) -> u32 {
+        let (mut room, mut bytes) = (0, self.bytes);
+        for fetched in messages {
+            if bytes >= MAX_BYTES || self.events + room as usize >= MAX_EVENTS {
+                break;
+            }
+            room += 1;
+            bytes += fetched.message.size();
+        }
+        room
     }
 
     /// Below this, those who were refused are asked again: not at the first free place, or
     /// every message taken would cost a round through the queue.
     fn has_room(&self) -> bool {
-        self.bytes <= MAX_BYTES / 2 && self.events.len() <= MAX_EVENTS / 2
+        self.bytes <= MAX_BYTES / 2 && self.events <= MAX_EVENTS / 2
     }
 
     fn push(&mut self, event: Event) -> Option<Waker> {
         self.bytes += size(&event);
-        self.events.push_back(event);
-        if self.events.len() == 1 { self.waker.take() } else { None }
+        self.waiting.push_back(Waiting::Event(event));
+        self.pushed(1)
     }
+
+    fn push_run(
+        &mut self,
+        consumer: &Arc<Consumer>,
+        messages: impl ExactSizeIterator<Item = Fetched>,
+    ) -> Option<Waker> {
+        let count = messages.len();
+        let messages = messages.inspect(|fetched| self.bytes += fetched.message.size());
+        match self.waiting.back_mut() {
+            Some(Waiting::Run { consumer: last, messages: run }) if Arc::ptr_eq(last, consumer) => {
+                run.extend(messages);
+            }
+            _ => {
+                let run = messages.collect();
+                self.waiting
+                    .push_back(Waiting::Run { consumer: Arc::clone(consumer), messages: run });
+            }
+        }
+        self.pushed(count)
+    }
+
+    /// Counts what has been pushed: the connection is to be woken if nothing waited before.
+    fn pushed(&mut self, events: usize) -> Option<Waker> {
+        let first = self.events == 0;
+        self.events += events;
+        if first { self.waker.take() } else { None }
+    }
+
+    fn pop(&mut self) -> Option<Event> {
+        let event = match self.waiting.pop_front()? {
+            Waiting::Event(event) => event,
+            Waiting::Run { consumer, mut messages } => {
+                let Some(fetched) = messages.pop_front() else { return self.pop() };
+                let event = delivery(&consumer, fetched);
+                if !messages.is_empty() {
+                    self.waiting.push_front(Waiting::Run { consumer, messages });
+                }
+                event
+            }
+        };
+        self.events -= 1;
+        self.bytes -= size(&event);
+        Some(event)
+    }
+}
+
+fn delivery(consumer: &Arc<Consumer>, fetched: Fetched) -> Event {
+    let Fetched { sequence, message, deliveries } = fetched;
+    let origin = Origin::Consumer(Arc::clone(consumer));
+    let delivery = Delivery { origin, sequence, deliveries, message };
+    Event::Delivery { channel: consumer.channel(), delivery }
 }
 
 fn size(event: &Event) -> usize {
@@ -62,9 +140,14 @@ fn size(event: &Event) -> usize {
 }
 
 impl Outbox {
-    /// Puts the delivery that `make` builds into the outbox, if there is room and the consumer has credit.
+    /// Moves as many of the first `most` of `ready` into the outbox, for that consumer, as there is room and credit for.
     /// Called with the consumer's queue locked.
-    pub(super) fn offer(&self, consumer: &Arc<Consumer>, make: impl FnOnce() -> Delivery) -> Offer {
+    pub(super) fn offer(
+        &self,
+        consumer: &Arc<Consumer>,
+        ready: &mut VecDeque<Fetched>,
+        most: usize,
+    ) -> Offer {
         let mut state = self.state.lock();
         if state.closed {
             return Offer::Declined;
@@ -77,10 +160,11 @@ impl Outbox {
         }
         // After the room has been checked: credit that was taken in vain would have to be given
         // back, and somebody on another queue may have been refused for it meanwhile.
-        if !consumer.take_credit() {
+        let count = consumer.take_credit(state.room(ready.iter().take(most)));
+        if count == 0 {
             return Offer::Declined;
         }
-        Offer::Taken(state.push(Event::Delivery { channel: consumer.channel(), delivery: make() }))
+        Offer::Taken(count, state.push_run(consumer, ready.drain(..count as usize)))
     }
 
     /// Puts an event into the outbox that cannot be put off, also into a full one.
@@ -93,7 +177,7 @@ impl Outbox {
     /// Ready when there is an event; otherwise the waker is called as soon as there is one.
     pub(super) fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
-        if !state.events.is_empty() {
+        if state.events > 0 {
             return Poll::Ready(());
         }
         match &mut state.waker {
@@ -109,10 +193,8 @@ impl Outbox {
         let mut state = self.state.lock();
         let mut taken = 0;
         while taken < bytes {
-            let Some(event) = state.events.pop_front() else { break };
-            let size = size(&event);
-            taken += size;
-            state.bytes -= size;
+            let Some(event) = state.pop() else { break };
+            taken += size(&event);
             events.push(event);
         }
         if !state.starved.is_empty() && state.has_room() {
@@ -123,25 +205,48 @@ impl Outbox {
 
     /// Takes out the deliveries to one consumer, which is going.
     pub(super) fn retract_consumer(&self, consumer: &Arc<Consumer>) -> Vec<Delivery> {
-        self.retract(|event| match event {
-            Event::Delivery { delivery, .. } => {
-                delivery.origin.consumer().is_some_and(|other| Arc::ptr_eq(other, consumer))
-            }
-            _ => false,
+        self.retract(|waiting| match waiting {
+            Waiting::Run { consumer: other, .. } => Arc::ptr_eq(other, consumer),
+            Waiting::Event(_) => false,
         })
     }
 
-    /// Takes out the events that `wanted` picks, and returns the deliveries among them.
-    pub(super) fn retract(&self, wanted: impl Fn(&Event) -> bool) -> Vec<Delivery> {
+    /// Takes out all events of a channel, and returns the deliveries among them.
+    pub(super) fn retract_channel(&self, channel: ChannelNumber) -> Vec<Delivery> {
+        self.retract(|waiting| match waiting {
+            Waiting::Run { consumer, .. } => consumer.channel() == channel,
+            Waiting::Event(event) => event.channel() == channel,
+        })
+    }
+
+    /// Takes out all events, and returns the deliveries among them.
+    pub(super) fn retract_all(&self) -> Vec<Delivery> {
+        self.retract(|_| true)
+    }
+
+    fn retract(&self, wanted: impl Fn(&Waiting) -> bool) -> Vec<Delivery> {
         let mut state = self.state.lock();
-        if !state.events.iter().any(&wanted) {
+        if !state.waiting.iter().any(&wanted) {
             return Vec::new();
         }
-        let (retracted, kept): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(&mut state.events).into_iter().partition(wanted);
-        state.events = kept;
-        state.bytes -= retracted.iter().map(size).sum::<usize>();
-        retracted.into_iter().filter_map(Event::into_delivery).collect()
+        let waiting = std::mem::take(&mut state.waiting);
+        let (retracted, kept): (VecDeque<_>, VecDeque<_>) = waiting.into_iter().partition(wanted);
+        state.waiting = kept;
+        let mut deliveries = Vec::new();
+        let mut note = |event: Event| {
+            state.events -= 1;
+            state.bytes -= size(&event);
+            deliveries.extend(event.into_delivery());
+        };
+        for waiting in retracted {
+            match waiting {
+                Waiting::Event(event) => note(event),
+                Waiting::Run { consumer, messages } => {
+                    messages.into_iter().for_each(|fetched| note(delivery(&consumer, fetched)));
+                }
+            }
+        }
+        deliveries
     }
 
     /// Refuses everything from now on.

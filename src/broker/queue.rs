@@ -11,7 +11,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::backlog::{Backlog, Supply};
-use super::consumer::Consumer;
+use super::consumer::{Consumer, Returned};
 use super::delivery::{ChannelNumber, Delivery, Event, Get, Origin};
 use super::loader::Loader;
 use super::outbox::{Offer, Outbox, Wakers};
@@ -20,6 +20,9 @@ use super::rotation::Rotation;
 use super::session::SessionId;
 use crate::message::{FieldTable, ShortStr};
 use crate::storage::{self, Fetched, Lsn, QueueId, Sequence, SequenceRange, StoreError};
+
+/// How many reads of a queue are under way at most: while one is looked through, the disk is busy with the other.
+const READS: usize = 2;
 
 /// A queue as it was declared.
 #[derive(Debug, Clone)]
@@ -56,8 +59,12 @@ struct State {
     gets: VecDeque<WaitingGet>,
     /// There was a `basic.get`: another will probably come, and is to find the place where the last one was.
     polled: bool,
-    /// The loader has been asked to read messages back, and has not succeeded yet.
-    loading: bool,
+    /// How often the loader has been asked to read messages back, and has not done so yet.
+    reads: usize,
+    /// All that is missing is being read: another read has found nothing to do.
+    all_under_way: bool,
+    /// More was to be read when no further read could be asked for.
+    lacks: bool,
     deleted: bool,
 }
 
@@ -65,7 +72,7 @@ impl State {
     /// Whether there is nothing in it that is worth keeping.
     fn is_idle(&self) -> bool {
         !self.deleted
-            && !self.loading
+            && self.reads == 0
             && !self.polled
             && self.unacknowledged == 0
             && self.gets.is_empty()
@@ -229,7 +236,7 @@ impl Queue {
     fn take_back(&self, state: &mut State, deliveries: Vec<Delivery>) {
         for Delivery { origin, sequence, deliveries, message } in deliveries {
             if let Some(consumer) = origin.consumer() {
-                consumer.release_credit();
+                consumer.release_credit(1);
             }
             if !state.deleted {
                 state.unacknowledged = state.unacknowledged.saturating_sub(1);
@@ -299,7 +306,7 @@ impl Queue {
         self: &Arc<Self>,
         ranges: &[SequenceRange],
         count: u64,
-        consumers: &[Arc<Consumer>],
+        consumers: &[Returned],
     ) -> Result<Option<Lsn>, StoreError> {
         let mut guard = self.state.lock();
         let state = guard.get_or_insert_default();
@@ -308,13 +315,13 @@ impl Queue {
         }
         state.unacknowledged = state.unacknowledged.saturating_sub(count);
         let outcome = self.store.acknowledge(ranges);
-        consumers.iter().for_each(|consumer| state.consumers.unpark(consumer));
+        consumers.iter().for_each(|returned| state.consumers.unpark(&returned.consumer));
         self.run(guard);
         outcome.map(|acknowledged| acknowledged.durable_at)
     }
 
     /// Puts messages back into their places. The credit for them has been released already.
-    pub(super) fn requeue(self: &Arc<Self>, sequences: &[Sequence], consumers: &[Arc<Consumer>]) {
+    pub(super) fn requeue(self: &Arc<Self>, sequences: &[Sequence], consumers: &[Returned]) {
         let mut guard = self.state.lock();
         let state = guard.get_or_insert_default();
         if state.deleted {
@@ -322,7 +329,7 @@ impl Queue {
         }
         state.unacknowledged = state.unacknowledged.saturating_sub(sequences.len() as u64);
         state.backlog.put_back(sequences.iter().copied());
-        consumers.iter().for_each(|consumer| state.consumers.unpark(consumer));
+        consumers.iter().for_each(|returned| state.consumers.unpark(&returned.consumer));
         self.run(guard);
     }
 
@@ -403,16 +410,22 @@ impl Queue {
     }
 
     /// Reads messages back from the log. Blocks: for the loader's threads.
-    pub(super) fn load(&self, from: Sequence) -> Result<(), StoreError> {
-        self.store.load(from)
+    /// False: what was to be read is there already, or is being read.
+    pub(super) fn load(&self, from: Sequence) -> Result<bool, StoreError> {
+        self.store.load_ahead(from)
     }
 
-    /// What was to be read has been read.
-    pub(super) fn loaded(self: &Arc<Self>) {
+    /// A read has been done, and has brought something or not.
+    pub(super) fn loaded(self: &Arc<Self>, any: bool) {
         let mut guard = self.state.lock();
         let Some(state) = &mut *guard else { return };
-        state.loading = false;
-        self.run(guard);
+        state.reads -= 1;
+        state.all_under_way = !any && state.reads > 0;
+        // Whoever reads what is missing has the queue dispatched: to do so here would ask for the same again.
+        if any || !state.all_under_way && std::mem::take(&mut state.lacks) {
+            state.lacks = false;
+            self.run(guard);
+        }
     }
 
     /// What was to be read could not be read: those who have asked for it are told. Whether it is worth another try, a while
@@ -422,7 +435,11 @@ impl Queue {
         let Some(state) = &mut *guard else { return false };
         // A store that has failed or was closed stays so.
         let again = !state.deleted && !matches!(error, StoreError::Failed(_) | StoreError::Closed);
-        state.loading = again;
+        if !again {
+            state.reads -= 1;
+        }
+        // Nobody else tries before that.
+        state.all_under_way = again;
         let refusal = Refusal::from(error);
         let mut wakers = Wakers::default();
         for get in std::mem::take(&mut state.gets) {
@@ -438,18 +455,31 @@ impl Queue {
     /// [`Backlog::supply`], which also has messages read that are on disk.
     fn supply(self: &Arc<Self>, state: &mut State) -> Supply {
         let supply = state.backlog.supply(&self.store);
-        if !state.loading {
-            let wanted = match supply {
-                Supply::OnDisk(from) => Some(from),
-                Supply::Ready => state.backlog.read_ahead(&self.store),
-                Supply::Empty => None,
-            };
-            if let Some(from) = wanted {
-                state.loading = true;
-                self.loader.submit(Arc::clone(self), from);
-            }
+        match supply {
+            Supply::OnDisk(from) => self.have_read(state, from),
+            Supply::Ready => self.read_ahead(state),
+            Supply::Empty => {}
         }
         supply
+    }
+
+    /// Has messages read that will soon be needed.
+    fn read_ahead(self: &Arc<Self>, state: &mut State) {
+        if state.reads < READS
+            && !state.all_under_way
+            && let Some(from) = state.backlog.read_ahead(&self.store)
+        {
+            self.have_read(state, from);
+        }
+    }
+
+    fn have_read(self: &Arc<Self>, state: &mut State, from: Sequence) {
+        if state.reads < READS && !state.all_under_way {
+            state.reads += 1;
+            self.loader.submit(Arc::clone(self), from);
+        } else {
+            state.lacks = true;
+        }
     }
 
     /// Dispatches, then wakes the connections that got something once the queue is unlocked.
@@ -485,28 +515,35 @@ impl Queue {
     }
 
     fn serve_consumers(self: &Arc<Self>, state: &mut State, wakers: &mut Wakers) {
+        if self.hand_out_to_consumers(state, wakers) > 0 {
+            self.read_ahead(state);
+        }
+    }
+
+    /// Gives consumers what they can take; returns how many messages that was.
+    fn hand_out_to_consumers(self: &Arc<Self>, state: &mut State, wakers: &mut Wakers) -> u64 {
+        let mut handed_out = 0;
         // First whether there is anybody: a queue without idle consumers does not touch the engine.
         while state.consumers.front().is_some() {
             if self.supply(state) != Supply::Ready {
-                return;
+                break;
             }
             let State { consumers, backlog, unacknowledged, .. } = state;
-            let Some(consumer) = consumers.front() else { return };
-            let offer = consumer.outbox().offer(consumer, || {
-                let Fetched { sequence, message, deliveries } =
-                    backlog.pop().expect("supply has just said that there is one");
-                let origin = Origin::Consumer(Arc::clone(consumer));
-                Delivery { origin, sequence, deliveries, message }
-            });
-            match offer {
-                Offer::Taken(waker) => {
-                    *unacknowledged += 1;
+            let Some(consumer) = consumers.front() else { break };
+            let (ready, run) = backlog.run();
+            // Where others have their turn, each gets one after the other.
+            let most = if consumers.is_front_alone() { run } else { 1 };
+            match consumer.outbox().offer(consumer, ready, most) {
+                Offer::Taken(count, waker) => {
+                    handed_out += u64::from(count);
+                    *unacknowledged += u64::from(count);
                     wakers.add(waker);
                     consumers.advance();
                 }
                 Offer::Declined => consumers.park(),
             }
         }
+        handed_out
     }
 }
 

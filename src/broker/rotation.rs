@@ -62,6 +62,11 @@ impl Rotation {
         self.classes.iter().find_map(|class| class.turn.front())
     }
 
+    /// Whether no other consumer takes turns with the one in front.
+    pub(super) fn is_front_alone(&self) -> bool {
+        self.classes.iter().find(|class| !class.turn.is_empty()).is_some_and(|c| c.turn.len() == 1)
+    }
+
     /// The one in front has been served.
     pub(super) fn advance(&mut self) {
         if let Some(class) = self.front_class()

@@ -74,7 +74,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         let Shared { id, virtual_host, outbox, .. } = &*self.shared;
         outbox.close();
-        give_back(outbox.retract(|_| true));
+        give_back(outbox.retract_all());
         virtual_host.delete_owned(*id);
     }
 }

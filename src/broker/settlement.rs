@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::backlog::push_sequence;
-use super::consumer::Consumer;
+use super::consumer::Returned;
 use super::queue::Queue;
 use super::unacknowledged::Held;
 use crate::storage::{Lsn, Sequence, SequenceRange, StoreError};
@@ -29,7 +29,7 @@ struct Batch {
     /// Acknowledged, or rejected for good.
     done: Vec<Sequence>,
     /// Consumers that got credit back.
-    released: Vec<Arc<Consumer>>,
+    released: Vec<Returned>,
 }
 
 impl Settlement {
@@ -43,13 +43,12 @@ impl Settlement {
         self.batch(queue).done.push(sequence);
     }
 
-    /// A message has been acknowledged, or rejected for good. Gives its credit back.
+    /// A message has been acknowledged, or rejected for good. Its credit is given back with it.
     pub(super) fn done(&mut self, held: &Held) {
         let batch = self.batch(held.origin.queue());
         batch.done.push(held.sequence);
         if let Some(consumer) = held.origin.consumer() {
-            consumer.release_credit();
-            note(&mut batch.released, consumer);
+            Returned::note(&mut batch.released, consumer);
         }
     }
 
@@ -104,6 +103,7 @@ impl Batch {
         if self.done.is_empty() {
             return marked.map(|()| None);
         }
+        Returned::give_back(&mut self.released);
         self.done.sort_unstable();
         ranges.clear();
         for sequence in &self.done {
@@ -124,18 +124,11 @@ pub(super) fn requeue(mut held: Vec<Held>) {
         let sequences: Vec<Sequence> = group.iter().map(|held| held.sequence).collect();
         let mut released = Vec::new();
         for consumer in group.iter().filter_map(|held| held.origin.consumer()) {
-            consumer.release_credit();
-            note(&mut released, consumer);
+            Returned::note(&mut released, consumer);
         }
+        Returned::give_back(&mut released);
         if let Some(first) = group.first() {
             first.origin.queue().requeue(&sequences, &released);
         }
-    }
-}
-
-/// Adds a consumer unless it is the one added last; once too often does no harm.
-fn note(consumers: &mut Vec<Arc<Consumer>>, consumer: &Arc<Consumer>) {
-    if !consumers.last().is_some_and(|last| Arc::ptr_eq(last, consumer)) {
-        consumers.push(Arc::clone(consumer));
     }
 }

@@ -48,11 +48,19 @@ pub(super) struct QueueState {
     pub(super) changed: bool,
     /// Somebody has used it since places last had to leave memory.
     pub(super) used: bool,
+    /// What is being read ahead.
+    reading: Vec<SequenceRange>,
 }
 
 impl QueueCore {
     pub(super) fn new(id: QueueId, attributes: Bytes, index: QueueIndex) -> QueueCore {
-        let state = Mutex::new(QueueState { index, deleted: false, changed: false, used: false });
+        let state = Mutex::new(QueueState {
+            index,
+            deleted: false,
+            changed: false,
+            used: false,
+            reading: Vec::new(),
+        });
         QueueCore { id, attributes, durable: true, volatile_in: None, state }
     }
 
@@ -73,6 +81,19 @@ impl QueueCore {
 
     pub(super) fn is_durable(&self) -> bool {
         self.durable
+    }
+}
+
+impl QueueState {
+    /// The first place from `from` on that is not being read ahead.
+    fn behind_reads(&self, from: Sequence) -> Sequence {
+        let mut place = from;
+        while let Some(range) =
+            self.reading.iter().find(|range| range.first <= place && place <= range.last)
+        {
+            place = range.last.next();
+        }
+        place
     }
 }
 
@@ -189,6 +210,30 @@ impl Queue {
                 Missing::Nothing => return Ok(()),
                 Missing::Chunk(missing) => self.load_chunk(missing)?,
                 Missing::Messages(messages) => return self.load_messages(&messages),
+            }
+        }
+    }
+
+    /// The same for somebody who keeps several reads under way, each in a thread of its own: reads the next messages that are
+    /// missing and that no other call of this is reading. False: there are none.
+    pub fn load_ahead(&self, from: Sequence) -> Result<bool, StoreError> {
+        loop {
+            let missing = {
+                let mut state = self.core.state.lock();
+                let from = state.behind_reads(from);
+                let missing = state.index.missing(from, LOAD_MESSAGES, LOAD_BYTES);
+                state.reading.extend(missing.range());
+                missing
+            };
+            match &missing {
+                Missing::Nothing => return Ok(false),
+                Missing::Chunk(missing) => self.load_chunk(*missing)?,
+                Missing::Messages(messages) => {
+                    let read = self.load_messages(messages);
+                    let range = missing.range();
+                    self.core.state.lock().reading.retain(|other| Some(*other) != range);
+                    return read.map(|()| true);
+                }
             }
         }
     }
@@ -327,5 +372,31 @@ mod tests {
             let (queue, _) = store.create_queue(b"queue").unwrap();
             queue.load_messages(&[(Sequence::FIRST, Lsn(1 << 50), 100)]).unwrap();
         }
+    }
+
+    #[test]
+    fn what_is_being_read_is_not_read_by_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { segment_size: 1 << 20, cache: 0, ..Options::default() };
+        let store = Store::open(dir.path(), options).unwrap();
+        let (queue, _) = store.create_queue(b"queue").unwrap();
+        for number in 0..30 {
+            let message = Message::new("", format!("{number}"));
+            store.append(&message, crate::storage::Persistence::Durable, &[&queue]).unwrap();
+        }
+        let range = |first, last| SequenceRange { first: Sequence(first), last: Sequence(last) };
+        // As two others have it that are reading.
+        queue.core.state.lock().reading = vec![range(10, 19), range(0, 9)];
+        assert!(queue.load_ahead(Sequence::FIRST).unwrap());
+        assert!(queue.is_loaded(Sequence(20), 10));
+        assert!(!queue.is_loaded(Sequence(19), 1));
+        assert!(!queue.load_ahead(Sequence::FIRST).unwrap(), "there is nothing left for it");
+        assert_eq!(queue.core.state.lock().reading.len(), 2);
+        queue.core.state.lock().reading.remove(0);
+        assert!(queue.load_ahead(Sequence(5)).unwrap());
+        assert!(queue.is_loaded(Sequence(10), 20));
+        let mut fetched = Vec::new();
+        assert_eq!(queue.fetch(Sequence(10), 30, &mut fetched), Fetch::Complete);
+        assert_eq!(fetched.len(), 20);
     }
 }

@@ -17,7 +17,7 @@ use super::units::{Lsn, Sequence};
 const GAP: u64 = 64 << 10;
 
 /// A run of records is not read beyond this, in bytes, unless one record alone is larger.
-const RUN: u64 = 1 << 20;
+const RUN: u64 = 2 << 20;
 
 /// The messages of a run share memory in blocks of so many bytes, unless one alone is larger: the last one of them that is left
 /// keeps so much.

@@ -105,9 +105,41 @@ fn a_read_that_failed_is_tried_again() {
     assert_eq!(refusal.code(), 541);
     // Whoever asks now waits for the next try.
     assert!(matches!(queue.get(&outbox, channel, true), Ok(Get::Pending)));
-    queue.load(Sequence::FIRST).unwrap();
-    queue.loaded();
+    let any = queue.load(Sequence::FIRST).unwrap();
+    queue.loaded(any);
     assert!(matches!(take_event(&outbox), Some(Event::Got { message: Some(_), .. })));
+}
+
+/// Two reads may be asked for, and the second may find that the first has, or is reading, all there is. It must not ask for
+/// more of the same, and what came up meanwhile must not wait for ever.
+#[test]
+fn a_read_that_finds_nothing_to_do_leaves_nothing_undone() {
+    for in_order in [true, false] {
+        let (_dir, _store, store) = on_disk(2);
+        let loader: Arc<Loader> = Arc::default();
+        let queue = broker_queue(store, &loader);
+        let outbox = Arc::new(Outbox::default());
+        let channel = ChannelNumber(1);
+        for _ in 0..3 {
+            assert!(matches!(queue.get(&outbox, channel, true), Ok(Get::Pending)));
+        }
+        // Something comes up while that is read, and asks for the second read.
+        queue.dispatch();
+        // The first read has begun, and ends before the second or after it.
+        let any = queue.load(Sequence::FIRST).unwrap();
+        assert!(any);
+        if in_order {
+            queue.loaded(true);
+            queue.loaded(queue.load(Sequence::FIRST).unwrap());
+        } else {
+            queue.loaded(queue.load(Sequence::FIRST).unwrap());
+            queue.loaded(true);
+        }
+        let mut events = Vec::new();
+        outbox.take(&mut events, usize::MAX);
+        let got = |event: &Event| matches!(event, Event::Got { message: Some(_), .. });
+        assert_eq!(events.iter().map(got).collect::<Vec<_>>(), [true, true, false], "{in_order}");
+    }
 }
 
 #[test]

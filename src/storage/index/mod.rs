@@ -138,6 +138,15 @@ pub(crate) enum Missing {
     Messages(Vec<(Sequence, Lsn, u32)>),
 }
 
+impl Missing {
+    /// From the first to the last of the messages.
+    pub(crate) fn range(&self) -> Option<SequenceRange> {
+        let Missing::Messages(messages) = self else { return None };
+        let ((first, ..), (last, ..)) = messages.first().zip(messages.last())?;
+        SequenceRange::new(*first, *last)
+    }
+}
+
 impl QueueIndex {
     /// The index of a new queue.
     pub(crate) fn new(segment_size: u64) -> QueueIndex {
