@@ -18,7 +18,8 @@ pub struct Options {
     /// How many segments are made ready ahead of need. When the disk turns out to be full, the last three of those that
     /// are ready are a reserve (see [`Store::is_full`](super::Store::is_full)), so there should be one more. Default: 4.
     pub segments_ahead: usize,
-    /// How many dead segments beyond these are kept for recycling. Default: 2.
+    /// How many dead segments beyond these are kept for recycling, until the store has been quiet for a while: checkpoints free
+    /// several at a time, and making a new one costs as much as writing it. Default: 8.
     pub segments_spare: usize,
     /// A checkpoint is written when the log has grown by this many bytes since the last one, which bounds what
     /// recovery has to replay. Default: 128 MiB.
@@ -62,7 +63,7 @@ impl Default for Options {
         Options {
             segment_size: 64 << 20,
             segments_ahead: 4,
-            segments_spare: 2,
+            segments_spare: 8,
             checkpoint_distance: 128 << 20,
             lazy_sync: Duration::from_millis(10),
             unsynced_limit: 16 << 20,

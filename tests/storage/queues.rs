@@ -277,7 +277,8 @@ fn messages_larger_than_a_segment_have_files_of_their_own() {
 #[test]
 fn segments_are_recycled_when_their_messages_are_gone() {
     let dir = tempdir().unwrap();
-    let store = Store::open(dir.path(), small()).unwrap();
+    let options = Options { segments_spare: 2, ..small() };
+    let store = Store::open(dir.path(), options).unwrap();
     let (orders, _) = store.create_queue(b"orders").unwrap();
     let body = "x".repeat(1000);
     for round in 0..20 {
