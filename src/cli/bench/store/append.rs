@@ -6,11 +6,12 @@ use super::{BenchError, beside};
 use crate::cli::bench::report::{Parameters, Setting};
 
 /// What is measured unless something was chosen: writers, bytes, batch, waiting.
-const LOADS: [(u64, u64, u64, Waiting); 12] = [
+const LOADS: [(u64, u64, u64, Waiting); 13] = [
     (1, 1024, 1, Waiting::Each),
     (4, 1024, 1, Waiting::Each),
     (16, 1024, 1, Waiting::Each),
     (64, 1024, 1, Waiting::Each),
+    (64, 1024, 1, Waiting::Task),
     (64, 100, 1, Waiting::Each),
     (64, 16 << 10, 1, Waiting::Each),
     (1, 1024, 100, Waiting::Each),
@@ -22,7 +23,7 @@ const LOADS: [(u64, u64, u64, Waiting); 12] = [
 ];
 
 /// With `--quick`.
-const FEW_LOADS: [usize; 5] = [0, 3, 7, 8, 11];
+const FEW_LOADS: [usize; 6] = [0, 3, 4, 8, 9, 12];
 
 /// The default rates, in messages a second.
 const RATES: [u64; 2] = [1000, 10_000];

@@ -1,8 +1,10 @@
 //! Writers that append to a store, each in a thread of its own.
 
 use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,6 +40,8 @@ const LOOK: u64 = 128 << 10;
 pub(super) enum Waiting {
     /// Until what it has appended is durable, before it appends more.
     Each,
+    /// The same, as a task: all writers share a thread, which none of them blocks.
+    Task,
     /// When as many messages as the window are not durable yet.
     Window,
     /// Not at all, unless the store is congested; it is over when everything is durable.
@@ -100,6 +104,7 @@ impl Waiting {
     pub(super) fn name(self) -> &'static str {
         match self {
             Waiting::Each => "each",
+            Waiting::Task => "task",
             Waiting::Window => "window",
             Waiting::Lazy => "lazy",
         }
@@ -143,6 +148,9 @@ impl Load {
         };
         let crowd = &crowd;
         let written = thread::scope(|scope| {
+            if self.waiting == Waiting::Task {
+                return crowd.run_tasks();
+            }
             let writers: Vec<_> =
                 (0..self.writers).map(|number| scope.spawn(move || crowd.write(number))).collect();
             let joined = writers.into_iter().map(|writer| {
@@ -176,17 +184,45 @@ struct Crowd<'a> {
 }
 
 impl Crowd<'_> {
-    fn write(&self, number: u64) -> Result<Tally, BenchError> {
-        let mut writer = Writer {
+    fn writer(&self, number: u64) -> Writer<'_> {
+        Writer {
             crowd: self,
             source: Source::new(number, self.load.size),
             next_queue: number as usize,
             since_sweep: 0,
             since_look: 0,
             tally: Tally::default(),
-        };
+        }
+    }
+
+    /// All writers, as tasks of this thread.
+    fn run_tasks(&self) -> Result<Vec<Tally>, BenchError> {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.build().map_err(BenchError::Threads)?;
+        let mut writers: Vec<_> =
+            (0..self.load.writers).map(|number| self.writer(number)).collect();
+        let mut tasks: Vec<_> =
+            writers.iter_mut().map(|writer| Box::pin(writer.wait_as_a_task())).collect();
+        let mut outcome = Ok(());
+        runtime.block_on(poll_fn(|context| {
+            tasks.retain_mut(|task| match task.as_mut().poll(context) {
+                Poll::Pending => true,
+                Poll::Ready(ended) => {
+                    outcome = std::mem::replace(&mut outcome, Ok(())).and(ended);
+                    false
+                }
+            });
+            if tasks.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        drop(tasks);
+        outcome?;
+        Ok(writers.into_iter().map(|writer| writer.tally).collect())
+    }
+
+    fn write(&self, number: u64) -> Result<Tally, BenchError> {
+        let mut writer = self.writer(number);
         match self.load.waiting {
-            Waiting::Each => writer.wait_for_each(),
+            Waiting::Each | Waiting::Task => writer.wait_for_each(),
             Waiting::Window => writer.keep_a_window(),
             Waiting::Lazy => writer.wait_for_nothing(),
         }?;
@@ -254,6 +290,18 @@ impl Writer<'_> {
             self.sweep()?;
         }
         self.give_up();
+        Ok(())
+    }
+
+    async fn wait_as_a_task(&mut self) -> Result<(), BenchError> {
+        while self.crowd.goes_on() {
+            let moment = Instant::now();
+            let lsn = self.append()?;
+            self.crowd.store.durable(lsn).await?;
+            self.tally.latencies.record(moment.elapsed());
+            self.tally.messages += 1;
+            self.sweep()?;
+        }
         Ok(())
     }
 

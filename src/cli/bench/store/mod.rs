@@ -124,6 +124,8 @@ enum BenchError {
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("a store that was opened again has lost its queue")]
     NoQueue,
+    #[error("cannot start threads: {0}")]
+    Threads(io::Error),
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
     #[error(transparent)]
