@@ -472,7 +472,7 @@ mod tests {
     fn everything_that_is_counted_was_appended_and_is_durable() {
         let dir = tempfile::tempdir().unwrap();
         let (store, queues) = store(dir.path());
-        for waiting in [Waiting::Each, Waiting::Window, Waiting::Lazy] {
+        for waiting in [Waiting::Each, Waiting::Task, Waiting::Window, Waiting::Lazy] {
             let before: u64 = queues.iter().map(|queue| queue.next_sequence().get()).sum();
             let load =
                 Load { writers: 3, size: 10, batch: 4, waiting, window: 7, ..Load::default() };
