@@ -4,7 +4,7 @@
 //! - `handshake`, `sasl`, `limits`: negotiation.
 //! - `connection`, `running`, `channel`, `assembly`: the protocol's state, and the translation of its methods into the broker's
 //!   requests and back. No sockets: frames in, an `Output` out.
-//! - `task`: one tokio task per connection, which joins that state with a socket and the clock.
+//! - `task`: one tokio task per connection, which joins that state with a `transport` (a socket, with TLS or without) and the clock.
 //!
 //! It may use `broker`, `message` and the `Store` to wait for durability. It must never know how a message is
 //! routed, queued or stored, nor how it came to its sockets.
@@ -26,7 +26,9 @@ mod output;
 mod running;
 mod sasl;
 mod task;
+mod transport;
 
 pub use gateway::Gateway;
 pub use limits::{Limits, User};
 pub(crate) use task::serve;
+pub(crate) use transport::Transport;

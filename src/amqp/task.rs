@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncWriteExt, Interest, Ready};
-use tokio::net::TcpStream;
+use tokio::io::{Interest, Ready};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Gateway;
 use super::connection::Connection;
+use super::transport::Transport;
 
 /// What is read at once: as much as arrives, between these sizes.
 const SMALLEST_READ: usize = 8 * 1024;
@@ -40,6 +40,8 @@ enum Abort {
     Gone,
     #[error("socket error: {0}")]
     Socket(#[from] io::Error),
+    #[error("TLS: {0}")]
+    Tls(io::Error),
     #[error("missed heartbeats: nothing received for {0:?}")]
     NotSending(Duration),
     #[error("the peer does not read: nothing could be sent for {0:?}")]
@@ -52,7 +54,7 @@ enum Abort {
 
 /// Serves one accepted socket until it is closed. Logs how it ended. When `stop` turns true, the peer is told.
 pub(crate) async fn serve(
-    stream: TcpStream,
+    transport: Transport,
     peer: SocketAddr,
     gateway: Arc<Gateway>,
     stop: watch::Receiver<bool>,
@@ -60,7 +62,7 @@ pub(crate) async fn serve(
     let now = Instant::now();
     let connection = Connection::new(gateway, peer);
     let mut task = Task {
-        stream,
+        transport,
         connection,
         input: BytesMut::new(),
         read_size: SMALLEST_READ,
@@ -103,7 +105,7 @@ enum Happened {
 }
 
 struct Task {
-    stream: TcpStream,
+    transport: Transport,
     connection: Connection,
     input: BytesMut,
     /// How much room to read into.
@@ -131,7 +133,7 @@ impl Task {
         loop {
             self.connection.work(&mut self.input);
             self.write()?;
-            if self.connection.is_finished() && self.connection.output.is_empty() {
+            if self.connection.is_finished() && self.is_all_sent() {
                 return Ok(());
             }
             let ending = self.connection.is_closing() || self.connection.is_finished();
@@ -148,8 +150,7 @@ impl Task {
             }
             let interest = self.interest();
             let event = tokio::select! {
-                ready = self.stream.ready(interest.unwrap_or(Interest::READABLE)),
-                    if interest.is_some() => Happened::Socket(ready?),
+                ready = self.transport.ready(interest) => Happened::Socket(ready?),
                 () = poll_fn(|context| self.connection.poll(context)) => Happened::Work,
                 () = timer.as_mut() => Happened::Timer,
                 // An error means that the server is gone altogether.
@@ -171,6 +172,10 @@ impl Task {
         }
     }
 
+    fn is_all_sent(&self) -> bool {
+        self.connection.output.is_empty() && !self.transport.holds_unsent()
+    }
+
     fn interest(&self) -> Option<Interest> {
         match (self.connection.wants_input(), self.connection.output.is_empty()) {
             (true, true) => Some(Interest::READABLE),
@@ -186,16 +191,12 @@ impl Task {
             return Ok(());
         }
         self.input.reserve(self.read_size);
-        match self.stream.try_read_buf(&mut self.input) {
+        match self.transport.try_read(&mut self.input) {
             Ok(0) if self.connection.is_closing() => Err(Abort::Gone),
             Ok(0) => Err(Abort::Eof),
             Ok(count) => {
                 self.received = self.now;
                 self.moved += count;
-                if self.input.len() < self.input.capacity() {
-                    // That was all that had arrived: the next look at the socket can wait until more has.
-                    self.note_drained();
-                }
                 if count >= self.read_size {
                     self.read_size = (self.read_size * 2).min(LARGEST_READ);
                 } else if count < self.read_size / 4 {
@@ -204,14 +205,9 @@ impl Task {
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(Abort::Tls(error)),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Spares reading once more to be told that there is nothing. What arrives meanwhile makes the socket readable anew.
-    fn note_drained(&self) {
-        let drained = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-        self.stream.try_io(Interest::READABLE, drained).ok();
     }
 
     /// Writes until there is nothing left, or no room.
@@ -219,7 +215,7 @@ impl Task {
         while !self.connection.output.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let filled = self.connection.output.slices(&mut slices);
-            match self.stream.try_write_vectored(&slices[..filled]) {
+            match self.transport.try_write(&slices[..filled]) {
                 Ok(count) => {
                     self.connection.output.advance(count);
                     self.moved += count;
@@ -229,7 +225,7 @@ impl Task {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(self.transport.try_flush()?)
     }
 
     /// When [`Task::tick`] has something to do at the latest.
@@ -291,7 +287,7 @@ impl Task {
             return if late { Err(Abort::Handshake(limits.handshake)) } else { Ok(()) };
         }
         let Some(interval) = self.connection.heartbeat() else { return Ok(()) };
-        if !self.connection.output.is_empty() {
+        if !self.is_all_sent() {
             // What could not be sent is sign enough of life; more would only pile up.
             if now >= self.sent + interval * 2 {
                 return Err(Abort::NotReading(now - self.sent));
@@ -309,24 +305,11 @@ impl Task {
 
     /// Lets the peer read what was sent last: closing a socket that holds unread input would throw it away.
     async fn linger(&mut self) {
-        if self.stream.shutdown().await.is_err() {
+        if self.transport.shutdown().await.is_err() {
             return;
         }
-        let drain = async {
-            let mut scratch = vec![0; SMALLEST_READ];
-            loop {
-                if self.stream.readable().await.is_err() {
-                    return;
-                }
-                match self.stream.try_read(&mut scratch) {
-                    Ok(0) => return,
-                    Ok(_) => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(_) => return,
-                }
-            }
-        };
+        let mut scratch = vec![0; SMALLEST_READ];
         // Whether the peer closed its side or the time is over makes no difference.
-        timeout(LINGER, drain).await.ok();
+        timeout(LINGER, self.transport.drain(&mut scratch)).await.ok();
     }
 }

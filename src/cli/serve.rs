@@ -8,11 +8,11 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{COULD_NOT_RUN, DONE, FAILED, complain};
-use crate::server::{Config, Server};
+use crate::server::{ClientCertificates, Config, Server, Tls};
 
 /// Run the broker in the foreground, until SIGTERM or SIGINT stops it cleanly.
 ///
-/// Prints one line, "ready" and its addresses, when it accepts connections. Without options it keeps its data in
+/// Prints one line, "ready" and its addresses ("tls:" before those of TLS), when it accepts connections. Without options it keeps its data in
 /// ./haypile-data, listens on 127.0.0.1:5672 and [::1]:5672, and lets the user guest (password guest) in from this
 /// machine.
 #[derive(Debug, clap::Args)]
@@ -23,6 +23,45 @@ pub(super) struct Serve {
     /// An address to listen on, instead of the default ones; may be given several times. Port 0: any free port.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
+    #[command(flatten)]
+    tls: TlsOptions,
+}
+
+/// How TLS is served.
+#[derive(Debug, clap::Args)]
+struct TlsOptions {
+    /// Serve TLS too, with the certificate in this PEM file and those between it and a root.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// The PEM file with the certificate's private key.
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+    /// Listen for TLS alone.
+    #[arg(long, requires = "tls_certificate", conflicts_with = "listen")]
+    tls_only: bool,
+    /// An address to serve TLS on, instead of 127.0.0.1:5671 and [::1]:5671; may be given several times.
+    #[arg(long, value_name = "ADDR:PORT", requires = "tls_certificate")]
+    tls_listen: Vec<SocketAddr>,
+    /// Ask clients for a certificate that one of the roots in this PEM file vouches for.
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_client_roots: Option<PathBuf>,
+    /// Let nobody in on TLS who has no such certificate.
+    #[arg(long, requires = "tls_client_roots")]
+    tls_require_client_certificate: bool,
+}
+
+impl TlsOptions {
+    fn tls(self) -> Option<Tls> {
+        let (certificate, key) = self.tls_certificate.zip(self.tls_key)?;
+        let clients = match (self.tls_client_roots, self.tls_require_client_certificate) {
+            (None, _) => ClientCertificates::NotAsked,
+            (Some(roots), false) => ClientCertificates::Optional(roots),
+            (Some(roots), true) => ClientCertificates::Required(roots),
+        };
+        let listen =
+            if self.tls_listen.is_empty() { Tls::default_addresses() } else { self.tls_listen };
+        Some(Tls { listen, certificate, key, clients })
+    }
 }
 
 impl Serve {
@@ -34,6 +73,10 @@ impl Serve {
         if !self.listen.is_empty() {
             config.listen = self.listen;
         }
+        if self.tls.tls_only {
+            config.listen = Vec::new();
+        }
+        config.tls = self.tls.tls();
         run(config)
     }
 }
@@ -83,7 +126,7 @@ async fn serve(config: Config) -> u8 {
         "{}",
         if found.created { "new store" } else { "store recovered" }
     );
-    if let Err(error) = say_ready(server.addresses()) {
+    if let Err(error) = say_ready(server.addresses(), server.tls_addresses()) {
         complain(&format!("cannot print that the server is ready: {error}"));
         return FAILED;
     }
@@ -105,11 +148,14 @@ async fn serve(config: Config) -> u8 {
     }
 }
 
-fn say_ready(addresses: &[SocketAddr]) -> io::Result<()> {
+fn say_ready(addresses: &[SocketAddr], tls: &[SocketAddr]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     write!(out, "ready")?;
     for address in addresses {
         write!(out, " {address}")?;
+    }
+    for address in tls {
+        write!(out, " tls:{address}")?;
     }
     writeln!(out)?;
     out.flush()

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use super::tls::Tls;
 use crate::amqp::{Limits, User};
 use crate::storage;
 
@@ -15,6 +16,8 @@ pub struct Config {
     /// Addresses to listen on. Default `127.0.0.1:5672` and `[::1]:5672`; an address of this machine's IPv6 that does
     /// not exist is left out as long as another one works.
     pub listen: Vec<SocketAddr>,
+    /// TLS, on addresses of its own: with it there need not be others. Default: none.
+    pub tls: Option<Tls>,
     /// Where the data is. Default `haypile-data` in the current directory.
     pub data_dir: PathBuf,
     /// The engine's options.
@@ -41,6 +44,7 @@ impl Default for Config {
                 SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT),
                 SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), PORT),
             ],
+            tls: None,
             data_dir: PathBuf::from("haypile-data"),
             storage: storage::Options::default(),
             users: vec![User::guest()],

@@ -7,6 +7,7 @@ mod config;
 pub mod inspection;
 mod listeners;
 mod threads;
+mod tls;
 
 use std::future::Future;
 use std::io;
@@ -15,17 +16,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use self::inspection::{Identity, Inspected, InspectionSocket};
 use self::threads::ConnectionThreads;
-use crate::amqp::{self, Gateway};
+use crate::amqp::{self, Gateway, Transport};
 use crate::broker::{Broker, StartError};
 use crate::storage::{Clock, OpenError, RecoveryReport, Store, StoreError};
 
 pub use config::Config;
+pub use tls::{ClientCertificates, Tls, TlsError};
 
 /// Why a server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +46,9 @@ pub enum BindError {
     /// The operating system gave no threads.
     #[error("cannot start the threads that serve connections: {0}")]
     Threads(io::Error),
+    /// TLS cannot be served.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     /// No address was given.
     #[error("no address to listen on: give at least one with --listen")]
     NoAddress,
@@ -75,11 +81,30 @@ pub enum RunError {
     Close(StoreError),
 }
 
+/// A listening socket, and the TLS that its connections speak, if they do.
+#[derive(Debug)]
+struct Listener {
+    socket: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+impl Listener {
+    fn all(sockets: Vec<TcpListener>, tls: Option<&Arc<ServerConfig>>) -> Vec<Listener> {
+        sockets.into_iter().map(|socket| Listener { socket, tls: tls.cloned() }).collect()
+    }
+}
+
+/// Their addresses, with the ports that port 0 became.
+fn addresses(listeners: &[Listener]) -> Vec<SocketAddr> {
+    listeners.iter().filter_map(|listener| listener.socket.local_addr().ok()).collect()
+}
+
 /// A server that has its addresses and its data, and does not accept connections yet.
 #[derive(Debug)]
 pub struct Server {
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     addresses: Vec<SocketAddr>,
+    tls_addresses: Vec<SocketAddr>,
     store: Store,
     clock: Arc<dyn Clock>,
     inspections: Option<InspectionSocket>,
@@ -97,9 +122,20 @@ impl Server {
     /// # Errors
     /// [`BindError`], when an address or the data directory cannot be had. Nothing has been changed then.
     pub async fn bind(config: Config) -> Result<Server, BindError> {
-        let listeners = listeners::bind(&config.listen).await?;
-        let addresses =
-            listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let tls = config.tls.as_ref().map(|tls| Ok((tls.load()?, &tls.listen)));
+        let tls = tls.transpose().map_err(BindError::Tls)?;
+        let mut listeners = match &tls {
+            // Who gives addresses for TLS alone wants no others.
+            Some(_) if config.listen.is_empty() => Vec::new(),
+            _ => Listener::all(listeners::bind(&config.listen).await?, None),
+        };
+        let plain = addresses(&listeners);
+        let mut with_tls = Vec::new();
+        if let Some((session, listen)) = tls {
+            let more = Listener::all(listeners::bind(listen).await?, Some(&session));
+            with_tls = addresses(&more);
+            listeners.extend(more);
+        }
         let threads = ConnectionThreads::start(config.threads).map_err(BindError::Threads)?;
         let directory = config.data_dir;
         let clock = Arc::clone(&config.storage.clock);
@@ -115,7 +151,8 @@ impl Server {
         let inspections = InspectionSocket::open(&directory);
         Ok(Server {
             listeners,
-            addresses,
+            addresses: plain,
+            tls_addresses: with_tls,
             store,
             clock,
             inspections,
@@ -132,6 +169,12 @@ impl Server {
         &self.addresses
     }
 
+    /// The addresses where TLS is spoken.
+    #[must_use]
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.tls_addresses
+    }
+
     /// What opening the store found and did.
     #[must_use]
     pub fn recovery(&self) -> &RecoveryReport {
@@ -146,7 +189,8 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         let Server {
             listeners,
-            addresses,
+            mut addresses,
+            tls_addresses,
             store,
             clock,
             inspections,
@@ -156,6 +200,7 @@ impl Server {
             grace,
         } = self;
         let (stopping, stopped) = watch::channel(false);
+        addresses.extend(tls_addresses);
         let mut inspecting = JoinSet::new();
         if let Some(socket) = inspections {
             let identity = Identity { addresses, since: clock.now() };
@@ -204,19 +249,19 @@ async fn give_up(threads: &ConnectionThreads, error: StoreError) -> RunError {
 
 /// Accepts connections on one socket for ever.
 async fn accept(
-    listener: TcpListener,
+    listener: Listener,
     gateway: Arc<Gateway>,
     threads: Arc<ConnectionThreads>,
     slots: Arc<Semaphore>,
     stopped: watch::Receiver<bool>,
 ) {
     loop {
-        match listener.accept().await {
+        match listener.socket.accept().await {
             Ok((stream, peer)) => match Arc::clone(&slots).try_acquire_owned() {
                 Ok(slot) => {
                     let (gateway, stopped) = (Arc::clone(&gateway), stopped.clone());
-                    let stream = stream.into_std();
-                    threads.serve(move || serve(stream, peer, gateway, stopped, slot));
+                    let (stream, tls) = (stream.into_std(), listener.tls.clone());
+                    threads.serve(move || serve(stream, tls, peer, gateway, stopped, slot));
                 }
                 Err(_) => tracing::warn!(%peer, "connection refused: too many connections"),
             },
@@ -232,6 +277,7 @@ async fn accept(
 /// Serves a connection, on the thread that it stays on.
 async fn serve(
     stream: io::Result<std::net::TcpStream>,
+    tls: Option<Arc<ServerConfig>>,
     peer: SocketAddr,
     gateway: Arc<Gateway>,
     stopped: watch::Receiver<bool>,
@@ -244,6 +290,13 @@ async fn serve(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, "cannot switch off Nagle's algorithm: {error}");
     }
-    amqp::serve(stream, peer, gateway, stopped).await;
+    let transport = match tls {
+        None => Transport::plain(stream),
+        Some(config) => match Transport::tls(stream, config) {
+            Ok(transport) => transport,
+            Err(error) => return tracing::error!(%peer, "cannot serve TLS: {error}"),
+        },
+    };
+    amqp::serve(transport, peer, gateway, stopped).await;
     drop(slot);
 }

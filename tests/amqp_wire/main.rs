@@ -12,6 +12,7 @@ mod pipelining;
 mod properties;
 #[path = "../common/quota.rs"]
 mod quota;
+mod tls;
 
 use std::io::{Read, Write};
 use std::thread;

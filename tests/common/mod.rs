@@ -26,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A server on a free port, with its data in a directory of its own.
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
+    pub(crate) tls_address: Option<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<Result<(), RunError>>>,
     _directory: tempfile::TempDir,
@@ -61,7 +62,8 @@ impl TestServer {
                 .unwrap();
             runtime.block_on(async {
                 let server = Server::bind(config).await.unwrap();
-                started.send(server.addresses()[0]).unwrap();
+                let tls = server.tls_addresses().first().copied();
+                started.send((server.addresses()[0], tls)).unwrap();
                 server
                     .run(async {
                         stopped.await.ok();
@@ -69,8 +71,14 @@ impl TestServer {
                     .await
             })
         });
-        let address = address.recv_timeout(PATIENCE).unwrap();
-        TestServer { address, stop: Some(stop), thread: Some(thread), _directory: directory }
+        let (address, tls_address) = address.recv_timeout(PATIENCE).unwrap();
+        TestServer {
+            address,
+            tls_address,
+            stop: Some(stop),
+            thread: Some(thread),
+            _directory: directory,
+        }
     }
 
     /// A socket on which nothing has been sent.
@@ -126,6 +134,8 @@ impl Drop for TestServer {
 /// A client that sends and receives single frames.
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
+    /// Where it speaks TLS.
+    tls: Option<Box<rustls::ClientConnection>>,
     input: BytesMut,
     frames: std::collections::VecDeque<Frame>,
     /// Whether it says that it understands `connection.blocked`.
@@ -139,14 +149,35 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Client {
             stream,
+            tls: None,
             input: BytesMut::new(),
             frames: Default::default(),
             understands_blocked: false,
         }
     }
 
+    /// One that speaks TLS.
+    pub(crate) fn with_tls(address: SocketAddr, tls: rustls::ClientConnection) -> Client {
+        Client { tls: Some(Box::new(tls)), ..Client::new(address) }
+    }
+
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).unwrap();
+        self.try_send_bytes(bytes).unwrap();
+    }
+
+    pub(crate) fn try_send_bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match &mut self.tls {
+            None => self.stream.write_all(bytes),
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).write_all(bytes),
+        }
+    }
+
+    /// What has arrived; 0 bytes: the server has closed its side.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match &mut self.tls {
+            None => self.stream.read(buffer),
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).read(buffer),
+        }
     }
 
     pub(crate) fn send(&mut self, channel: u16, method: &Method<'_>) {
@@ -187,7 +218,7 @@ impl Client {
                 return Some(frame);
             }
             let mut chunk = [0; 65_536];
-            match self.stream.read(&mut chunk) {
+            match self.read(&mut chunk) {
                 Ok(0) => return None,
                 Ok(count) => self.input.extend_from_slice(&chunk[..count]),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
@@ -248,7 +279,7 @@ impl Client {
         // The server may be gone already, when it could make no sense of our bytes.
         let mut out = BytesMut::new();
         put_method(&mut out, 0, &Method::ConnectionCloseOk {});
-        self.stream.write_all(&out).ok();
+        self.try_send_bytes(&out).ok();
         self.expect_eof();
         text
     }
