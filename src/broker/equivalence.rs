@@ -37,9 +37,17 @@ pub(super) fn check_arguments(
             }
             _ => false,
         };
-        if !same {
-            return Err(inequivalent(label, name, &shown(received), &shown(current)));
+        if same {
+            continue;
         }
+        // Where both say something, the values are told, and not their types.
+        let (received, current) = match (received, current) {
+            (Some(received), Some(current)) => {
+                (format!("'{}'", shown_value(received)), format!("'{}'", shown_value(current)))
+            }
+            _ => (shown(received), shown(current)),
+        };
+        return Err(inequivalent(label, name, &received, &current));
     }
     Ok(())
 }
@@ -126,6 +134,14 @@ mod tests {
             refusal.text(),
             "PRECONDITION_FAILED - inequivalent arg 'x-queue-mode' for q: received none but \
              current is the value 'lazy' of type 'longstr'"
+        );
+        let name = ShortStr::from_static("x-queue-mode");
+        let other: FieldTable = [(name, Value::I32(5))].into_iter().collect();
+        let refusal = check_arguments("q", &compared, &other, &lazy).unwrap_err();
+        assert_eq!(
+            refusal.text(),
+            "PRECONDITION_FAILED - inequivalent arg 'x-queue-mode' for q: received '5' but \
+             current is 'lazy'"
         );
     }
 }
