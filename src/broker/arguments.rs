@@ -12,6 +12,9 @@ use crate::message::{FieldTable, Value};
 const QUEUE_TYPE: &str = "x-queue-type";
 const PRIORITY: &[u8] = b"x-priority";
 
+/// The argument that names the exchange that a message goes to when an exchange routes it nowhere.
+pub(super) const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
+
 /// Queue arguments with a meaning that this version does not implement.
 const UNSUPPORTED_BY_QUEUES: [&str; 10] = [
     "x-message-ttl",
@@ -25,8 +28,6 @@ const UNSUPPORTED_BY_QUEUES: [&str; 10] = [
     "x-single-active-consumer",
     "x-delivery-limit",
 ];
-
-const UNSUPPORTED_BY_EXCHANGES: [&str; 1] = ["alternate-exchange"];
 
 /// Queue arguments that a second declaration has to repeat, apart from the type.
 const COMPARED: [&str; 7] = [
@@ -62,7 +63,16 @@ fn invalid(label: &str, name: &str, why: &str) -> Refusal {
 
 /// Checks the arguments of a new exchange.
 pub(super) fn check_exchange(label: &str, arguments: &FieldTable) -> Result<(), Refusal> {
-    refuse_unsupported(label, &UNSUPPORTED_BY_EXCHANGES, arguments)
+    match arguments.get(ALTERNATE_EXCHANGE.as_bytes()) {
+        None | Some(Value::LongStr(_)) => Ok(()),
+        Some(value) => {
+            let kind = type_name(value.tag());
+            Err(Refusal::new(
+                Reason::PreconditionFailed,
+                format_args!("invalid type '{kind}' for arg '{ALTERNATE_EXCHANGE}' in {label}"),
+            ))
+        }
+    }
 }
 
 /// The type of a queue: `classic` where nothing is said.

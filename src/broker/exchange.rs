@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
+use super::arguments::ALTERNATE_EXCHANGE;
 use super::equivalence::{check_arguments, check_field};
 use super::record::{BindingKey, ExchangeRecord};
 use super::refusal::Refusal;
-use super::routing::{ExchangeKind, Router};
-use crate::message::{FieldTable, ShortStr};
+use super::routing::{ExchangeKind, Matches, Router};
+use crate::message::{FieldTable, RawProperties, ShortStr};
 use crate::storage::Lsn;
 
 /// The exchanges that every virtual host has. They cannot be declared differently or deleted, and are not stored.
@@ -19,7 +20,7 @@ pub(super) const PREDECLARED: [(ShortStr, ExchangeKind); 5] = [
 ];
 
 /// The arguments that a second declaration has to repeat.
-const COMPARED_ARGUMENTS: [&str; 1] = ["alternate-exchange"];
+const COMPARED_ARGUMENTS: [&str; 1] = [ALTERNATE_EXCHANGE];
 
 /// An exchange as it was declared.
 #[derive(Debug, Clone)]
@@ -41,6 +42,8 @@ pub(super) struct Exchange {
     pub(super) router: Router,
     /// The bindings that it is the source of.
     pub(super) outgoing: HashSet<BindingKey>,
+    /// Where a message goes that none of the bindings takes. There need not be an exchange of that name.
+    alternate: Option<ShortStr>,
 }
 
 impl ExchangeSpec {
@@ -48,6 +51,12 @@ impl ExchangeSpec {
     pub(super) fn predeclared(name: ShortStr, kind: ExchangeKind) -> Self {
         let arguments = FieldTable::new();
         Self { name, kind, durable: true, auto_delete: false, internal: false, arguments }
+    }
+
+    /// The exchange that takes what this one routes nowhere. A name that no exchange can have names none.
+    fn alternate(&self) -> Option<ShortStr> {
+        let name = self.arguments.get(ALTERNATE_EXCHANGE.as_bytes())?.as_long_str()?;
+        ShortStr::try_from(&name[..]).ok()
     }
 
     /// What is stored of it.
@@ -74,6 +83,21 @@ impl Exchange {
     /// An exchange without bindings.
     pub(super) fn new(spec: ExchangeSpec, declared_at: Option<Lsn>) -> Self {
         let router = Router::new(spec.kind);
-        Self { spec, declared_at, router, outgoing: HashSet::new() }
+        let alternate = spec.alternate();
+        Self { spec, declared_at, router, outgoing: HashSet::new(), alternate }
+    }
+
+    /// Adds to `matches` everything that a message goes to from here: what its bindings lead to, or if none of them
+    /// takes it, the alternate.
+    ///
+    /// That the exchanges behind a binding take it nowhere does not count: they may have alternates of their own.
+    pub(super) fn route(&self, key: &[u8], properties: &RawProperties<'_>, matches: &mut Matches) {
+        let before = matches.len();
+        self.router.route(key, properties, matches);
+        if let Some(alternate) = &self.alternate
+            && matches.len() == before
+        {
+            matches.add_exchange(alternate);
+        }
     }
 }

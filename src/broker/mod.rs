@@ -14,7 +14,7 @@
 //! - The loader's threads read messages back that are on disk only.
 //!
 //! # How a message moves
-//! `Channel::publish` routes it and appends it to the engine's queues, and notes them (`arrivals`). `Channel::flush`, once for
+//! `Channel::publish` routes it (what an exchange routes nowhere goes on to its alternate) and appends it to the engine's queues, and notes them (`arrivals`). `Channel::flush`, once for
 //! all that came together, dispatches each of them: under the queue's lock, the consumer whose turn it is and that has credit
 //! and room gets the next message into its connection's outbox. The connection's task takes it out, and `Channel::accept` gives it a delivery tag. An
 //! acknowledgement goes to the queue, which removes the message from the engine and dispatches again. A message

@@ -102,7 +102,7 @@ impl Topology {
         self.bindings.insert(key, binding);
     }
 
-    /// Routes a message that was published to `exchange`.
+    /// Routes a message that was published to `exchange`. An exchange that is named and does not exist is passed over.
     pub(super) fn route(
         &self,
         exchange: &Exchange,
@@ -110,11 +110,11 @@ impl Topology {
         properties: &RawProperties<'_>,
         matches: &mut Matches,
     ) {
-        exchange.router.route(key, properties, matches);
+        exchange.route(key, properties, matches);
         matches.visit(&exchange.spec.name);
         while let Some(name) = matches.next_exchange() {
             if let Some(exchange) = self.exchanges.get(&name) {
-                exchange.router.route(key, properties, matches);
+                exchange.route(key, properties, matches);
             }
         }
     }

@@ -144,7 +144,6 @@ impl VirtualHost {
                 format_args!("{unknown} exchange type '{}'", request.kind),
             )
         })?;
-        check_exchange(&label, &request.arguments)?;
         let spec = ExchangeSpec {
             name: request.name.clone(),
             kind,
@@ -160,6 +159,7 @@ impl VirtualHost {
             return Ok(found.declared_at);
         }
         refuse_reserved("exchange", &request.name)?;
+        check_exchange(&label, &spec.arguments)?;
         let mut declared_at = None;
         if spec.durable {
             let key = ExchangeKey { virtual_host: self.name.clone(), name: spec.name.clone() };

@@ -13,6 +13,7 @@ mod properties;
 #[path = "../common/quota.rs"]
 mod quota;
 mod tls;
+mod routing;
 
 use std::io::{Read, Write};
 use std::thread;

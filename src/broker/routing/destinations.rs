@@ -101,8 +101,18 @@ impl Matches {
     pub(super) fn add(&mut self, target: &Target) {
         match target {
             Target::Queue(queue) => self.add_queue(queue),
-            Target::Exchange(name) => self.exchanges.push(name.clone()),
+            Target::Exchange(name) => self.add_exchange(name),
         }
+    }
+
+    /// Adds an exchange.
+    pub(in crate::broker) fn add_exchange(&mut self, name: &ShortStr) {
+        self.exchanges.push(name.clone());
+    }
+
+    /// How many targets there are: while a message is at one exchange, it grows with each that takes it.
+    pub(in crate::broker) fn len(&self) -> usize {
+        self.queues.len() + self.exchanges.len()
     }
 
     /// Adds a queue.

@@ -1,6 +1,7 @@
 //! The broker driven as a front end drives it, on a real store in a directory of its own.
 
 mod acknowledging;
+mod alternates;
 mod confirming;
 mod dispatching;
 mod reading_back;
