@@ -11,7 +11,7 @@ use crate::broker::{
     self, Bind, Consume, DeclareExchange, DeclareQueue, Delivery, DeliveryTag, DestinationKind,
     Get, Reason,
 };
-use crate::message::{Envelope, ShortStr};
+use crate::message::{Envelope, RawProperties, ShortStr};
 use crate::storage::{Lsn, Message, MessageMemory, Piece};
 
 const PUBLISH_CLASS: u16 = PUBLISH.class;
@@ -88,7 +88,8 @@ impl Channel {
             routed => routed?,
         };
         if routed.queues == 0 && published.mandatory {
-            self.give_back(&envelope(message)?, message.body_len(), message.pieces(), output);
+            let (size, body) = (message.body_len(), message.pieces());
+            self.give_back(&envelope(message)?, routed.rewritten.as_deref(), size, body, output);
         }
         Ok(true)
     }
@@ -126,20 +127,23 @@ impl Channel {
         };
         if routed.queues == 0 && mandatory {
             let returned = Message::new([], whole.body);
-            self.give_back(&envelope, returned.body_len(), returned.pieces(), output);
+            let (size, body) = (returned.body_len(), returned.pieces());
+            self.give_back(&envelope, routed.rewritten.as_deref(), size, body, output);
         }
         Ok(true)
     }
 
-    /// Puts out `basic.return`: the message could not be routed.
+    /// Puts out `basic.return`: the message could not be routed. `rewritten` are its properties if the broker has changed them.
     fn give_back<'p>(
         &self,
         envelope: &Envelope<'_>,
+        rewritten: Option<&[u8]>,
         size: usize,
         body: impl Iterator<Item = Piece<'p>>,
         output: &mut Output,
     ) {
         let Envelope { exchange, routing_key, properties } = *envelope;
+        let properties = rewritten.map_or(properties, RawProperties::from_checked);
         let returned = Method::BasicReturn {
             reply_code: ReplyCode::NoRoute.code(),
             reply_text: ReplyCode::NoRoute.name().as_bytes(),

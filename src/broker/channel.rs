@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::arguments::consumer_priority;
 use super::arrivals::Arrivals;
 use super::confirms::{Confirm, Confirms};
@@ -52,11 +54,14 @@ pub struct Channel {
 }
 
 /// Where a published message went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
     /// How many queues it was stored in; with 0, a message published as mandatory is returned (312, `NO_ROUTE`),
     /// before it is confirmed.
     pub queues: usize,
+    /// The properties that it went on with, and is returned with, where they are not those that it was published with:
+    /// without the header `BCC`. As [`RawProperties`](crate::message::RawProperties) has them.
+    pub rewritten: Option<Bytes>,
 }
 
 impl Channel {
@@ -260,7 +265,7 @@ impl Channel {
             // What is stored comes behind the acknowledgements in the log. What is not would have nothing to wait for.
             confirms.published(routed.durable_at.or(self.settlement.durable_at()));
         }
-        Ok(Published { queues: routed.queues })
+        Ok(Published { queues: routed.queues, rewritten: routed.rewritten })
     }
 
     /// The position that the oldest unconfirmed message waits for; `None` when none waits.

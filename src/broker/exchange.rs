@@ -87,13 +87,20 @@ impl Exchange {
         Self { spec, declared_at, router, outgoing: HashSet::new(), alternate }
     }
 
-    /// Adds to `matches` everything that a message goes to from here: what its bindings lead to, or if none of them
+    /// Adds to `matches` everything that a message with these keys goes to from here: what its bindings lead to, or if none of them
     /// takes it, the alternate.
     ///
     /// That the exchanges behind a binding take it nowhere does not count: they may have alternates of their own.
-    pub(super) fn route(&self, key: &[u8], properties: &RawProperties<'_>, matches: &mut Matches) {
+    pub(super) fn route(
+        &self,
+        keys: &[&[u8]],
+        properties: &RawProperties<'_>,
+        matches: &mut Matches,
+    ) {
         let before = matches.len();
-        self.router.route(key, properties, matches);
+        for key in keys {
+            self.router.route(key, properties, matches);
+        }
         if let Some(alternate) = &self.alternate
             && matches.len() == before
         {

@@ -53,6 +53,7 @@ pub(crate) mod benchmarks;
 mod channel;
 mod confirms;
 mod consumer;
+mod copies;
 mod delivery;
 mod equivalence;
 mod exchange;

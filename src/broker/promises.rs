@@ -1,25 +1,23 @@
 //! What a message's properties ask of the broker, beyond being passed on.
 //!
-//! A property that asks for something the broker does not do is refused, never ignored: copies that are not made, or a
-//! message that does not expire, are broken promises too.
+//! A property that asks for something the broker does not do is refused, never ignored: a message that does not expire is a
+//! broken promise too.
 
-use super::equivalence::type_name;
+use super::copies::Copies;
 use super::refusal::{Reason, Refusal};
-use crate::message::{RawProperties, RawValue, ShortStr, Value};
+use crate::message::{RawProperties, ShortStr};
 
 /// The name that stands for answers without a queue, in `basic.consume` and `reply-to`.
 pub(super) const DIRECT_REPLY_TO: &[u8] = b"amq.rabbitmq.reply-to";
 
-/// The headers that name further routing keys.
-const COPIES: [&str; 2] = ["CC", "BCC"];
-
-/// Refuses a message whose properties are not to be believed (406), or ask for what this version does not do (540).
+/// Refuses a message whose properties are not to be believed (406), or ask for what this version does not do (540). Returns the
+/// copies that it asks for, if it does.
 ///
 /// Done for every message: what is absent costs the look at a flag, and nothing is allocated.
-pub(super) fn check_properties(
-    properties: &RawProperties<'_>,
+pub(super) fn check_properties<'a>(
+    properties: &RawProperties<'a>,
     user: &ShortStr,
-) -> Result<(), Refusal> {
+) -> Result<Option<Copies<'a>>, Refusal> {
     if let Some(claimed) = properties.user_id()
         && claimed != user.as_bytes()
     {
@@ -38,15 +36,10 @@ pub(super) fn check_properties(
             "invalid message: {{delivery_mode_unknown,{mode}}}"
         )));
     }
-    if let Some(headers) = properties.headers() {
-        for name in COPIES {
-            headers.get(name.as_bytes()).map_or(Ok(()), |keys| refuse_copies(name, keys))?;
-        }
-    }
     if properties.reply_to() == Some(DIRECT_REPLY_TO) {
         return Err(no_direct_reply_to());
     }
-    Ok(())
+    properties.headers().map_or(Ok(None), Copies::named_by)
 }
 
 /// 540: answers without a queue are not there yet.
@@ -80,27 +73,4 @@ fn refuse_expiration(expiration: &[u8]) -> Refusal {
         );
     };
     precondition(format_args!("invalid expiration '{text}': {why}"))
-}
-
-/// Refuses a header that asks for copies; an array without a string in it asks for none.
-fn refuse_copies(name: &str, keys: RawValue<'_>) -> Result<(), Refusal> {
-    if keys.tag() != b'A' {
-        return Err(precondition(format_args!(
-            "invalid message: {{unacceptable_type_in_header,\"{name}\",{}}}",
-            type_name(keys.tag())
-        )));
-    }
-    if names_a_key(keys) {
-        return Err(Refusal::new(
-            Reason::NotImplemented,
-            format_args!("header '{name}' is not supported by this version"),
-        ));
-    }
-    Ok(())
-}
-
-/// Whether there is a string among an array's elements.
-fn names_a_key(keys: RawValue<'_>) -> bool {
-    let Value::Array(elements) = keys.to_value() else { return false };
-    elements.iter().any(|element| element.as_long_str().is_some())
 }

@@ -102,19 +102,25 @@ impl Topology {
         self.bindings.insert(key, binding);
     }
 
-    /// Routes a message that was published to `exchange`. An exchange that is named and does not exist is passed over.
+    /// Routes a message with these keys that was published to `exchange`, the default one if `None`. An exchange that is named and does not exist is passed over.
     pub(super) fn route(
         &self,
-        exchange: &Exchange,
-        key: &[u8],
+        exchange: Option<&Exchange>,
+        keys: &[&[u8]],
         properties: &RawProperties<'_>,
         matches: &mut Matches,
     ) {
-        exchange.route(key, properties, matches);
+        let Some(exchange) = exchange else {
+            for queue in keys.iter().filter_map(|key| self.queue(key)) {
+                matches.add_queue(queue);
+            }
+            return;
+        };
+        exchange.route(keys, properties, matches);
         matches.visit(&exchange.spec.name);
         while let Some(name) = matches.next_exchange() {
             if let Some(exchange) = self.exchanges.get(&name) {
-                exchange.route(key, properties, matches);
+                exchange.route(keys, properties, matches);
             }
         }
     }

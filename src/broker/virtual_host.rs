@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tracing::warn;
 
 use super::arguments::{check_exchange, check_queue, check_queue_equivalence};
+use super::copies::Copies;
 use super::exchange::{Exchange, ExchangeSpec, PREDECLARED};
 use super::loader::Loader;
 use super::outbox::Wakers;
@@ -17,7 +19,7 @@ use super::request::{Bind, DeclareExchange, DestinationKind};
 use super::routing::{ExchangeKind, Matches, Target, check_headers_arguments};
 use super::session::SessionId;
 use super::topology::{Binding, Removal, Topology};
-use crate::message::{DeliveryMode, Envelope, ShortStr};
+use crate::message::{DeliveryMode, Envelope, RawProperties, ShortStr};
 use crate::storage::{self, Appended, Change, Draft, Lsn, Persistence, Store, StoreError};
 
 /// A virtual host: names mean something only within one.
@@ -32,10 +34,12 @@ pub(super) struct VirtualHost {
 }
 
 /// Where a published message went.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Routed {
     pub(super) queues: usize,
     pub(super) durable_at: Option<Lsn>,
+    /// Its properties, where they are not those that it was published with.
+    pub(super) rewritten: Option<Bytes>,
 }
 
 impl VirtualHost {
@@ -401,7 +405,7 @@ impl VirtualHost {
 
     // ---- Messages ----
 
-    /// Routes a message, stores it in its queues, and serves their consumers. `user` is who publishes it.
+    /// Routes a message, and stores it in its queues. `user` is who publishes it.
     pub(super) fn publish(
         &self,
         envelope: &Envelope<'_>,
@@ -412,42 +416,89 @@ impl VirtualHost {
         matches.clear();
         // Locked until the message is stored, so that no queue is deleted between routing and storing.
         let topology = self.topology.read();
-        if envelope.exchange.is_empty() {
-            check_properties(&envelope.properties, user)?;
-            if let Some(queue) = topology.queue(envelope.routing_key) {
-                matches.add_queue(queue);
-            }
-        } else {
-            let exchange = topology
-                .exchanges
-                .get(envelope.exchange)
-                .ok_or_else(|| Self::missing(&self.exchange_label(envelope.exchange)))?;
-            if exchange.spec.internal {
-                return Err(Refusal::new(
-                    Reason::AccessRefused,
-                    format_args!(
-                        "cannot publish to internal {}",
-                        self.exchange_label(envelope.exchange)
-                    ),
-                ));
-            }
-            check_properties(&envelope.properties, user)?;
-            topology.route(exchange, envelope.routing_key, &envelope.properties, matches);
+        let exchange = self.publishing_to(&topology, envelope.exchange)?;
+        let Envelope { routing_key, properties, .. } = envelope;
+        if let Some(copies) = check_properties(properties, user)? {
+            return self.publish_copies((&topology, exchange), envelope, message, &copies, matches);
         }
+        topology.route(exchange, &[routing_key], properties, matches);
+        self.append(envelope, message, matches)
+    }
+
+    /// The same for a message that has more keys than its own, and perhaps a header that is to go.
+    #[cold]
+    fn publish_copies(
+        &self,
+        (topology, exchange): (&Topology, Option<&Exchange>),
+        envelope: &Envelope<'_>,
+        message: Draft<'_>,
+        copies: &Copies<'_>,
+        matches: &mut Matches,
+    ) -> Result<Routed, Refusal> {
+        let keys: Vec<_> = std::iter::once(envelope.routing_key).chain(copies.keys()).collect();
+        if !copies.is_blind() {
+            topology.route(exchange, &keys, &envelope.properties, matches);
+            return self.append(envelope, message, matches);
+        }
+        let rewritten = envelope.properties.without_header(Copies::BLIND);
+        let properties = RawProperties::from_checked(&rewritten);
+        topology.route(exchange, &keys, &properties, matches);
+        let envelope = Envelope { properties, ..*envelope };
+        let header = envelope.to_bytes();
+        let routed = match message {
+            Draft::Whole(message) => {
+                let message = message.with_header(header);
+                self.append(&envelope, Draft::Whole(&message), matches)?
+            }
+            Draft::Pieces { body, memory, .. } => {
+                let header = [&header[..]];
+                self.append(&envelope, Draft::Pieces { header: &header, body, memory }, matches)?
+            }
+        };
+        Ok(Routed { rewritten: Some(rewritten), ..routed })
+    }
+
+    /// The exchange of that name, for clients to publish to; `None` for the default one.
+    fn publishing_to<'t>(
+        &self,
+        topology: &'t Topology,
+        name: &[u8],
+    ) -> Result<Option<&'t Exchange>, Refusal> {
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let exchange = topology.exchanges.get(name);
+        let exchange = exchange.ok_or_else(|| Self::missing(&self.exchange_label(name)))?;
+        if exchange.spec.internal {
+            return Err(Refusal::new(
+                Reason::AccessRefused,
+                format_args!("cannot publish to internal {}", self.exchange_label(name)),
+            ));
+        }
+        Ok(Some(exchange))
+    }
+
+    /// Stores a message in the queues that it was routed to.
+    fn append(
+        &self,
+        envelope: &Envelope<'_>,
+        message: Draft<'_>,
+        matches: &mut Matches,
+    ) -> Result<Routed, Refusal> {
         let persistence = match envelope.properties.delivery_mode() {
             DeliveryMode::Persistent => Persistence::Durable,
             DeliveryMode::Transient => Persistence::Transient,
         };
         let queues = matches.queues();
         let Appended { durable_at } = match queues {
-            [] => return Ok(Routed { queues: 0, durable_at: None }),
+            [] => return Ok(Routed { queues: 0, durable_at: None, rewritten: None }),
             [queue] => self.store.append(message, persistence, &[queue.store()])?,
             many => {
                 let many: Vec<_> = many.iter().map(|queue| queue.store()).collect();
                 self.store.append(message, persistence, &many)?
             }
         };
-        Ok(Routed { queues: queues.len(), durable_at })
+        Ok(Routed { queues: queues.len(), durable_at, rewritten: None })
     }
 }
 

@@ -24,7 +24,7 @@ mod table;
 
 pub use envelope::{Envelope, EnvelopeError};
 pub use properties::{DeliveryMode, Properties, RawProperties};
-pub use raw_table::{Entries, RawTable, RawValue};
+pub use raw_table::{Elements, Entries, RawTable, RawValue};
 pub use reader::{DecodeError, MAX_DEPTH, Reader};
 pub use short_str::{ShortStr, TooLong};
 pub use table::{FieldTable, Value};

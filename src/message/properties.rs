@@ -11,7 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::raw_table::RawTable;
 use super::reader::{DecodeError, Reader};
 use super::short_str::ShortStr;
-use super::table::{FieldTable, put_short_str};
+use super::table::{FieldTable, put_long_str, put_short_str};
 
 /// What `delivery-mode` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,6 +228,27 @@ impl<'a> RawProperties<'a> {
         self.short_str(13)
     }
 
+    /// A copy whose headers have no entry of that name. All else is the same bytes; a table that loses its last entry
+    /// stays, empty.
+    #[must_use]
+    pub fn without_header(&self, name: &[u8]) -> Bytes {
+        let Some(headers) = self.headers() else { return Bytes::copy_from_slice(self.bytes) };
+        let mut entries = BytesMut::with_capacity(headers.as_bytes().len());
+        for (other, value) in headers.entries().filter(|(other, _)| *other != name) {
+            put_short_str(&mut entries, other);
+            entries.put_u8(value.tag());
+            entries.put_slice(value.as_bytes());
+        }
+        // The table's length is in the four bytes in front of it.
+        let before = self.bytes.len() - self.find(2).map_or(0, |reader| reader.rest().len());
+        let after = before + 4 + headers.as_bytes().len();
+        let mut out = BytesMut::with_capacity(self.bytes.len());
+        out.put_slice(&self.bytes[..before]);
+        put_long_str(&mut out, &entries);
+        out.put_slice(&self.bytes[after..]);
+        out.freeze()
+    }
+
     /// Unpacks a copy that does not borrow the received bytes.
     #[must_use]
     pub fn to_properties(&self) -> Properties {
@@ -372,6 +393,22 @@ mod tests {
     }
 
     #[test]
+    fn a_header_goes_without_changing_a_byte_of_anything_else() {
+        let without = |bytes: &[u8]| RawProperties::parse(bytes).unwrap().without_header(b"BCC");
+        let table = b"\x01ab\x01\x03BCCV\x03bccU\x00\x07";
+        let with = [&b"\xb0\x00\x02ct\x00\x00\x00\x10"[..], table, b"\x02"].concat();
+        assert_eq!(
+            &without(&with)[..],
+            b"\xb0\x00\x02ct\x00\x00\x00\x0b\x01ab\x01\x03bccU\x00\x07\x02"
+        );
+        let only = b"\x30\x00\x00\x00\x00\x0a\x03BCCV\x03BCCV\x01";
+        assert_eq!(&without(only)[..], b"\x30\x00\x00\x00\x00\x00\x01", "each of that name");
+        for other in [&b"\x30\x00\x00\x00\x00\x03\x01xV\x01"[..], b"\x10\x00\x02", b"\x00\x00"] {
+            assert_eq!(&without(other)[..], other);
+        }
+    }
+
+    #[test]
     fn flags_that_no_property_has_are_refused() {
         assert_eq!(RawProperties::parse(&[0x80, 1, 0]), Err(DecodeError::UnknownPropertyFlags(1)));
         assert_eq!(RawProperties::parse(&[0, 2]), Err(DecodeError::UnknownPropertyFlags(2)));
@@ -404,6 +441,19 @@ mod tests {
             let bytes = properties.to_bytes();
             let back = RawProperties::parse(&bytes).unwrap().to_properties();
             back == properties && back.to_bytes() == bytes
+        }
+
+        fn a_header_that_is_added_goes_again(properties: Properties, place: usize) -> bool {
+            let Some(headers) = &properties.headers else { return true };
+            let bytes = properties.to_bytes();
+            let place = place % (headers.entries().count() + 1);
+            let mut entries: Vec<_> =
+                headers.entries().map(|(name, value)| (name.clone(), value.clone())).collect();
+            let keys = Value::Array(vec![Value::text("key")]);
+            entries.insert(place, (ShortStr::from_static("a name of its own"), keys));
+            let headers = Some(entries.into_iter().collect());
+            let added = Properties { headers, ..properties.clone() }.to_bytes();
+            RawProperties::parse(&added).unwrap().without_header(b"a name of its own") == bytes
         }
 
         fn any_bytes_parse_or_are_refused_without_a_panic(bytes: Vec<u8>) -> bool {

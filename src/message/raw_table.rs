@@ -89,6 +89,13 @@ impl<'a> RawValue<'a> {
         if self.tag == b'S' { self.bytes.get(4..) } else { None }
     }
 
+    /// The elements of an array (`A`) in their order, or nothing for every other type.
+    #[must_use]
+    pub fn elements(&self) -> Option<Elements<'a>> {
+        let bytes = if self.tag == b'A' { self.bytes.get(4..)? } else { return None };
+        Some(Elements { reader: Reader::new(bytes) })
+    }
+
     /// Unpacks a copy that does not borrow the received bytes.
     #[must_use]
     pub fn to_value(&self) -> Value {
@@ -111,12 +118,29 @@ impl<'a> Iterator for Entries<'a> {
             return None;
         }
         let name = self.reader.short_str().ok()?;
-        let tag = self.reader.u8().ok()?;
-        let before = self.reader.rest();
-        let length = value_length(tag, self.reader).ok()?;
-        self.reader.octets(length).ok()?;
-        Some((name, RawValue { tag, bytes: &before[..length] }))
+        Some((name, next_value(&mut self.reader)?))
     }
+}
+
+/// Iterator over the elements of an array.
+#[derive(Clone, Debug)]
+pub struct Elements<'a> {
+    reader: Reader<'a>,
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = RawValue<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.reader.is_empty() { None } else { next_value(&mut self.reader) }
+    }
+}
+
+/// Takes a value with its tag in front from the reader.
+fn next_value<'a>(reader: &mut Reader<'a>) -> Option<RawValue<'a>> {
+    let tag = reader.u8().ok()?;
+    let length = value_length(tag, *reader).ok()?;
+    Some(RawValue { tag, bytes: reader.octets(length).ok()? })
 }
 
 /// How many bytes the value at `reader` takes, from its tag and, for strings, tables and arrays,

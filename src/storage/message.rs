@@ -62,6 +62,12 @@ impl Message {
         message
     }
 
+    /// The same body under another header; the body's bytes are shared.
+    #[must_use]
+    pub fn with_header(&self, header: Bytes) -> Message {
+        Message::from_parts(header, self.pieces().map(Piece::to_bytes).collect())
+    }
+
     /// Opaque to the engine; stored and given back as it is.
     pub fn header(&self) -> &[u8] {
         &self.bytes[..self.header as usize]
@@ -147,6 +153,8 @@ mod tests {
             assert_eq!(message.header(), b"head");
             assert_eq!((message.body_len(), message.size()), (6, 10));
             assert_eq!(message.body(), &b"abcdef"[..]);
+            let other = message.with_header(Bytes::from_static(b"other"));
+            assert_eq!(other, Message::new("other", "abcdef"));
         }
         assert_eq!(whole.pieces().count(), 1);
         assert_eq!(cut.pieces().map(|piece| piece.bytes().len()).collect::<Vec<_>>(), [2, 4]);

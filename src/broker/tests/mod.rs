@@ -3,6 +3,7 @@
 mod acknowledging;
 mod alternates;
 mod confirming;
+mod copying;
 mod dispatching;
 mod reading_back;
 mod restarting;
