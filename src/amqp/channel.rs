@@ -87,7 +87,7 @@ impl Channel {
             Err(refusal) if refusal.reason() == Reason::ResourceError => return Ok(false),
             routed => routed?,
         };
-        if routed.queues == 0 && published.mandatory {
+        if routed.is_unroutable() && published.mandatory {
             let (size, body) = (message.body_len(), message.pieces());
             self.give_back(&envelope(message)?, routed.rewritten.as_deref(), size, body, output);
         }
@@ -125,7 +125,7 @@ impl Channel {
             Err(refusal) if refusal.reason() == Reason::ResourceError => return Ok(false),
             routed => routed?,
         };
-        if routed.queues == 0 && mandatory {
+        if routed.is_unroutable() && mandatory {
             let returned = Message::new([], whole.body);
             let (size, body) = (returned.body_len(), returned.pieces());
             self.give_back(&envelope, routed.rewritten.as_deref(), size, body, output);
@@ -173,6 +173,29 @@ impl Channel {
         });
         inner.accept(delivery);
         put
+    }
+
+    /// Puts out `basic.deliver` for a direct reply.
+    pub(super) fn deliver_reply(
+        &mut self,
+        consumer_tag: &ShortStr,
+        message: &Message,
+        output: &mut Output,
+    ) -> Result<(), Fault> {
+        let Some(inner) = &mut self.inner else { return Ok(()) };
+        let delivery_tag = inner.accept_reply().0;
+        let Envelope { exchange, routing_key, properties } = envelope(message)?;
+        let deliver = Method::BasicDeliver {
+            consumer_tag,
+            delivery_tag,
+            redelivered: false,
+            exchange,
+            routing_key,
+        };
+        output.method(self.number, &deliver);
+        let size = message.body_len() as u64;
+        output.content(self.number, self.frame_max, properties, size, message.pieces());
+        Ok(())
     }
 
     /// Puts out the answer to `basic.get`.

@@ -264,6 +264,7 @@ fn server_properties() -> FieldTable {
         "consumer_priorities",
         "authentication_failure_close",
         "per_consumer_qos",
+        "direct_reply_to",
     ]
     .into_iter()
     .map(|name| (ShortStr::from_static(name), Value::Bool(true)))

@@ -421,6 +421,9 @@ impl Running {
         }
         match event {
             Event::Delivery { delivery, .. } => channel.deliver(delivery, output),
+            Event::Reply { consumer_tag, message, .. } => {
+                channel.deliver_reply(&consumer_tag, &message, output)
+            }
             Event::Got { message, .. } => channel.answer_get(message, output),
             Event::GetRefused { refusal, .. } => Err(Fault::from(refusal)),
             Event::ConsumerCancelled { consumer_tag, .. } => {

@@ -11,9 +11,10 @@ use super::confirms::{Confirm, Confirms};
 use super::consumer::{ChannelCredit, Consumer, Spec};
 use super::delivery::{ChannelNumber, Delivery, DeliveryTag, Get};
 use super::names::random_name;
-use super::promises::{DIRECT_REPLY_TO, no_direct_reply_to};
+use super::promises::Publisher;
 use super::queue::{DeleteIf, Queue, QueueSpec};
 use super::refusal::{Reason, Refusal};
+use super::replies::{DIRECT_REPLY_TO, ReplyConsumer, is_reserved};
 use super::request::{
     Bind, Consume, DeclareExchange, DeclareQueue, DestinationKind, QueueDeclared, QueueDeleted,
     QueuePurged,
@@ -22,6 +23,7 @@ use super::routing::Matches;
 use super::session::{Shared, give_back};
 use super::settlement::{Settlement, requeue};
 use super::unacknowledged::{Held, Unacknowledged};
+use super::virtual_host::Routed;
 use crate::message::{Envelope, ShortStr};
 use crate::storage::{Draft, Lsn, Message, MessageMemory, StoreError};
 
@@ -39,6 +41,8 @@ pub struct Channel {
     confirms: Option<Confirms>,
     /// In an order, so that closing the channel always does the same.
     consumers: BTreeMap<ShortStr, Arc<Consumer>>,
+    /// What gets direct replies: one at most.
+    reply_consumer: Option<Arc<ReplyConsumer>>,
     credit: Arc<ChannelCredit>,
     /// `basic.qos` for consumers to come; 0 for any number.
     prefetch: u32,
@@ -56,12 +60,22 @@ pub struct Channel {
 /// Where a published message went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
-    /// How many queues it was stored in; with 0, a message published as mandatory is returned (312, `NO_ROUTE`),
-    /// before it is confirmed.
+    /// How many queues it was stored in.
     pub queues: usize,
+    /// How many channels it went to as a direct reply.
+    pub replies: usize,
     /// The properties that it went on with, and is returned with, where they are not those that it was published with:
-    /// without the header `BCC`. As [`RawProperties`](crate::message::RawProperties) has them.
+    /// without the header `BCC`, and with an address for direct replies. As
+    /// [`RawProperties`](crate::message::RawProperties) has them.
     pub rewritten: Option<Bytes>,
+}
+
+impl Published {
+    /// Whether nobody has it: when it was published as mandatory it is returned (312, `NO_ROUTE`), before it is confirmed.
+    #[must_use]
+    pub fn is_unroutable(&self) -> bool {
+        self.queues == 0 && self.replies == 0
+    }
 }
 
 impl Channel {
@@ -72,6 +86,7 @@ impl Channel {
             matches: Matches::default(),
             confirms: None,
             consumers: BTreeMap::new(),
+            reply_consumer: None,
             credit: Arc::default(),
             prefetch: 0,
             last_tag: DeliveryTag(0),
@@ -160,6 +175,9 @@ impl Channel {
     /// 403 reserved name, 404 passive and missing, 405 another connection's queue, 406 not equivalent or bad argument,
     /// 540 argument not supported.
     pub fn declare_queue(&mut self, request: &DeclareQueue) -> Result<QueueDeclared, Refusal> {
+        if is_reserved(&request.name) {
+            return self.declare_reserved(&request.name);
+        }
         let queue = if request.passive {
             // A question about an unnamed queue before there is one; every other method says so differently.
             if request.name.is_empty() && self.last_queue.is_none() {
@@ -183,6 +201,16 @@ impl Channel {
         let (messages, consumers) = queue.counts();
         let durable_at = queue.declared_at();
         Ok(QueueDeclared { name: queue.name().clone(), messages, consumers, durable_at })
+    }
+
+    /// Whoever is to answer directly may ask whether somebody still waits: as if there were a queue, with one consumer.
+    fn declare_reserved(&mut self, name: &ShortStr) -> Result<QueueDeclared, Refusal> {
+        let virtual_host = &self.session.virtual_host;
+        if !virtual_host.replies().exists(name) {
+            return Err(virtual_host.no_queue(name));
+        }
+        self.last_queue = Some(name.clone());
+        Ok(QueueDeclared { name: name.clone(), messages: 0, consumers: 1, durable_at: None })
     }
 
     /// `queue.delete`. A queue that does not exist is as good as deleted.
@@ -259,13 +287,16 @@ impl Channel {
             self.flush()?;
         }
         let Shared { virtual_host, user, .. } = &*self.session;
-        let routed = virtual_host.publish(envelope, message, user, &mut self.matches)?;
+        let reply_address = self.reply_consumer.as_ref().map(|consumer| consumer.address());
+        let publisher = Publisher { user, reply_address };
+        let routed = virtual_host.publish(envelope, message, publisher, &mut self.matches)?;
         self.arrivals.note(self.matches.queues());
         if let Some(confirms) = &mut self.confirms {
             // What is stored comes behind the acknowledgements in the log. What is not would have nothing to wait for.
             confirms.published(routed.durable_at.or(self.settlement.durable_at()));
         }
-        Ok(Published { queues: routed.queues, rewritten: routed.rewritten })
+        let Routed { queues, replies, rewritten, .. } = routed;
+        Ok(Published { queues, replies, rewritten })
     }
 
     /// The position that the oldest unconfirmed message waits for; `None` when none waits.
@@ -314,24 +345,14 @@ impl Channel {
     /// taken after `consume-ok` has been sent.
     ///
     /// # Errors
-    /// 403 exclusive use, 404 no such queue, 405 another connection's queue, 406 bad argument, 530 tag in use,
-    /// 540 direct reply-to.
+    /// 403 exclusive use, 404 no such queue, 405 another connection's queue, 406 bad argument, direct replies with
+    /// acknowledgements or for the second time; 530 tag in use.
     pub fn consume(&mut self, request: &Consume) -> Result<ShortStr, Refusal> {
         if request.queue.as_bytes() == DIRECT_REPLY_TO {
-            return Err(no_direct_reply_to());
+            return self.consume_replies(request);
         }
         let queue = self.queue(&request.queue)?;
-        let tag = if request.consumer_tag.is_empty() {
-            random_name("amq.ctag-")?
-        } else {
-            request.consumer_tag.clone()
-        };
-        if self.consumers.contains_key(&tag) {
-            return Err(Refusal::new(
-                Reason::NotAllowed,
-                format_args!("attempt to reuse consumer tag '{tag}'"),
-            ));
-        }
+        let tag = self.new_tag(request)?;
         let consumer = Arc::new(Consumer::new(Spec {
             tag: tag.clone(),
             channel: self.number,
@@ -348,12 +369,58 @@ impl Channel {
         Ok(tag)
     }
 
+    /// The channel gets an address for direct replies.
+    fn consume_replies(&mut self, request: &Consume) -> Result<ShortStr, Refusal> {
+        let tag = self.new_tag(request)?;
+        let why = if !request.no_ack {
+            "reply consumer cannot acknowledge"
+        } else if self.reply_consumer.is_some() {
+            "reply consumer already set"
+        } else {
+            let outbox = Arc::clone(&self.session.outbox);
+            let consumer = Arc::new(ReplyConsumer::new(tag.clone(), self.number, outbox)?);
+            self.session.virtual_host.replies().add(&consumer);
+            self.reply_consumer = Some(consumer);
+            return Ok(tag);
+        };
+        Err(Refusal::new(Reason::PreconditionFailed, why))
+    }
+
+    fn is_reply_consumer(&self, tag: &[u8]) -> bool {
+        self.reply_consumer.as_ref().is_some_and(|consumer| consumer.tag().as_bytes() == tag)
+    }
+
+    fn forget_reply_consumer(&mut self) {
+        if let Some(consumer) = self.reply_consumer.take() {
+            self.session.virtual_host.replies().remove(&consumer);
+        }
+    }
+
+    /// The tag of a new consumer: its own, or one made up.
+    fn new_tag(&self, request: &Consume) -> Result<ShortStr, Refusal> {
+        let tag = if request.consumer_tag.is_empty() {
+            random_name("amq.ctag-")?
+        } else {
+            request.consumer_tag.clone()
+        };
+        if self.consumers.contains_key(&tag) || self.is_reply_consumer(&tag) {
+            return Err(Refusal::new(
+                Reason::NotAllowed,
+                format_args!("attempt to reuse consumer tag '{tag}'"),
+            ));
+        }
+        Ok(tag)
+    }
+
     /// `basic.cancel`. When this returns, nothing for the consumer is in the outbox any more; what has been sent to it
     /// can still be acknowledged. An unknown tag is as good as cancelled.
     ///
     /// # Errors
     /// 541 when the store failed.
     pub fn cancel(&mut self, consumer_tag: &[u8]) -> Result<(), Refusal> {
+        if self.is_reply_consumer(consumer_tag) {
+            self.forget_reply_consumer();
+        }
         if let Some(consumer) = self.consumers.remove(consumer_tag) {
             // What it has consumed without acknowledgement must not go with an auto-delete queue's count.
             self.flush()?;
@@ -373,7 +440,7 @@ impl Channel {
     /// How many consumers the channel has.
     #[must_use]
     pub fn consumers(&self) -> usize {
-        self.consumers.len()
+        self.consumers.len() + usize::from(self.reply_consumer.is_some())
     }
 
     /// Takes note of [`Event::ConsumerCancelled`](super::Event::ConsumerCancelled). Whether the consumer was still known;
@@ -416,6 +483,12 @@ impl Channel {
             self.unacknowledged.push(tag, Held { origin, sequence });
         }
         tag
+    }
+
+    /// Gives a direct reply its tag. Nothing has to be acknowledged.
+    pub fn accept_reply(&mut self) -> DeliveryTag {
+        self.last_tag = self.next_delivery_tag();
+        self.last_tag
     }
 
     /// `basic.ack`. Tag 0 with `multiple` means everything.
@@ -513,6 +586,7 @@ impl Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
+        self.forget_reply_consumer();
         let consumers: Vec<_> = std::mem::take(&mut self.consumers).into_values().collect();
         let abandoned: Vec<_> = consumers
             .iter()

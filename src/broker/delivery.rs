@@ -103,6 +103,16 @@ pub enum Event {
         /// The message.
         delivery: Delivery,
     },
+    /// `basic.deliver` to a channel's consumer of direct replies: give it a tag with
+    /// [`Channel::accept_reply`](super::Channel::accept_reply), then send it. There is nothing to acknowledge.
+    Reply {
+        /// The consumer's channel.
+        channel: ChannelNumber,
+        /// The consumer's tag.
+        consumer_tag: ShortStr,
+        /// The message.
+        message: Message,
+    },
     /// The answer to a `basic.get` for which [`Get::Pending`] was returned.
     Got {
         /// The channel that asked.
@@ -134,6 +144,7 @@ impl Event {
     pub fn channel(&self) -> ChannelNumber {
         match self {
             Self::Delivery { channel, .. }
+            | Self::Reply { channel, .. }
             | Self::Got { channel, .. }
             | Self::GetRefused { channel, .. }
             | Self::ConsumerCancelled { channel, .. } => *channel,
@@ -145,7 +156,7 @@ impl Event {
         match self {
             Self::Delivery { delivery, .. } => Some(delivery),
             Self::Got { message, .. } => message.as_ref().map(|(delivery, _)| delivery),
-            Self::GetRefused { .. } | Self::ConsumerCancelled { .. } => None,
+            Self::Reply { .. } | Self::GetRefused { .. } | Self::ConsumerCancelled { .. } => None,
         }
     }
 
@@ -154,7 +165,7 @@ impl Event {
         match self {
             Self::Delivery { delivery, .. } => Some(delivery),
             Self::Got { message, .. } => message.map(|(delivery, _)| delivery),
-            Self::GetRefused { .. } | Self::ConsumerCancelled { .. } => None,
+            Self::Reply { .. } | Self::GetRefused { .. } | Self::ConsumerCancelled { .. } => None,
         }
     }
 }

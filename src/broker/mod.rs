@@ -11,6 +11,7 @@
 //!   restart of it is written by `record`.
 //! - A queue holds its consumers (`rotation`) and knows which of the engine's messages are ready (`backlog`).
 //! - An outbox holds what waits to be sent on one connection.
+//! - `replies` knows the channels that await direct replies.
 //! - The loader's threads read messages back that are on disk only.
 //!
 //! # How a message moves
@@ -29,8 +30,9 @@
 //!    something is declared, bound or deleted.
 //! 2. A virtual host's note of the last purge, while a queue is purged.
 //! 3. A queue's state: never two queues at a time. Consumers come, go and are served under it.
-//! 4. An outbox: never two at a time.
-//! 5. A channel credit's list of starved consumers, and the loader's list of jobs. Nothing is locked inside.
+//! 4. A virtual host's consumers of direct replies, while one is served, added or removed: with no other lock held before.
+//! 5. An outbox: never two at a time.
+//! 6. A channel credit's list of starved consumers, and the loader's list of jobs. Nothing is locked inside.
 //!
 //! The engine may be called under 1 to 3; it never calls back into the broker. Wakers are called with
 //! nothing locked.
@@ -65,6 +67,7 @@ mod promises;
 mod queue;
 mod record;
 mod refusal;
+mod replies;
 mod request;
 mod rotation;
 mod routing;

@@ -15,6 +15,10 @@ const MAX_EVENTS: usize = 4096;
 /// Bytes of messages that may wait. A single message may overshoot, or large ones could never be sent.
 const MAX_BYTES: usize = 1 << 20;
 
+/// The same for replies, which wait nowhere else: more of them may, also when nothing from a queue gets in.
+const MAX_EVENTS_BEFORE_REPLY: usize = 65_536;
+const MAX_BYTES_BEFORE_REPLY: usize = 16 << 20;
+
 /// The events that wait for one connection.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
@@ -136,7 +140,10 @@ fn delivery(consumer: &Arc<Consumer>, fetched: Fetched) -> Event {
 }
 
 fn size(event: &Event) -> usize {
-    event.delivery().map_or(0, |delivery| delivery.message.size())
+    match event {
+        Event::Reply { message, .. } => message.size(),
+        other => other.delivery().map_or(0, |delivery| delivery.message.size()),
+    }
 }
 
 impl Outbox {
@@ -174,6 +181,13 @@ impl Outbox {
         if state.closed { Err(event) } else { Ok(state.push(event)) }
     }
 
+    /// Puts a reply into the outbox. Gives it back when too much waits already, or the connection has gone.
+    pub(super) fn offer_reply(&self, reply: Event) -> Result<Option<Waker>, Event> {
+        let mut state = self.state.lock();
+        let full = state.events >= MAX_EVENTS_BEFORE_REPLY || state.bytes >= MAX_BYTES_BEFORE_REPLY;
+        if state.closed || full { Err(reply) } else { Ok(state.push(reply)) }
+    }
+
     /// Ready when there is an event; otherwise the waker is called as soon as there is one.
     pub(super) fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
@@ -209,6 +223,13 @@ impl Outbox {
             Waiting::Run { consumer: other, .. } => Arc::ptr_eq(other, consumer),
             Waiting::Event(_) => false,
         })
+    }
+
+    /// Takes out the replies to a channel, which wants no more of them.
+    pub(super) fn retract_replies(&self, to: ChannelNumber) {
+        self.retract(|waiting| {
+            matches!(waiting, Waiting::Event(Event::Reply { channel, .. }) if *channel == to)
+        });
     }
 
     /// Takes out all events of a channel, and returns the deliveries among them.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::exchange::Exchange;
 use super::queue::Queue;
 use super::record::{BindingKey, ExchangeKey};
+use super::replies::is_address;
 use super::request::{Bind, DestinationKind};
 use super::routing::{Matches, Target};
 use super::session::SessionId;
@@ -111,8 +112,12 @@ impl Topology {
         matches: &mut Matches,
     ) {
         let Some(exchange) = exchange else {
-            for queue in keys.iter().filter_map(|key| self.queue(key)) {
-                matches.add_queue(queue);
+            for key in keys {
+                match self.queue(key) {
+                    Some(queue) => matches.add_queue(queue),
+                    None if is_address(key) => matches.add_reply(key),
+                    None => {}
+                }
             }
             return;
         };

@@ -11,10 +11,11 @@ use super::copies::Copies;
 use super::exchange::{Exchange, ExchangeSpec, PREDECLARED};
 use super::loader::Loader;
 use super::outbox::Wakers;
-use super::promises::check_properties;
+use super::promises::{Publisher, Wishes, check_properties};
 use super::queue::{DeleteIf, Queue, QueueSpec};
 use super::record::{BindingKey, ExchangeKey, ExchangeRecord, QueueRecord};
 use super::refusal::{Reason, Refusal};
+use super::replies::Replies;
 use super::request::{Bind, DeclareExchange, DestinationKind};
 use super::routing::{ExchangeKind, Matches, Target, check_headers_arguments};
 use super::session::SessionId;
@@ -31,12 +32,15 @@ pub(super) struct VirtualHost {
     topology: RwLock<Topology>,
     /// When everything that was ever purged is so durably. Held while a queue is purged.
     purged_at: Mutex<Option<Lsn>>,
+    replies: Replies,
 }
 
 /// Where a published message went.
 #[derive(Debug)]
 pub(super) struct Routed {
     pub(super) queues: usize,
+    /// The channels that got it as a direct reply.
+    pub(super) replies: usize,
     pub(super) durable_at: Option<Lsn>,
     /// Its properties, where they are not those that it was published with.
     pub(super) rewritten: Option<Bytes>,
@@ -50,11 +54,17 @@ impl VirtualHost {
             let spec = ExchangeSpec::predeclared(exchange.clone(), kind);
             topology.exchanges.insert(exchange, Exchange::new(spec, None));
         }
-        Self { name, store, loader, topology: RwLock::new(topology), purged_at: Mutex::default() }
+        let (purged_at, replies) = (Mutex::default(), Replies::default());
+        Self { name, store, loader, topology: RwLock::new(topology), purged_at, replies }
     }
 
     pub(super) fn name(&self) -> &ShortStr {
         &self.name
+    }
+
+    /// The channels that get direct replies.
+    pub(super) fn replies(&self) -> &Replies {
+        &self.replies
     }
 
     fn exchange_label(&self, name: &[u8]) -> String {
@@ -405,12 +415,27 @@ impl VirtualHost {
 
     // ---- Messages ----
 
-    /// Routes a message, and stores it in its queues. `user` is who publishes it.
+    /// Routes a message, and stores it in its queues; one that is a direct reply is delivered.
     pub(super) fn publish(
         &self,
         envelope: &Envelope<'_>,
         message: Draft<'_>,
-        user: &ShortStr,
+        publisher: Publisher<'_>,
+        matches: &mut Matches,
+    ) -> Result<Routed, Refusal> {
+        let routed = self.store_routed(envelope, message, publisher, matches)?;
+        if matches.replies().is_empty() {
+            return Ok(routed);
+        }
+        Ok(self.reply(envelope, message, routed, matches))
+    }
+
+    /// Routes a message, and stores it in its queues.
+    fn store_routed(
+        &self,
+        envelope: &Envelope<'_>,
+        message: Draft<'_>,
+        publisher: Publisher<'_>,
         matches: &mut Matches,
     ) -> Result<Routed, Refusal> {
         matches.clear();
@@ -418,29 +443,29 @@ impl VirtualHost {
         let topology = self.topology.read();
         let exchange = self.publishing_to(&topology, envelope.exchange)?;
         let Envelope { routing_key, properties, .. } = envelope;
-        if let Some(copies) = check_properties(properties, user)? {
-            return self.publish_copies((&topology, exchange), envelope, message, &copies, matches);
+        if let Some(wishes) = check_properties(properties, publisher)? {
+            return self.store_altered((&topology, exchange), envelope, message, &wishes, matches);
         }
         topology.route(exchange, &[routing_key], properties, matches);
         self.append(envelope, message, matches)
     }
 
-    /// The same for a message that has more keys than its own, and perhaps a header that is to go.
+    /// The same for a message that has more keys than its own, or is not stored as it is.
     #[cold]
-    fn publish_copies(
+    fn store_altered(
         &self,
         (topology, exchange): (&Topology, Option<&Exchange>),
         envelope: &Envelope<'_>,
         message: Draft<'_>,
-        copies: &Copies<'_>,
+        wishes: &Wishes<'_>,
         matches: &mut Matches,
     ) -> Result<Routed, Refusal> {
-        let keys: Vec<_> = std::iter::once(envelope.routing_key).chain(copies.keys()).collect();
-        if !copies.is_blind() {
+        let copies = wishes.copies.iter().flat_map(Copies::keys);
+        let keys: Vec<_> = std::iter::once(envelope.routing_key).chain(copies).collect();
+        let Some(rewritten) = wishes.rewrite(&envelope.properties) else {
             topology.route(exchange, &keys, &envelope.properties, matches);
             return self.append(envelope, message, matches);
-        }
-        let rewritten = envelope.properties.without_header(Copies::BLIND);
+        };
         let properties = RawProperties::from_checked(&rewritten);
         topology.route(exchange, &keys, &properties, matches);
         let envelope = Envelope { properties, ..*envelope };
@@ -456,6 +481,28 @@ impl VirtualHost {
             }
         };
         Ok(Routed { rewritten: Some(rewritten), ..routed })
+    }
+
+    /// Delivers a message to the channels that await it as a direct reply.
+    #[cold]
+    fn reply(
+        &self,
+        envelope: &Envelope<'_>,
+        message: Draft<'_>,
+        mut routed: Routed,
+        matches: &mut Matches,
+    ) -> Routed {
+        let mut message = message.to_message();
+        if let Some(rewritten) = &routed.rewritten {
+            let properties = RawProperties::from_checked(rewritten);
+            message = message.with_header(Envelope { properties, ..*envelope }.to_bytes());
+        }
+        let mut wakers = Wakers::default();
+        for address in matches.replies() {
+            routed.replies += usize::from(self.replies.deliver(address, &message, &mut wakers));
+        }
+        wakers.wake();
+        routed
     }
 
     /// The exchange of that name, for clients to publish to; `None` for the default one.
@@ -491,14 +538,14 @@ impl VirtualHost {
         };
         let queues = matches.queues();
         let Appended { durable_at } = match queues {
-            [] => return Ok(Routed { queues: 0, durable_at: None, rewritten: None }),
+            [] => return Ok(Routed { queues: 0, replies: 0, durable_at: None, rewritten: None }),
             [queue] => self.store.append(message, persistence, &[queue.store()])?,
             many => {
                 let many: Vec<_> = many.iter().map(|queue| queue.store()).collect();
                 self.store.append(message, persistence, &many)?
             }
         };
-        Ok(Routed { queues: queues.len(), durable_at, rewritten: None })
+        Ok(Routed { queues: queues.len(), replies: 0, durable_at, rewritten: None })
     }
 }
 

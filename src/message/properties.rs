@@ -249,6 +249,20 @@ impl<'a> RawProperties<'a> {
         out.freeze()
     }
 
+    /// A copy with another `reply-to`, if there is one. All else is the same bytes.
+    #[must_use]
+    pub fn with_reply_to(&self, address: &ShortStr) -> Bytes {
+        let (Some(reader), Some(current)) = (self.find(6), self.reply_to()) else {
+            return Bytes::copy_from_slice(self.bytes);
+        };
+        let before = self.bytes.len() - reader.rest().len();
+        let mut out = BytesMut::with_capacity(self.bytes.len() + address.len());
+        out.put_slice(&self.bytes[..before]);
+        put_short_str(&mut out, address);
+        out.put_slice(&self.bytes[before + 1 + current.len()..]);
+        out.freeze()
+    }
+
     /// Unpacks a copy that does not borrow the received bytes.
     #[must_use]
     pub fn to_properties(&self) -> Properties {
@@ -441,6 +455,13 @@ mod tests {
             let bytes = properties.to_bytes();
             let back = RawProperties::parse(&bytes).unwrap().to_properties();
             back == properties && back.to_bytes() == bytes
+        }
+
+        fn another_reply_to_is_all_that_changes(properties: Properties, address: ShortStr) -> bool {
+            let bytes = properties.to_bytes();
+            let reply_to = properties.reply_to.is_some().then(|| address.clone());
+            RawProperties::parse(&bytes).unwrap().with_reply_to(&address)
+                == Properties { reply_to, ..properties }.to_bytes()
         }
 
         fn a_header_that_is_added_goes_again(properties: Properties, place: usize) -> bool {

@@ -100,7 +100,9 @@ fn the_server_says_what_it_can_and_where_its_limits_are() {
     else {
         panic!("no capabilities");
     };
-    assert_eq!(capabilities.get(&b"connection.blocked"[..]), Some(&Value::Bool(true)));
+    for works in ["connection.blocked", "direct_reply_to"] {
+        assert_eq!(capabilities.get(works.as_bytes()), Some(&Value::Bool(true)), "{works}");
+    }
     client.start_ok("PLAIN", b"\0guest\0guest", true);
     let tune = client.method();
     assert_eq!(

@@ -55,6 +55,10 @@ fn properties_that_are_not_to_be_believed_close_the_channel() {
             "invalid message: {unacceptable_type_in_header,\"CC\",longstr}",
         ),
         (
+            Properties { reply_to: Some(short("amq.rabbitmq.reply-to")), ..Properties::default() },
+            "fast reply consumer does not exist",
+        ),
+        (
             header("BCC", Value::I32(1)),
             "invalid message: {unacceptable_type_in_header,\"BCC\",signedint}",
         ),
@@ -70,16 +74,10 @@ fn properties_that_are_not_to_be_believed_close_the_channel() {
 #[test]
 fn properties_that_ask_for_what_is_not_there_yet_are_540() {
     let server = TestServer::start();
-    let cases = [
-        (
-            Properties { expiration: Some(short("60000")), ..Properties::default() },
-            "property expiration ('60000') is not supported by this version",
-        ),
-        (
-            Properties { reply_to: Some(short("amq.rabbitmq.reply-to")), ..Properties::default() },
-            "direct reply-to is not supported by this version",
-        ),
-    ];
+    let cases = [(
+        Properties { expiration: Some(short("60000")), ..Properties::default() },
+        "property expiration ('60000') is not supported by this version",
+    )];
     for (properties, text) in cases {
         let mut client = server.open_channel();
         client.declare_queue(1, "q", false);
@@ -118,17 +116,6 @@ fn consume<'a>(queue: &'static [u8], arguments: RawTable<'a>) -> Method<'a> {
         nowait: false,
         arguments,
     }
-}
-
-#[test]
-fn consuming_replies_directly_is_540() {
-    let server = TestServer::start();
-    let mut client = server.open_channel();
-    client.send(1, &consume(b"amq.rabbitmq.reply-to", RawTable::EMPTY));
-    assert_eq!(
-        client.expect_close(540),
-        "NOT_IMPLEMENTED - direct reply-to is not supported by this version"
-    );
 }
 
 #[test]

@@ -87,6 +87,8 @@ pub(in crate::broker) struct Matches {
     queues: Vec<Arc<Queue>>,
     exchanges: Vec<ShortStr>,
     visited: HashSet<ShortStr>,
+    /// Addresses of direct replies.
+    replies: Vec<ShortStr>,
     pub(super) topic: Scratch,
 }
 
@@ -96,6 +98,21 @@ impl Matches {
         self.queues.clear();
         self.exchanges.clear();
         self.visited.clear();
+        self.replies.clear();
+    }
+
+    /// Adds the address of a direct reply.
+    pub(in crate::broker) fn add_reply(&mut self, address: &[u8]) {
+        self.replies.push(ShortStr::copy_of(address));
+    }
+
+    /// The addresses of direct replies, each once.
+    pub(in crate::broker) fn replies(&mut self) -> &[ShortStr] {
+        if self.replies.len() > 1 {
+            self.replies.sort_unstable();
+            self.replies.dedup();
+        }
+        &self.replies
     }
 
     pub(super) fn add(&mut self, target: &Target) {

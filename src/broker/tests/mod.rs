@@ -6,6 +6,7 @@ mod confirming;
 mod copying;
 mod dispatching;
 mod reading_back;
+mod replying;
 mod restarting;
 mod threads;
 mod topology;

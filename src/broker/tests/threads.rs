@@ -111,7 +111,9 @@ fn declaring_consuming_and_deleting_at_the_same_time_ends_well() {
                                 Event::ConsumerCancelled { consumer_tag, .. } => {
                                     client.channel.forget_consumer(&consumer_tag);
                                 }
-                                Event::Got { .. } | Event::GetRefused { .. } => {
+                                Event::Reply { .. }
+                                | Event::Got { .. }
+                                | Event::GetRefused { .. } => {
                                     panic!("nobody asked")
                                 }
                             }
@@ -130,4 +132,45 @@ fn declaring_consuming_and_deleting_at_the_same_time_ends_well() {
     client.channel.delete_queue(b"q", false, false).unwrap();
     assert_eq!(client.send("q", "x"), 0);
     assert_eq!(client.send_to("amq.fanout", "", "x"), 0);
+}
+
+#[test]
+fn no_reply_comes_after_its_consumer_has_been_cancelled() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.channel.declare_queue(&queue("requests")).unwrap();
+    let ask = Properties { reply_to: Some(name("amq.rabbitmq.reply-to")), ..Properties::default() };
+    let (addresses, asked) = std::sync::mpsc::channel::<ShortStr>();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut server = rig.connect();
+            for address in asked {
+                let key = String::from_utf8(address.to_vec()).unwrap();
+                while !server
+                    .channel
+                    .publish(&message("", &key, &key, &Properties::default()))
+                    .unwrap()
+                    .is_unroutable()
+                {}
+            }
+        });
+        for _ in 0..200 {
+            let replies = Consume { no_ack: true, ..consumer("amq.rabbitmq.reply-to", "r") };
+            client.channel.consume(&replies).unwrap();
+            let asked = client.channel.publish(&message("", "requests", "?", &ask)).unwrap();
+            let rewritten = asked.rewritten.unwrap();
+            let address = RawProperties::parse(&rewritten).unwrap().reply_to().unwrap().to_vec();
+            addresses.send(ShortStr::copy_of(&address)).unwrap();
+            while !client.has_events() {
+                std::thread::yield_now();
+            }
+            for event in client.events() {
+                let Event::Reply { message, .. } = event else { panic!("{event:?}") };
+                assert_eq!(message.body(), &address[..]);
+            }
+            client.channel.cancel(b"r").unwrap();
+            assert_eq!(client.events().len(), 0);
+        }
+        drop(addresses);
+    });
 }

@@ -83,7 +83,7 @@ impl Clients {
                 Event::Got { message, .. } => {
                     message.into_iter().for_each(|(delivery, _)| self.accept(at, delivery));
                 }
-                Event::GetRefused { .. } => panic!("{event:?}"),
+                Event::Reply { .. } | Event::GetRefused { .. } => panic!("{event:?}"),
             }
         }
         any
