@@ -69,6 +69,21 @@ mod current_pika {
     }
 
     #[test]
+    fn what_an_exchange_routes_nowhere_is_kept_by_its_alternate() {
+        run(Pika::Current, "test_alternate_exchange.py", SCENARIO);
+    }
+
+    #[test]
+    fn copies_go_to_several_queues_and_blind_ones_are_not_told_of() {
+        run(Pika::Current, "test_copies.py", SCENARIO);
+    }
+
+    #[test]
+    fn calls_are_answered_directly() {
+        run(Pika::Current, "test_direct_reply_to.py", SCENARIO);
+    }
+
+    #[test]
     fn what_a_publisher_saw_confirmed_survives_kill_nine() {
         run(Pika::Current, "test_confirms.py", SCENARIO);
     }
@@ -110,6 +125,21 @@ mod classic_pika {
     #[test]
     fn three_threads_share_ten_thousand_messages() {
         run(Pika::Classic, "test_threads.py", SCENARIO);
+    }
+
+    #[test]
+    fn what_an_exchange_routes_nowhere_is_kept_by_its_alternate() {
+        run(Pika::Classic, "test_alternate_exchange.py", SCENARIO);
+    }
+
+    #[test]
+    fn copies_go_to_several_queues_and_blind_ones_are_not_told_of() {
+        run(Pika::Classic, "test_copies.py", SCENARIO);
+    }
+
+    #[test]
+    fn calls_are_answered_directly() {
+        run(Pika::Classic, "test_direct_reply_to.py", SCENARIO);
     }
 
     #[test]
