@@ -49,6 +49,10 @@ pub(super) const PREDECLARED: [(Name, Kind); 4] = [
     ("amq.headers", Kind::Headers),
 ];
 
+/// The alternates that exchanges are declared with; two of them lead from one exchange to the other and back.
+pub(super) const ALTERNATES: [Option<Name>; 4] =
+    [None, Some("amq.fanout"), Some("ex-inner"), Some("ex-direct")];
+
 /// How an exchange was declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Exchange {
@@ -56,6 +60,14 @@ pub(super) struct Exchange {
     pub(super) durable: bool,
     pub(super) auto_delete: bool,
     pub(super) internal: bool,
+    /// The exchange that gets what none of the bindings takes.
+    pub(super) alternate: Option<Name>,
+}
+
+impl Exchange {
+    pub(super) const fn durable(kind: Kind) -> Exchange {
+        Exchange { kind, durable: true, auto_delete: false, internal: false, alternate: None }
+    }
 }
 
 /// How a queue was declared. `mode` is its argument `x-queue-mode`, which a second declaration has to repeat.
@@ -169,9 +181,7 @@ pub(super) struct World {
 
 impl Default for World {
     fn default() -> World {
-        let predeclared = |(name, kind)| {
-            (name, Exchange { kind, durable: true, auto_delete: false, internal: false })
-        };
+        let predeclared = |(name, kind)| (name, Exchange::durable(kind));
         World {
             exchanges: PREDECLARED.into_iter().map(predeclared).collect(),
             queues: BTreeMap::new(),
@@ -264,15 +274,20 @@ impl World {
             if !seen.insert(exchange) {
                 continue;
             }
-            let Some(Exchange { kind, .. }) = self.exchanges.get(exchange) else { continue };
+            let Some(Exchange { kind, alternate, .. }) = self.exchanges.get(exchange) else {
+                continue;
+            };
+            let mut taken = false;
             let outgoing = self.bindings.iter().filter(|binding| binding.source == exchange);
             for binding in outgoing.filter(|binding| matches(*kind, binding, key, headers)) {
+                taken = true;
                 if binding.to_exchange {
                     next.push(binding.destination);
                 } else {
                     queues.insert(binding.destination);
                 }
             }
+            next.extend(alternate.filter(|_| !taken));
         }
         queues
     }

@@ -11,8 +11,8 @@ use haypile::broker::{
 use haypile::message::FieldTable;
 use haypile::storage::{Options, Store};
 
-use super::clients::{envelope, mode_arguments, short};
-use super::model::{Kind, Name, QueueSpec};
+use super::clients::{alternate_arguments, envelope, mode_arguments, short};
+use super::model::{ALTERNATES, Exchange, Kind, Name, QueueSpec};
 use super::oracle::{Got, Probe, Survivors};
 
 /// The modes that queues are declared with.
@@ -110,7 +110,7 @@ fn yes<T>(outcome: Result<T, Refusal>) -> Result<Option<T>, Broken> {
 }
 
 impl Observer<'_> {
-    fn exchange(&mut self, name: Name) -> Result<Option<(Kind, bool, bool)>, Broken> {
+    fn exchange(&mut self, name: Name) -> Result<Option<Exchange>, Broken> {
         let mut request = DeclareExchange {
             name: short(name),
             kind: short(""),
@@ -130,12 +130,30 @@ impl Observer<'_> {
             {
                 request.kind = short(kind.name());
                 (request.auto_delete, request.internal) = (auto_delete, internal);
-                if yes(self.channel.declare_exchange(&request))?.is_some() {
-                    return Ok(Some((kind, auto_delete, internal)));
+                let found = Exchange { auto_delete, internal, ..Exchange::durable(kind) };
+                if let Some(alternate) = self.alternate(&mut request)? {
+                    return Ok(Some(Exchange { alternate, ..found }));
                 }
             }
         }
         Err(broken(format!("exchange {name} is not durable")))
+    }
+
+    /// The alternate with which the declaration is what was declared; `None` when more than that is different.
+    fn alternate(&mut self, request: &mut DeclareExchange) -> Result<Option<Option<Name>>, Broken> {
+        let different = "inequivalent arg 'alternate-exchange'";
+        for alternate in ALTERNATES {
+            request.arguments = alternate_arguments(alternate);
+            let outcome = self.channel.declare_exchange(request);
+            let goes_on = outcome.as_ref().is_err_and(|refusal| refusal.text().contains(different));
+            if yes(outcome)?.is_some() {
+                return Ok(Some(alternate));
+            }
+            if !goes_on {
+                return Ok(None);
+            }
+        }
+        Err(broken(format!("exchange {} has an alternate that nobody has named", request.name)))
     }
 
     fn queue(&mut self, name: Name) -> Result<Option<(QueueSpec, u32)>, Broken> {

@@ -20,7 +20,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::model::{Effect, Exchange, Kind, Name, PREDECLARED, QueueSpec, World};
+use super::model::{Effect, Exchange, Name, PREDECLARED, QueueSpec, World};
 
 /// What was done at once: chains of effects. Each chain is in order; how they come between each other is not known.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ pub(super) struct Probe {
 /// What a restart brings back, as clients see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Survivors {
-    pub(super) exchanges: BTreeMap<Name, (Kind, bool, bool)>,
+    pub(super) exchanges: BTreeMap<Name, Exchange>,
     pub(super) queues: BTreeMap<Name, (QueueSpec, Vec<Got>)>,
     /// Where messages go that may be published.
     pub(super) routes: BTreeMap<Probe, BTreeSet<Name>>,
@@ -74,9 +74,8 @@ impl Survivors {
             (!exchange.internal).then(|| (*probe, queues()))
         });
         let declared = |(name, exchange): (&Name, &Exchange)| {
-            let Exchange { kind, auto_delete, internal, .. } = *exchange;
             let predeclared = PREDECLARED.iter().any(|(other, _)| other == name);
-            (!predeclared).then_some((*name, (kind, auto_delete, internal)))
+            (!predeclared).then_some((*name, *exchange))
         };
         let exchanges: BTreeMap<_, _> = left.exchanges.iter().filter_map(declared).collect();
         let queues = left.queues.iter().map(|(name, queue)| {

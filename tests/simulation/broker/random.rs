@@ -6,7 +6,7 @@ use haypile::simulation::{Image, Random, SimulatedDisk};
 
 use super::clients::{At, Clients};
 use super::cuts::{Count, Stage, options};
-use super::model::{Binding, Effect, Exchange, Kind, Name, QueueSpec, Wanted, World};
+use super::model::{ALTERNATES, Binding, Effect, Exchange, Kind, Name, QueueSpec, Wanted, World};
 use super::recorded::{DURABLE, binding, exchange};
 
 /// Sessions in a default run, and how often a life is ended by a power cut in each.
@@ -55,6 +55,7 @@ fn exchange_spec(random: &Random, name: Name) -> Exchange {
         durable: !random.one_in(6),
         auto_delete: random.one_in(3),
         internal: name == "ex-inner" && random.one_in(2),
+        alternate: some(random, &ALTERNATES),
         ..exchange(kind)
     }
 }

@@ -10,7 +10,7 @@ pub(super) const DURABLE: QueueSpec =
     QueueSpec { durable: true, exclusive: false, auto_delete: false, mode: None };
 
 pub(super) fn exchange(kind: Kind) -> Exchange {
-    Exchange { kind, durable: true, auto_delete: false, internal: false }
+    Exchange::durable(kind)
 }
 
 pub(super) fn binding(source: Name, destination: Name, key: &'static str) -> Binding {
@@ -36,7 +36,10 @@ pub(super) fn everything(clients: &mut Clients) {
         ("ex-topic", Kind::Topic),
         ("ex-headers", Kind::Headers),
     ] {
-        let answer = clients.declare_exchange(publisher, name, exchange(kind));
+        // Declared before it, and missing for a while.
+        let alternate = (name == "ex-direct").then_some("ex-inner");
+        let exchange = Exchange { alternate, ..exchange(kind) };
+        let answer = clients.declare_exchange(publisher, name, exchange);
         clients.receive(answer);
     }
     let internal = Exchange { internal: true, ..exchange(Kind::Fanout) };
@@ -79,6 +82,7 @@ pub(super) fn everything(clients: &mut Clients) {
     clients.publish(publisher, ("ex-fanout", ""), &[], true, 600);
     clients.publish(publisher, ("ex-topic", "hay.dry"), &[], true, 3000);
     clients.publish(publisher, ("ex-topic", "straw"), &[], true, 10);
+    clients.publish(publisher, ("ex-direct", "straw"), &[], true, 10);
     clients.await_confirms(publisher);
     clients.publish(publisher, ("ex-headers", ""), &[("crop", "hay"), ("state", "dry")], true, 10);
     clients.publish(publisher, ("ex-headers", ""), &[("crop", "hay")], true, 10);

@@ -34,6 +34,10 @@ pub(super) fn mode_arguments(mode: Option<&str>) -> FieldTable {
     table(mode.map(|mode| ("x-queue-mode", mode)))
 }
 
+pub(super) fn alternate_arguments(alternate: Option<&str>) -> FieldTable {
+    table(alternate.map(|name| ("alternate-exchange", name)))
+}
+
 fn wanted_arguments(wanted: Option<&Wanted>) -> FieldTable {
     let Some(Wanted { all, headers }) = wanted else { return FieldTable::new() };
     let mode = ("x-match", if *all { "all" } else { "any" });

@@ -1,10 +1,11 @@
 //! Declaring, binding, purging and deleting; whatever is refused is expected to be.
 
 use haypile::broker::{Bind, DeclareExchange, DeclareQueue};
-use haypile::message::FieldTable;
 
 use super::super::model::{Binding, Effect, Exchange, Incarnation, Name, Place, QueueSpec};
-use super::{Answer, At, Clients, Thing, mode_arguments, short, wanted_arguments};
+use super::{
+    Answer, At, Clients, Thing, alternate_arguments, mode_arguments, short, wanted_arguments,
+};
 
 impl Clients {
     pub(in super::super) fn declare_exchange(
@@ -24,7 +25,7 @@ impl Clients {
             durable: exchange.durable,
             auto_delete: exchange.auto_delete,
             internal: exchange.internal,
-            arguments: FieldTable::new(),
+            arguments: alternate_arguments(exchange.alternate),
         };
         let outcome = self.chan(at).inner.declare_exchange(&request);
         if known.is_some_and(|known| known != exchange) {
