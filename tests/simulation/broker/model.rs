@@ -53,6 +53,9 @@ pub(super) const PREDECLARED: [(Name, Kind); 4] = [
 pub(super) const ALTERNATES: [Option<Name>; 4] =
     [None, Some("amq.fanout"), Some("ex-inner"), Some("ex-direct")];
 
+/// The header that names another routing key.
+pub(super) const COPY: &str = "CC";
+
 /// How an exchange was declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Exchange {
@@ -259,15 +262,17 @@ impl World {
         }
     }
 
-    /// The queues that a message goes to.
+    /// The queues that a message goes to, by its key and by those that its headers name.
     pub(super) fn route(
         &self,
         exchange: Name,
         key: &str,
         headers: &[(&str, &str)],
     ) -> BTreeSet<Name> {
+        let copies = headers.iter().filter(|(name, _)| *name == COPY).map(|(_, key)| *key);
+        let keys: Vec<&str> = std::iter::once(key).chain(copies).collect();
         if exchange.is_empty() {
-            return self.queues.keys().copied().filter(|name| *name == key).collect();
+            return self.queues.keys().copied().filter(|name| keys.contains(name)).collect();
         }
         let (mut queues, mut seen, mut next) = (BTreeSet::new(), BTreeSet::new(), vec![exchange]);
         while let Some(exchange) = next.pop() {
@@ -279,7 +284,9 @@ impl World {
             };
             let mut taken = false;
             let outgoing = self.bindings.iter().filter(|binding| binding.source == exchange);
-            for binding in outgoing.filter(|binding| matches(*kind, binding, key, headers)) {
+            let takes =
+                |binding: &&Binding| keys.iter().any(|key| matches(*kind, binding, key, headers));
+            for binding in outgoing.filter(takes) {
                 taken = true;
                 if binding.to_exchange {
                     next.push(binding.destination);

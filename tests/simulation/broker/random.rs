@@ -6,7 +6,9 @@ use haypile::simulation::{Image, Random, SimulatedDisk};
 
 use super::clients::{At, Clients};
 use super::cuts::{Count, Stage, options};
-use super::model::{ALTERNATES, Binding, Effect, Exchange, Kind, Name, QueueSpec, Wanted, World};
+use super::model::{
+    ALTERNATES, Binding, COPY, Effect, Exchange, Kind, Name, QueueSpec, Wanted, World,
+};
 use super::recorded::{DURABLE, binding, exchange};
 
 /// Sessions in a default run, and how often a life is ended by a power cut in each.
@@ -187,8 +189,14 @@ fn publish(random: &Random, clients: &mut Clients, at: At) {
         .collect();
     let exchange = if random.one_in(2) { "" } else { some(random, &known) };
     let key = if exchange.is_empty() { some_queue(random, clients) } else { some(random, &KEYS) };
-    let headers =
-        some(random, &[&[][..], &[("crop", "hay")], &[("crop", "hay"), ("state", "dry")]]);
+    let headers: [&[(&str, &str)]; 5] = [
+        &[],
+        &[("crop", "hay")],
+        &[("crop", "hay"), ("state", "dry")],
+        &[(COPY, "q-a")],
+        &[(COPY, "hay.dry")],
+    ];
+    let headers = some(random, &headers);
     let size = some(random, &[0, 0, 0, 700, 5000]);
     clients.publish(at, (exchange, key), headers, !random.one_in(5), size);
 }

@@ -4,7 +4,7 @@ use haypile::simulation::Image;
 
 use super::clients::{Answer, At, Clients};
 use super::cuts::Stage;
-use super::model::{Binding, Exchange, Kind, Name, QueueSpec, Wanted, World};
+use super::model::{Binding, COPY, Exchange, Kind, Name, QueueSpec, Wanted, World};
 
 pub(super) const DURABLE: QueueSpec =
     QueueSpec { durable: true, exclusive: false, auto_delete: false, mode: None };
@@ -83,6 +83,8 @@ pub(super) fn everything(clients: &mut Clients) {
     clients.publish(publisher, ("ex-topic", "hay.dry"), &[], true, 3000);
     clients.publish(publisher, ("ex-topic", "straw"), &[], true, 10);
     clients.publish(publisher, ("ex-direct", "straw"), &[], true, 10);
+    clients.publish(publisher, ("", "q-a"), &[(COPY, "q-c")], true, 10);
+    clients.publish(publisher, ("ex-direct", "straw"), &[(COPY, "hay")], true, 10);
     clients.await_confirms(publisher);
     clients.publish(publisher, ("ex-headers", ""), &[("crop", "hay"), ("state", "dry")], true, 10);
     clients.publish(publisher, ("ex-headers", ""), &[("crop", "hay")], true, 10);

@@ -16,7 +16,7 @@ use haypile::message::{Envelope, FieldTable, Properties, RawProperties, ShortStr
 use haypile::storage::{Lsn, Message as Stored};
 use parking_lot::Mutex;
 
-use super::model::{Binding, Effect, Incarnation, Name, Place, Wanted, World};
+use super::model::{Binding, COPY, Effect, Incarnation, Name, Place, Wanted, World};
 use super::oracle::{History, Position, Step, StepNumber};
 
 /// Headers of a message.
@@ -44,6 +44,15 @@ fn wanted_arguments(wanted: Option<&Wanted>) -> FieldTable {
     table(std::iter::once(mode).chain(headers.iter().copied()))
 }
 
+/// The headers of a message: all are texts, but the one that names a routing key is an array of it.
+fn message_headers(headers: Headers<'_>) -> FieldTable {
+    let value = |(name, value): &(&str, &str)| {
+        let text = Value::text(*value);
+        (short(name), if *name == COPY { Value::Array(vec![text]) } else { text })
+    };
+    headers.iter().map(value).collect()
+}
+
 /// A message as a front end gives it to the broker.
 pub(super) fn envelope(
     exchange: &str,
@@ -54,7 +63,7 @@ pub(super) fn envelope(
 ) -> Stored {
     let properties = Properties {
         delivery_mode: Some(if persistent { 2 } else { 1 }),
-        headers: (!headers.is_empty()).then(|| table(headers.iter().copied())),
+        headers: (!headers.is_empty()).then(|| message_headers(headers)),
         ..Properties::default()
     };
     let properties = properties.to_bytes();
