@@ -7,6 +7,8 @@ mod bench_amqp;
 #[path = "command_line/benching.rs"]
 mod benching;
 mod common;
+#[path = "command_line/configuring.rs"]
+mod configuring;
 #[path = "command_line/inspecting.rs"]
 mod inspecting;
 #[path = "command_line/lying_broker.rs"]
@@ -484,8 +486,9 @@ fn looking_at_what_is_no_store_is_2() {
 #[test]
 fn every_command_explains_itself() {
     for (arguments, words) in [
-        (&["--help"][..], &["serve", "inspect", "verify", "repair", "torture"][..]),
-        (&["serve", "--help"], &["--data-dir", "--listen", "SIGTERM"]),
+        (&["--help"][..], &["serve", "config", "inspect", "verify", "repair", "torture"][..]),
+        (&["serve", "--help"], &["--config", "--data-dir", "--listen", "--set", "SIGTERM"]),
+        (&["config", "--help"], &["--config", "--data-dir", "--listen", "--set", "Exit code"]),
         (&["inspect", "--help"], &["<DIR>", "--json"]),
         (&["verify", "--help"], &["<DIR>", "--json", "--all", "Exit code"]),
         (

@@ -1,4 +1,4 @@
-//! The command line: `haypile serve`, `inspect`, `verify`, `repair`, `torture`, `bench`.
+//! The command line: `haypile serve`, `config`, `inspect`, `verify`, `repair`, `torture`, `bench`.
 //!
 //! What lives here: arguments, what is printed, exit codes. Results go to standard output, everything else to standard
 //! error. It may use all of the library; nothing in the library may know of it.
@@ -6,6 +6,7 @@
 
 mod bench;
 mod client;
+mod config;
 mod damage;
 mod inspect;
 mod interrupt;
@@ -41,6 +42,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Config(config::Show),
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
     Repair(repair::Repair),
@@ -93,6 +95,7 @@ impl Progress {
 pub fn run() -> ExitCode {
     let code = match Arguments::parse().command {
         Command::Serve(serve) => serve.run(),
+        Command::Config(show) => show.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Verify(verify) => verify.run(),
         Command::Repair(repair) => repair.run(),

@@ -2,88 +2,40 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
+use super::config::Sources;
 use super::{COULD_NOT_RUN, DONE, FAILED, complain};
-use crate::server::{ClientCertificates, Config, Server, Tls};
+use crate::server::{Config, Server};
 
 /// Run the broker in the foreground, until SIGTERM or SIGINT stops it cleanly.
 ///
 /// Prints one line, "ready" and its addresses ("tls:" before those of TLS), when it accepts connections. Without options it keeps its data in
 /// ./haypile-data, listens on 127.0.0.1:5672 and [::1]:5672, and lets the user guest (password guest) in from this
 /// machine.
+///
+/// Settings come from flags, environment variables (HAYPILE_DATA_DIR, HAYPILE_LIMITS_MESSAGE_SIZE …) and a configuration
+/// file, in this order. `haypile config` shows all of them.
 #[derive(Debug, clap::Args)]
 pub(super) struct Serve {
-    /// Where the data is kept; made if it is not there.
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// An address to listen on, instead of the default ones; may be given several times. Port 0: any free port.
-    #[arg(long, value_name = "ADDR:PORT")]
-    listen: Vec<SocketAddr>,
     #[command(flatten)]
-    tls: TlsOptions,
-}
-
-/// How TLS is served.
-#[derive(Debug, clap::Args)]
-struct TlsOptions {
-    /// Serve TLS too, with the certificate in this PEM file and those between it and a root.
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    tls_certificate: Option<PathBuf>,
-    /// The PEM file with the certificate's private key.
-    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
-    tls_key: Option<PathBuf>,
-    /// Listen for TLS alone.
-    #[arg(long, requires = "tls_certificate", conflicts_with = "listen")]
-    tls_only: bool,
-    /// An address to serve TLS on, instead of 127.0.0.1:5671 and [::1]:5671; may be given several times.
-    #[arg(long, value_name = "ADDR:PORT", requires = "tls_certificate")]
-    tls_listen: Vec<SocketAddr>,
-    /// Ask clients for a certificate that one of the roots in this PEM file vouches for.
-    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
-    tls_client_roots: Option<PathBuf>,
-    /// Let nobody in on TLS who has no such certificate.
-    #[arg(long, requires = "tls_client_roots")]
-    tls_require_client_certificate: bool,
-}
-
-impl TlsOptions {
-    fn tls(self) -> Option<Tls> {
-        let (certificate, key) = self.tls_certificate.zip(self.tls_key)?;
-        let clients = match (self.tls_client_roots, self.tls_require_client_certificate) {
-            (None, _) => ClientCertificates::NotAsked,
-            (Some(roots), false) => ClientCertificates::Optional(roots),
-            (Some(roots), true) => ClientCertificates::Required(roots),
-        };
-        let listen =
-            if self.tls_listen.is_empty() { Tls::default_addresses() } else { self.tls_listen };
-        Some(Tls { listen, certificate, key, clients })
-    }
+    sources: Sources,
 }
 
 impl Serve {
-    pub(super) fn run(self) -> u8 {
-        let mut config = Config::default();
-        if let Some(dir) = self.data_dir {
-            config.data_dir = dir;
-        }
-        if !self.listen.is_empty() {
-            config.listen = self.listen;
-        }
-        if self.tls.tls_only {
-            config.listen = Vec::new();
-        }
-        config.tls = self.tls.tls();
-        run(config)
+    pub(super) fn run(&self) -> u8 {
+        let Some(effective) = self.sources.effective() else { return COULD_NOT_RUN };
+        let settings = effective.settings;
+        start_logging(EnvFilter::new(&settings.log));
+        run(settings.into_config())
     }
 }
 
 /// Runs a server until it is told to stop, or fails.
 pub(super) fn run(config: Config) -> u8 {
-    start_logging();
     // For accepting, signals and the like: connections have threads of their own.
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -161,13 +113,18 @@ fn say_ready(addresses: &[SocketAddr], tls: &[SocketAddr]) -> io::Result<()> {
     out.flush()
 }
 
-/// Log lines go to standard error; `HAYPILE_LOG` says how many of them (`info`, `debug`, `haypile::amqp=debug` …).
-pub(super) fn start_logging() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("HAYPILE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+/// Log lines go to standard error.
+fn start_logging(filter: EnvFilter) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
+}
+
+/// The same for what is no `haypile serve` and has no configuration: the variable `HAYPILE_LOG` says how many.
+pub(super) fn start_logging_of_a_child() {
+    start_logging(
+        EnvFilter::try_from_env("HAYPILE_LOG").unwrap_or_else(|_| EnvFilter::new("info")),
+    );
 }

@@ -12,8 +12,8 @@ mod pipelining;
 mod properties;
 #[path = "../common/quota.rs"]
 mod quota;
-mod tls;
 mod routing;
+mod tls;
 
 use std::io::{Read, Write};
 use std::thread;

@@ -23,8 +23,18 @@ pub(crate) struct Process {
 /// The `haypile` command with these arguments.
 pub(crate) fn haypile(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_haypile"));
-    command.args(arguments).env_remove("HAYPILE_LOG").stdin(Stdio::null());
+    command.args(arguments).stdin(Stdio::null());
+    without_settings(&mut command);
     command
+}
+
+/// Whatever is set for the tests is not for what they start.
+fn without_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"HAYPILE_") {
+            command.env_remove(name);
+        }
+    }
 }
 
 /// Makes an empty store with small segments, which are made and looked through faster.
@@ -76,8 +86,8 @@ impl Process {
             .arg(env!("CARGO_BIN_EXE_haypile"))
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(directory)
-            .env_remove("HAYPILE_LOG")
             .stdin(Stdio::null());
+        without_settings(&mut command);
         Process::start(command)
     }
 
@@ -88,7 +98,8 @@ impl Process {
         assert!(limit.status().unwrap().success());
     }
 
-    fn start(mut command: Command) -> Process {
+    /// Starts `haypile serve` and waits until it is ready.
+    pub(crate) fn start(mut command: Command) -> Process {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let output = child.stdout.take().unwrap();
