@@ -72,6 +72,20 @@ fn the_broker_passes_its_torture_and_leaves_nothing_behind() {
     passes("broker", &[]);
 }
 
+/// What is tortured is `haypile serve`, which would let in somebody else than the clients of the torture.
+#[test]
+fn the_settings_of_another_server_do_not_reach_the_tortured_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = haypile(&["torture", dir.path().to_str().unwrap()]);
+    command
+        .args(["--rounds", "1", "--seed", EVERY_ENDING, "--json"])
+        .env("HAYPILE_LOGIN_USER", "somebody")
+        .env("HAYPILE_LISTEN", "nonsense");
+    let output = run_for(PATIENCE, command);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(number(&report(&output), "confirmed") > 0);
+}
+
 #[test]
 fn the_store_passes_its_torture_and_leaves_nothing_behind() {
     passes("store", &["--store"]);

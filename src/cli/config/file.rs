@@ -24,8 +24,6 @@ pub(super) fn read(path: &Path, text: &str) -> (Vec<Found>, Vec<Problem>) {
             error: error.message().replace('\n', ", "),
         }),
     }
-    // The parser sorts by key, and people read by line.
-    reading.found.sort_by_key(|(_, _, origin)| line_of(origin));
     (reading.found, reading.problems)
 }
 
@@ -63,10 +61,6 @@ impl Reading<'_> {
         let before = self.text.as_bytes().iter().take(place);
         1 + before.filter(|byte| **byte == b'\n').count()
     }
-}
-
-fn line_of(origin: &Origin) -> usize {
-    if let Origin::File(_, line) = origin { *line } else { 0 }
 }
 
 fn written(value: &DeValue<'_>) -> Written {

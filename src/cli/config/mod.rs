@@ -22,7 +22,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub(super) use show::Show;
-pub(super) use sources::Sources;
+pub(super) use sources::{Sources, variables};
 
 /// Where a value is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,13 @@ enum Origin {
     Variable(String),
     /// In that flag.
     Flag(&'static str),
+}
+
+impl Origin {
+    /// The line of the file; 0: it is not in the file.
+    fn line(&self) -> usize {
+        if let Origin::File(_, line) = self { *line } else { 0 }
+    }
 }
 
 impl fmt::Display for Origin {
@@ -74,6 +81,19 @@ enum Problem {
     /// Two values that make no sense together.
     #[error("`{}` = {} ({}) and `{}` = {} ({}) make no sense together: {why}", one.key, one.value, one.origin, other.key, other.value, other.origin)]
     Contradiction { one: Stated, other: Stated, why: &'static str },
+}
+
+impl Problem {
+    /// The line of the file that it is on; 0: on none.
+    fn line(&self) -> usize {
+        match self {
+            Problem::Syntax { line, .. } => *line,
+            Problem::Unknown { origin, .. }
+            | Problem::Section { origin, .. }
+            | Problem::Value { origin, .. } => origin.line(),
+            Problem::Unreadable { .. } | Problem::Twice(_) | Problem::Contradiction { .. } => 0,
+        }
+    }
 }
 
 /// A value, where it comes from, and of which setting.

@@ -49,9 +49,16 @@ pub(in crate::cli) struct Sources {
 
 fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((key, value)) => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
         None => Err("there is no '=' in it: write KEY=VALUE".to_owned()),
     }
+}
+
+/// The names of all variables of this process that have our prefix, for those who start servers that are not to be changed by
+/// them.
+pub(in crate::cli) fn variables() -> impl Iterator<Item = OsString> {
+    let is_ours = |name: &OsString| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
+    std::env::vars_os().map(|(name, _)| name).filter(is_ours)
 }
 
 /// The settings that count, and where those that are no defaults come from.
@@ -66,10 +73,10 @@ impl Effective {
         self.origins.get(setting.key).unwrap_or(&Origin::Default)
     }
 
-    fn stated(&self, key: &'static str) -> Option<Stated> {
-        let setting = Setting::find(key)?;
-        let origin = self.origin(setting).clone();
-        Some(Stated { key, value: setting.kind.show(&self.settings)?, origin })
+    fn stated(&self, key: &'static str) -> Stated {
+        let setting = Setting::find(key).expect("what is compared is in the table");
+        let value = setting.kind.show(&self.settings).unwrap_or_else(|| "…".to_owned());
+        Stated { key, value, origin: self.origin(setting).clone() }
     }
 }
 
@@ -133,6 +140,8 @@ impl Gathering {
                 for (setting, written, origin) in found {
                     self.set(setting, &written, origin);
                 }
+                // As one goes through the file to mend it.
+                self.problems.sort_by_key(Problem::line);
             }
             Err(error) => self
                 .problems
@@ -203,9 +212,8 @@ impl Gathering {
             warnings.extend(settings.warnings());
             let effective = Effective { settings, origins, warnings };
             for (one, other, why) in effective.settings.contradictions() {
-                if let (Some(one), Some(other)) = (effective.stated(one), effective.stated(other)) {
-                    problems.push(Problem::Contradiction { one, other, why });
-                }
+                let (one, other) = (effective.stated(one), effective.stated(other));
+                problems.push(Problem::Contradiction { one, other, why });
             }
             if problems.is_empty() {
                 return Ok(effective);

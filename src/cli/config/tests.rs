@@ -214,7 +214,7 @@ fn the_file_may_be_named_by_a_variable_and_a_flag_counts_more() {
 }
 
 #[test]
-fn all_that_is_wrong_with_a_file_is_said_at_once_in_the_order_of_its_kind() {
+fn all_that_is_wrong_with_a_file_is_said_at_once_in_the_order_of_its_lines() {
     let text = "\
 limits = 3
 lisen = []
@@ -229,13 +229,13 @@ remote = 1
     assert_eq!(
         problems(text),
         [
-            "FILE, line 7: unknown key `colours`: `haypile config` shows all that there are",
             "FILE, line 1: `limits` is a section: write `[limits]` on a line of its own, and its settings below",
             "FILE, line 2: unknown key `lisen`: did you mean `listen`?",
-            "FILE, line 9: unknown key `login.more.remote`: did you mean `login.remote`?",
-            "FILE, line 6: unknown key `storage.segmentsize`: did you mean `storage.segment_size`?",
             "FILE, line 4: `storage.cache` cannot be \"128 MB\": it must be a size from 0 B to 1024 GiB, written like \"64 MiB\", with B, KiB, MiB or GiB",
             "FILE, line 5: `storage.index` cannot be 64: it must be a size from 1 MiB to 1024 GiB, written like \"64 MiB\", with B, KiB, MiB or GiB",
+            "FILE, line 6: unknown key `storage.segmentsize`: did you mean `storage.segment_size`?",
+            "FILE, line 7: unknown key `colours`: `haypile config` shows all that there are",
+            "FILE, line 9: unknown key `login.more.remote`: did you mean `login.remote`?",
         ]
     );
 }

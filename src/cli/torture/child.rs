@@ -12,7 +12,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::faults::FaultyDisk;
 use super::store_child::StoreChild;
-use crate::cli::{COULD_NOT_RUN, complain, serve};
+use crate::cli::{COULD_NOT_RUN, complain, config, serve};
 use crate::server::Config;
 use crate::storage::disk::{Disk, RealDisk};
 
@@ -97,6 +97,10 @@ impl ServeChild {
         };
         let mut command = Command::new(program);
         command.args(["serve", "--listen", Self::LISTEN, "--data-dir"]).arg(&self.place.data_dir);
+        // The settings of whoever runs the torture are for another server: the clients of this one are `guest`.
+        for name in config::variables().filter(|name| name != "HAYPILE_LOG") {
+            command.env_remove(name);
+        }
         let error = command.exec();
         complain(&format!("cannot start {command:?}: {error}"));
         COULD_NOT_RUN
