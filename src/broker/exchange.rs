@@ -87,8 +87,8 @@ impl Exchange {
         Self { spec, declared_at, router, outgoing: HashSet::new(), alternate }
     }
 
-    /// Adds to `matches` everything that a message with these keys goes to from here: what its bindings lead to, or if none of them
-    /// takes it, the alternate.
+    /// Adds to `matches` everything that a message with these keys goes to from here: what its bindings lead to, or if none of
+    /// them takes it, the alternate.
     ///
     /// That the exchanges behind a binding take it nowhere does not count: they may have alternates of their own.
     pub(super) fn route(

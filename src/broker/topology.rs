@@ -103,7 +103,8 @@ impl Topology {
         self.bindings.insert(key, binding);
     }
 
-    /// Routes a message with these keys that was published to `exchange`, the default one if `None`. An exchange that is named and does not exist is passed over.
+    /// Routes a message with these keys that was published to `exchange`, the default one if `None`. An exchange that is named
+    /// and does not exist is passed over.
     pub(super) fn route(
         &self,
         exchange: Option<&Exchange>,
