@@ -294,10 +294,18 @@ def owns_server():
     return "INTEROP_BROKER" not in os.environ
 
 
-def run(test, seconds, needs_own_server=False):
+def run_scenario(scenarios, client, seconds):
+    """Runs the one of `scenarios` that the first argument names, as `run` does, against a server of its own."""
+    wanted = dict((scenario.__name__, scenario) for scenario in scenarios)
+    if len(sys.argv) < 2 or sys.argv[1] not in wanted:
+        raise SystemExit(f"usage: {Path(sys.argv[0]).name} {'|'.join(wanted)}")
+    run(wanted[sys.argv[1]], seconds, needs_own_server=True, client=client)
+
+
+def run(test, seconds, needs_own_server=False, client=f"pika {pika.__version__}"):
     """Runs `test(server)` within `seconds`, against a fresh server or INTEROP_BROKER, and exits."""
     deadline(seconds)
-    name = Path(sys.argv[0]).stem
+    name = "-".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
     began = time.monotonic()
     if owns_server():
         with Scratch(name) as scratch:
@@ -306,8 +314,8 @@ def run(test, seconds, needs_own_server=False):
             test(server)
             server.close()
     elif needs_own_server:
-        raise SystemExit(f"{name} kills its server: it cannot run against INTEROP_BROKER")
+        raise SystemExit(f"{name} wants a server of its own: it cannot run against INTEROP_BROKER")
     else:
         test(RunningBroker(os.environ["INTEROP_BROKER"]))
     took = time.monotonic() - began
-    print(f"{name}: passed with pika {pika.__version__} in {took:.1f} s", flush=True)
+    print(f"{name}: passed with {client} in {took:.1f} s", flush=True)
