@@ -21,7 +21,7 @@ use std::time::Duration;
 #[path = "interop/environment.rs"]
 mod environment;
 
-use environment::{bounded, virtual_environment};
+use environment::{bounded, node_modules, virtual_environment};
 
 /// How long a quick scenario may take. The Python side has tighter bounds of its own, and explains
 /// what it was waiting for; this is for the case that it cannot.
@@ -177,6 +177,35 @@ mod celery {
     }
 }
 
+mod amqplib {
+    use super::{Client, SCENARIO, run};
+
+    #[test]
+    fn confirmed_messages_survive_kill_nine_and_are_consumed_in_order() {
+        run(Client::Amqplib, "test_amqplib.py", &["confirmed"], SCENARIO);
+    }
+
+    #[test]
+    fn each_type_of_exchange_routes() {
+        run(Client::Amqplib, "test_amqplib.py", &["exchanges"], SCENARIO);
+    }
+
+    #[test]
+    fn what_cannot_be_routed_is_returned_before_its_confirm() {
+        run(Client::Amqplib, "test_amqplib.py", &["returns"], SCENARIO);
+    }
+
+    #[test]
+    fn a_channel_error_leaves_the_connection_alone() {
+        run(Client::Amqplib, "test_amqplib.py", &["channel_errors"], SCENARIO);
+    }
+
+    #[test]
+    fn every_type_of_a_field_table_comes_back_as_it_went() {
+        run(Client::Amqplib, "test_amqplib.py", &["tables"], SCENARIO);
+    }
+}
+
 /// A client, at the version that is pinned for it.
 #[derive(Clone, Copy)]
 enum Client {
@@ -186,12 +215,15 @@ enum Client {
     ClassicPika,
     /// Python's Celery, with `kombu` and `py-amqp` under it.
     Celery,
+    /// Node's amqplib.
+    Amqplib,
 }
 
 impl Client {
+    /// What the Python that runs the scenarios has in it.
     fn requirements(self) -> &'static str {
         match self {
-            Client::Pika => "requirements.txt",
+            Client::Pika | Client::Amqplib => "requirements.txt",
             Client::ClassicPika => "requirements-0x.txt",
             Client::Celery => "requirements-celery.txt",
         }
@@ -203,20 +235,34 @@ impl Client {
         static CLASSIC_PIKA: OnceLock<Result<PathBuf, String>> = OnceLock::new();
         static CELERY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
         let made = match self {
-            Client::Pika => &PIKA,
+            Client::Pika | Client::Amqplib => &PIKA,
             Client::ClassicPika => &CLASSIC_PIKA,
             Client::Celery => &CELERY,
         };
         made.get_or_init(|| virtual_environment(self.requirements())).clone()
     }
+
+    /// What else its programs find in their environment; or why the client cannot be had.
+    fn variables(self) -> Result<Option<(&'static str, PathBuf)>, String> {
+        static AMQPLIB: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        match self {
+            Client::Pika | Client::Celery => Ok(None),
+            Client::ClassicPika => Ok(Some(("PYTHONPATH", sources().join("python310")))),
+            Client::Amqplib => {
+                let modules = AMQPLIB.get_or_init(|| node_modules("nodejs")).clone()?;
+                Ok(Some(("NODE_PATH", modules)))
+            }
+        }
+    }
 }
 
 /// Runs one Python program to its end; fails with what it printed.
 fn run(client: Client, program: &str, arguments: &[&str], limit: Duration) {
-    let python = match client.python() {
-        Ok(python) => python,
-        Err(reason) => return skip(program, &reason),
-    };
+    let (python, variables) =
+        match client.python().and_then(|python| Ok((python, client.variables()?))) {
+            Ok(environment) => environment,
+            Err(reason) => return skip(program, &reason),
+        };
     let mut command = Command::new(python);
     command
         .arg(sources().join(program))
@@ -226,10 +272,8 @@ fn run(client: Client, program: &str, arguments: &[&str], limit: Duration) {
         .env_remove("INTEROP_BROKER")
         .env_remove("PYTHONPATH")
         .env("PYTHONDONTWRITEBYTECODE", "1")
-        .env("PYTHONUNBUFFERED", "1");
-    if matches!(client, Client::ClassicPika) {
-        command.env("PYTHONPATH", sources().join("python310"));
-    }
+        .env("PYTHONUNBUFFERED", "1")
+        .envs(variables);
     let (status, output) = bounded(&mut command, limit)
         .unwrap_or_else(|error| (None, format!("cannot run {program}: {error}")));
     // For `cargo test -- --nocapture`, and for a failure.

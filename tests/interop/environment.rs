@@ -10,44 +10,84 @@ use std::time::{Duration, Instant};
 /// Making one environment, the download included.
 const ENVIRONMENT: Duration = Duration::from_secs(240);
 
-/// A virtual environment with exactly `requirements` in it, kept over runs for as long as neither
-/// they nor the Python change. Gives its Python.
+/// A virtual environment with exactly `requirements` in it. Gives its Python.
 pub(crate) fn virtual_environment(requirements: &str) -> Result<PathBuf, String> {
     let wanted = super::sources().join(requirements);
-    let pins =
-        fs::read_to_string(&wanted).map_err(|error| format!("{}: {error}", wanted.display()))?;
     let version = capture(
         Command::new("python3").args(["-c", "import sys; print(sys.executable, sys.version)"]),
         "there is no Python 3",
     )?;
-    let fingerprint = format!("{version}\n{pins}");
+    let fingerprint = format!("{version}\n{}", pins(&wanted)?);
+    let directory = kept(&format!("venv-{requirements}"), &fingerprint, |directory| {
+        capture(
+            Command::new("python3").args(["-m", "venv"]).arg(directory),
+            "Python has no working `venv` (on Debian it is the package python3-venv)",
+        )?;
+        let mut install = Command::new(directory.join("bin/python"));
+        install.args(["-m", "pip", "install", "--quiet", "--no-input"]);
+        install.args(["--disable-pip-version-check", "--no-deps", "--require-hashes"]);
+        install.arg("--requirement").arg(&wanted);
+        capture(&mut install, "pip cannot install the pinned client").map(drop)
+    })?;
+    Ok(directory.join("bin/python"))
+}
 
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("venv-{requirements}"));
-    let python = directory.join("bin/python");
+/// What the lock file in the directory `sources` says, for Node. Gives the directory with the modules.
+pub(crate) fn node_modules(sources: &str) -> Result<PathBuf, String> {
+    let wanted = super::sources().join(sources);
+    let version = capture(
+        Command::new("node").arg("--version"),
+        "there is no Node.js (on Debian it is the package nodejs)",
+    )?;
+    let fingerprint = format!("{version}\n{}", pins(&wanted.join("package-lock.json"))?);
+    let directory = kept(&format!("node-{sources}"), &fingerprint, |directory| {
+        fs::create_dir(directory).map_err(|error| describe(directory, &error))?;
+        for file in ["package.json", "package-lock.json"] {
+            fs::copy(wanted.join(file), directory.join(file))
+                .map_err(|error| describe(&wanted.join(file), &error))?;
+        }
+        let mut install = Command::new("npm");
+        install.args(["ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"]);
+        install.current_dir(directory);
+        capture(&mut install, "npm cannot install the pinned client (it is the package npm)")
+            .map(drop)
+    })?;
+    Ok(directory.join("node_modules"))
+}
+
+/// The text of the file that pins a client.
+fn pins(file: &Path) -> Result<String, String> {
+    fs::read_to_string(file).map_err(|error| describe(file, &error))
+}
+
+/// The directory `name`, made with `make` and kept over runs for as long as the fingerprint is the same.
+fn kept(
+    name: &str,
+    fingerprint: &str,
+    make: impl FnOnce(&Path) -> Result<(), String>,
+) -> Result<PathBuf, String> {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let describe = |error: io::Error| describe(&directory, &error);
     // Another run of the tests may be making it: the lock goes with the file handle.
-    let describe = |error: io::Error| format!("{}: {error}", directory.display());
     let lock = File::create(directory.with_extension("lock")).map_err(describe)?;
     lock.lock().map_err(describe)?;
 
     // Written last: an environment that was left half made does not have it.
     let stamp = directory.join("made-for");
     if fs::read_to_string(&stamp).is_ok_and(|made_for| made_for == fingerprint) {
-        return Ok(python);
+        return Ok(directory);
     }
     match fs::remove_dir_all(&directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(describe(error)),
         _ => {}
     }
-    capture(
-        Command::new("python3").args(["-m", "venv"]).arg(&directory),
-        "Python has no working `venv` (on Debian it is the package python3-venv)",
-    )?;
-    let mut install = Command::new(&python);
-    install.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]);
-    install.args(["--no-deps", "--require-hashes", "--requirement"]).arg(&wanted);
-    capture(&mut install, "pip cannot install the pinned client")?;
+    make(&directory)?;
     fs::write(&stamp, fingerprint).map_err(describe)?;
-    Ok(python)
+    Ok(directory)
+}
+
+fn describe(path: &Path, error: &io::Error) -> String {
+    format!("{}: {error}", path.display())
 }
 
 /// Standard output and error of a command that must succeed; else `complaint` and what it printed.
