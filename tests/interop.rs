@@ -21,7 +21,7 @@ use std::time::Duration;
 #[path = "interop/environment.rs"]
 mod environment;
 
-use environment::{bounded, node_modules, virtual_environment};
+use environment::{amqp_tools, bounded, node_modules, virtual_environment};
 
 /// How long a quick scenario may take. The Python side has tighter bounds of its own, and explains
 /// what it was waiting for; this is for the case that it cannot.
@@ -206,6 +206,25 @@ mod amqplib {
     }
 }
 
+mod amqp_tools {
+    use super::{Client, SCENARIO, run};
+
+    #[test]
+    fn a_queue_from_its_declaration_to_its_deletion() {
+        run(Client::Tools, "test_amqp_tools.py", &["queue"], SCENARIO);
+    }
+
+    #[test]
+    fn a_consumer_runs_a_command_for_each_message() {
+        run(Client::Tools, "test_amqp_tools.py", &["consume"], SCENARIO);
+    }
+
+    #[test]
+    fn refusals_arrive_in_words() {
+        run(Client::Tools, "test_amqp_tools.py", &["errors"], SCENARIO);
+    }
+}
+
 /// A client, at the version that is pinned for it.
 #[derive(Clone, Copy)]
 enum Client {
@@ -217,13 +236,15 @@ enum Client {
     Celery,
     /// Node's amqplib.
     Amqplib,
+    /// rabbitmq-c's command-line tools, at the version that is installed.
+    Tools,
 }
 
 impl Client {
     /// What the Python that runs the scenarios has in it.
     fn requirements(self) -> &'static str {
         match self {
-            Client::Pika | Client::Amqplib => "requirements.txt",
+            Client::Pika | Client::Amqplib | Client::Tools => "requirements.txt",
             Client::ClassicPika => "requirements-0x.txt",
             Client::Celery => "requirements-celery.txt",
         }
@@ -235,7 +256,7 @@ impl Client {
         static CLASSIC_PIKA: OnceLock<Result<PathBuf, String>> = OnceLock::new();
         static CELERY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
         let made = match self {
-            Client::Pika | Client::Amqplib => &PIKA,
+            Client::Pika | Client::Amqplib | Client::Tools => &PIKA,
             Client::ClassicPika => &CLASSIC_PIKA,
             Client::Celery => &CELERY,
         };
@@ -252,6 +273,7 @@ impl Client {
                 let modules = AMQPLIB.get_or_init(|| node_modules("nodejs")).clone()?;
                 Ok(Some(("NODE_PATH", modules)))
             }
+            Client::Tools => amqp_tools().map(|()| None),
         }
     }
 }

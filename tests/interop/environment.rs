@@ -55,6 +55,12 @@ pub(crate) fn node_modules(sources: &str) -> Result<PathBuf, String> {
     Ok(directory.join("node_modules"))
 }
 
+/// Whether rabbitmq-c's tools are installed.
+pub(crate) fn amqp_tools() -> Result<(), String> {
+    let complaint = "there is no amqp-publish (on Debian it is the package amqp-tools)";
+    capture(Command::new("amqp-publish").arg("--help"), complaint).map(drop)
+}
+
 /// The text of the file that pins a client.
 fn pins(file: &Path) -> Result<String, String> {
     fs::read_to_string(file).map_err(|error| describe(file, &error))
