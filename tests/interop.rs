@@ -225,6 +225,60 @@ mod amqp_tools {
     }
 }
 
+mod tutorials {
+    use super::{Client, SCENARIO, run};
+
+    #[test]
+    fn every_page_is_followed() {
+        let pages = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tutorials");
+        let mut names: Vec<_> = std::fs::read_dir(pages)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        let followed = [
+            "1-hello.md",
+            "2-work-queues.md",
+            "3-publish-subscribe.md",
+            "4-routing.md",
+            "5-topics.md",
+            "6-rpc.md",
+            "README.md",
+        ];
+        assert_eq!(names, followed, "each page has a test here, and each test a page");
+    }
+
+    #[test]
+    fn hello() {
+        run(Client::Pika, "test_tutorials.py", &["1-hello"], SCENARIO);
+    }
+
+    #[test]
+    fn work_queues() {
+        run(Client::Pika, "test_tutorials.py", &["2-work-queues"], SCENARIO);
+    }
+
+    #[test]
+    fn publish_and_subscribe() {
+        run(Client::Pika, "test_tutorials.py", &["3-publish-subscribe"], SCENARIO);
+    }
+
+    #[test]
+    fn routing() {
+        run(Client::Pika, "test_tutorials.py", &["4-routing"], SCENARIO);
+    }
+
+    #[test]
+    fn topics() {
+        run(Client::Pika, "test_tutorials.py", &["5-topics"], SCENARIO);
+    }
+
+    #[test]
+    fn calls_with_answers() {
+        run(Client::Pika, "test_tutorials.py", &["6-rpc"], SCENARIO);
+    }
+}
+
 /// A client, at the version that is pinned for it.
 #[derive(Clone, Copy)]
 enum Client {
