@@ -162,7 +162,7 @@ mod celery {
     }
 
     #[test]
-    fn a_task_that_fails_is_tried_again() {
+    fn tasks_that_fail_are_tried_again_and_delayed_ones_are_done() {
         run(Client::Celery, "test_celery.py", &["retry"], SCENARIO);
     }
 

@@ -24,7 +24,7 @@ def barn(server):
 
 
 def worker(server, *options):
-    """Starts a worker, and returns once it consumes."""
+    """Starts a worker, and returns once it consumes. Mingle and gossip want queues that expire."""
     command = [sys.executable, "-m", "celery", "-A", "barn", "worker", "--loglevel", "INFO"]
     command += ["--without-gossip", "--without-mingle", *options]
     environment = dict(os.environ, AMQP_PORT=str(server.port), PYTHONUNBUFFERED="1")
@@ -80,19 +80,22 @@ def killed_process(server):
     application = barn(server)
     team = worker(server, "--concurrency", "1")
     assert application.collapse.delay().get(timeout=RESULT_SECONDS) == "rebuilt"
-    assert len(team.matches("WorkerLostError")) > 0, team
     team.signal(signal.SIGTERM)
     team.succeed(within=RESULT_SECONDS)
+    assert len(team.matches("WorkerLostError")) > 0, team
     assert harness.ready_messages(server, "barn") == 0
 
 
 def retry(server):
-    """A task that asks to be tried again is published anew each time, and the last attempt has the result."""
+    """A task that asks to be tried again is published anew each time; while a worker holds delayed ones, it asks for more."""
     application = barn(server)
-    team = worker(server, "--pool", "solo")
+    team = worker(server, "--concurrency", "2")
     assert application.climb.delay().get(timeout=RESULT_SECONDS) == 3
+    team.expect("attempt 3$")
     attempts = [int(match.group(1)) for match in team.matches(r"attempt (\d)$")]
     assert attempts == [0, 1, 2, 3], team
+    delayed = [application.stack.apply_async(([n],), countdown=1) for n in range(10)]
+    assert [task.get(timeout=RESULT_SECONDS) for task in delayed] == list(range(10))
     team.kill()
 
 
