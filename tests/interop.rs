@@ -70,17 +70,17 @@ mod current_pika {
 
     #[test]
     fn what_an_exchange_routes_nowhere_is_kept_by_its_alternate() {
-        run(Pika::Current, "test_alternate_exchange.py", SCENARIO);
+        run(Client::Pika, "test_alternate_exchange.py", &[], SCENARIO);
     }
 
     #[test]
     fn copies_go_to_several_queues_and_blind_ones_are_not_told_of() {
-        run(Pika::Current, "test_copies.py", SCENARIO);
+        run(Client::Pika, "test_copies.py", &[], SCENARIO);
     }
 
     #[test]
     fn calls_are_answered_directly() {
-        run(Pika::Current, "test_direct_reply_to.py", SCENARIO);
+        run(Client::Pika, "test_direct_reply_to.py", &[], SCENARIO);
     }
 
     #[test]
@@ -129,17 +129,17 @@ mod classic_pika {
 
     #[test]
     fn what_an_exchange_routes_nowhere_is_kept_by_its_alternate() {
-        run(Pika::Classic, "test_alternate_exchange.py", SCENARIO);
+        run(Client::ClassicPika, "test_alternate_exchange.py", &[], SCENARIO);
     }
 
     #[test]
     fn copies_go_to_several_queues_and_blind_ones_are_not_told_of() {
-        run(Pika::Classic, "test_copies.py", SCENARIO);
+        run(Client::ClassicPika, "test_copies.py", &[], SCENARIO);
     }
 
     #[test]
     fn calls_are_answered_directly() {
-        run(Pika::Classic, "test_direct_reply_to.py", SCENARIO);
+        run(Client::ClassicPika, "test_direct_reply_to.py", &[], SCENARIO);
     }
 
     #[test]

@@ -47,7 +47,7 @@ fn wanted_arguments(wanted: Option<&Wanted>) -> FieldTable {
 /// The headers of a message: all are texts, but the one that names a routing key is an array of it.
 fn message_headers(headers: Headers<'_>) -> FieldTable {
     let value = |(name, value): &(&str, &str)| {
-        let text = Value::text(*value);
+        let text = Value::text(value);
         (short(name), if *name == COPY { Value::Array(vec![text]) } else { text })
     };
     headers.iter().map(value).collect()
