@@ -18,6 +18,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+#[path = "common/certificates.rs"]
+mod certificates;
 #[path = "interop/environment.rs"]
 mod environment;
 
@@ -31,6 +33,7 @@ const SCENARIO: Duration = Duration::from_secs(300);
 const KILL_ROUNDS: Duration = Duration::from_secs(900);
 
 mod current_pika {
+    use super::certificates::Authority;
     use super::{Client, KILL_ROUNDS, SCENARIO, run};
 
     #[test]
@@ -81,6 +84,22 @@ mod current_pika {
     #[test]
     fn calls_are_answered_directly() {
         run(Client::Pika, "test_direct_reply_to.py", &[], SCENARIO);
+    }
+
+    #[test]
+    fn messages_go_through_tls_and_a_client_certificate_is_shown_or_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: String| {
+            std::fs::write(directory.path().join(name), content).unwrap();
+        };
+        let authority = Authority::new();
+        write("roots.pem", authority.certificate());
+        for name in ["localhost", "client"] {
+            let identity = authority.vouch_for(name);
+            write(&format!("{name}.pem"), identity.certificate);
+            write(&format!("{name}.key"), identity.key);
+        }
+        run(Client::Pika, "test_tls.py", &[directory.path().to_str().unwrap()], SCENARIO);
     }
 
     #[test]

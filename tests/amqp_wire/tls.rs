@@ -11,43 +11,13 @@ use std::time::Duration;
 
 use haypile::amqp::codec::{Method, PROTOCOL_HEADER};
 use haypile::server::{ClientCertificates, Tls};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::{ClientConfig, ClientConnection};
 use tempfile::TempDir;
 
+use super::certificates::{Authority, Identity};
 use super::common::{Client, TestServer, queue_declare};
-
-/// Who vouches for certificates.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-/// A certificate and its key.
-struct Identity {
-    certificate: String,
-    key: String,
-}
-
-impl Authority {
-    fn new() -> Authority {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    fn vouch_for(&self, name: &str) -> Identity {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.0).unwrap();
-        Identity { certificate: certificate.pem(), key: key.serialize_pem() }
-    }
-
-    fn roots(&self) -> RootCertStore {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.0.der().clone()).unwrap();
-        roots
-    }
-}
 
 /// A server with a certificate of `authority`, and the directory of its files.
 fn server(
@@ -62,7 +32,7 @@ fn server(
         path
     };
     let identity = authority.vouch_for("localhost");
-    write("roots.pem", &authority.0.pem());
+    write("roots.pem", &authority.certificate());
     let tls = Tls {
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
         certificate: write("certificate.pem", &identity.certificate),
