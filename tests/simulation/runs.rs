@@ -50,3 +50,13 @@ fn a_seed_is_the_same_run_every_time_and_no_other_seed_is() {
     let different: BTreeSet<_> = traces.iter().collect();
     assert_eq!(different.len(), traces.len());
 }
+
+/// An open looks at some segments twice: for the checkpoint's own records, and for the log that follows. A header that was read
+/// wrong the first time and right the second let it go on without the segment's lists of messages: they were set aside, and the
+/// file was used for something else, with 17 confirmed messages in those lists.
+#[test]
+fn a_header_that_is_read_wrong_once_is_no_reason_to_give_up_its_segment() {
+    if let Err(failure) = run(914_672, &Rig::default()) {
+        panic!("{failure}");
+    }
+}

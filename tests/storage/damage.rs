@@ -299,3 +299,44 @@ fn a_damaged_list_of_messages_is_set_aside_and_the_queue_goes_on() {
     let store = Store::open(dir.path(), manual()).unwrap();
     assert_eq!(bodies(&queue(&store, "orders")).len(), 3001 - 2101 + 1);
 }
+
+/// The records of a checkpoint may lie in segments that the log has only come to while it was written, and that the root does not
+/// name.
+#[test]
+fn whichever_segment_of_a_long_checkpoint_has_a_damaged_header_no_message_is_missing_in_silence() {
+    let dir = tempdir().unwrap();
+    let options = || Options {
+        segment_size: 16 << 10,
+        chunk_places: 16,
+        checkpoint_distance: u64::MAX,
+        ..manual()
+    };
+    const MESSAGES: usize = 4000;
+    {
+        let store = Store::open(dir.path(), options()).unwrap();
+        let (orders, _) = store.create_queue(b"orders").unwrap();
+        (0..MESSAGES).for_each(|n| {
+            append(&store, &orders, format!("{n}"));
+        });
+        store.checkpoint().unwrap();
+    }
+    let (mut refusals, mut opened) = (0, 0);
+    for name in segments(dir.path()) {
+        let copied = tempdir().unwrap();
+        copy(dir.path(), copied.path());
+        damage(&copied.path().join(&name), 28);
+        match Store::open(copied.path(), options()) {
+            Ok(store) => {
+                opened += 1;
+                assert_eq!(fetch_all(&queue(&store, "orders")).len(), MESSAGES, "{name}");
+                assert_eq!(store.set_aside(), 0, "{name}");
+            }
+            Err(OpenError::Damaged(damage)) => {
+                refusals += 1;
+                assert_eq!(damage.file, copied.path().join(&name));
+            }
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
+    assert!(refusals > 10, "{refusals} refused, {opened} opened");
+}

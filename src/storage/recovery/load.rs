@@ -1,5 +1,8 @@
 //! The last checkpoint, read back.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -82,6 +85,7 @@ pub(super) fn checkpoint(
         }
     }
     // The checkpoint's own records may lie in segments that the log has only reached while writing it.
+    // Which of these it has records in is not known yet: what is wrong with one is damage if it has.
     let after = SegmentId(root.segments.last().map_or(0, |last| last.0));
     for (id, _) in directory.segments().filter(|(id, _)| *id > after && *id < home) {
         if let Ok(segment) = directory.open_segment(&superblock.store, id, true)? {
@@ -89,8 +93,13 @@ pub(super) fn checkpoint(
         }
     }
 
+    let missing = RefCell::new(BTreeSet::new());
     let count = |page: PageRef| {
-        segments.add(SegmentId::holding(page.lsn, size), 1, u64::from(page.length));
+        let id = SegmentId::holding(page.lsn, size);
+        segments.add(id, 1, u64::from(page.length));
+        if segments.get(id).is_none() {
+            missing.borrow_mut().insert(id);
+        }
     };
     count(root_page);
     for (number, reference) in root.queue_pages.iter().enumerate() {
@@ -154,6 +163,23 @@ pub(super) fn checkpoint(
         catalog.restore_metadata_page(number, entries);
     }
     catalog.restore_next_queue(root.next_queue);
+    // Lists of messages are not read yet. To go on without one would be to give up its segment, and the list with it; also where
+    // the segment's header is read right the next time that it is looked at.
+    for id in missing.into_inner() {
+        let needed = directory.needed_segment(&superblock.store, id, true);
+        match (needed, &mut noted) {
+            (Err(OpenError::Damaged(damage)), Some(noted)) => {
+                if !noted.segments.contains(&damage) {
+                    noted.segments.push(damage);
+                }
+            }
+            (Err(error), _) => return Err(error),
+            (Ok(_), _) => {
+                let what = "the segment's header was read wrong once, and right the second time";
+                return Err(OpenError::io("read", &directory.path(id), io::Error::other(what)));
+            }
+        }
+    }
 
     let parts = Parts {
         root: Some(root_page),
