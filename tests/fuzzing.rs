@@ -77,6 +77,12 @@ const FOUND: &[(&str, &str, &str)] = &[
         "a segment's file that was cut off within its header was told as a failure of the disk, so that neither verify nor \
          repair could look at the store",
     ),
+    (
+        "recovery",
+        "a-short-segment-that-a-repair-goes-back-to",
+        "a segment that nothing needed any more had lost its end, and the only record of a message: the repair brought it back \
+         into use, and said of its size only afterwards",
+    ),
 ];
 
 #[test]

@@ -236,6 +236,8 @@ pub(super) fn look(
                 examined.readable.all().into_iter().filter(|later| later.id() > id).collect();
             let end = end_of(&segment, &later, size, end);
             Sweep::new(&segment, size, end)?.run(&mut counts, &mut findings, |_, _| {});
+            // A repair that takes a message from it brings it into use, as it is.
+            add_wrong_size(&segment, size, &mut findings)?;
             segments.push(segment.clone());
         }
         verification.holes = examined.holes.iter().map(|hole| described(hole, recovered)).collect();
