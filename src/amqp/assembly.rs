@@ -217,7 +217,7 @@ impl Partial {
             unreachable!("only a basic.publish that has been decoded is announced")
         };
         let properties = RawProperties::from_checked(&self.properties);
-        let envelope = Envelope { exchange, routing_key, properties };
+        let envelope = Envelope { exchange, routing_key, properties, published_at: None };
         let copied = if self.received <= COPIED { self.received } else { 0 };
         let mut bytes = BytesMut::with_capacity(envelope.encoded_len() + copied);
         envelope.encode(&mut bytes);

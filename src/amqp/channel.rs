@@ -8,8 +8,8 @@ use super::fault::Fault;
 use super::output::Output;
 use super::running::Outcome;
 use crate::broker::{
-    self, Bind, Consume, DeclareExchange, DeclareQueue, Delivery, DeliveryTag, DestinationKind,
-    Get, Reason,
+    self, Bind, Confirm, Consume, DeclareExchange, DeclareQueue, Delivery, DeliveryTag,
+    DestinationKind, Get, Reason,
 };
 use crate::message::{Envelope, RawProperties, ShortStr};
 use crate::storage::{Lsn, Message, MessageMemory, Piece};
@@ -65,12 +65,15 @@ impl Channel {
     /// Puts out what may be confirmed; returns what the next confirm waits for, and the last.
     pub(super) fn confirm(&mut self, durable: Lsn, output: &mut Output) -> Option<(Lsn, Lsn)> {
         let inner = self.inner.as_mut()?;
-        if let Some(confirm) = inner.confirms(durable) {
-            let delivery_tag = confirm.tag.0;
-            output.method(
-                self.number,
-                &Method::BasicAck { delivery_tag, multiple: confirm.multiple },
-            );
+        while let Some(Confirm { tag: DeliveryTag(delivery_tag), refused, multiple }) =
+            inner.confirms(durable)
+        {
+            let confirm = if refused {
+                Method::BasicNack { delivery_tag, multiple, requeue: false }
+            } else {
+                Method::BasicAck { delivery_tag, multiple }
+            };
+            output.method(self.number, &confirm);
         }
         inner.awaited_lsn().zip(inner.last_awaited_lsn())
     }
@@ -120,7 +123,7 @@ impl Channel {
         if body_size > largest {
             return Ok(false);
         }
-        let envelope = Envelope { exchange, routing_key, properties };
+        let envelope = Envelope { exchange, routing_key, properties, published_at: None };
         let routed = match inner.publish_pieces(&envelope, whole.body, memory) {
             Err(refusal) if refusal.reason() == Reason::ResourceError => return Ok(false),
             routed => routed?,
@@ -142,7 +145,7 @@ impl Channel {
         body: impl Iterator<Item = Piece<'p>>,
         output: &mut Output,
     ) {
-        let Envelope { exchange, routing_key, properties } = *envelope;
+        let Envelope { exchange, routing_key, properties, .. } = *envelope;
         let properties = rewritten.map_or(properties, RawProperties::from_checked);
         let returned = Method::BasicReturn {
             reply_code: ReplyCode::NoRoute.code(),
@@ -159,18 +162,22 @@ impl Channel {
         let Some(inner) = &mut self.inner else { return Ok(()) };
         let delivery_tag = inner.next_delivery_tag().0;
         let message = delivery.message();
-        let put = envelope(message).map(|Envelope { exchange, routing_key, properties }| {
-            let deliver = Method::BasicDeliver {
-                consumer_tag: delivery.consumer_tag(),
-                delivery_tag,
-                redelivered: delivery.redelivered(),
-                exchange,
-                routing_key,
-            };
-            output.method(self.number, &deliver);
-            let size = message.body_len() as u64;
-            output.content(self.number, self.frame_max, properties, size, message.pieces());
-        });
+        let put =
+            envelope(message).map(|Envelope { exchange, routing_key, properties, .. }| {
+                let deliver = Method::BasicDeliver {
+                    consumer_tag: delivery.consumer_tag(),
+                    delivery_tag,
+                    redelivered: delivery.redelivered(),
+                    exchange,
+                    routing_key,
+                };
+                output.method(self.number, &deliver);
+                let size = message.body_len() as u64;
+                let rewritten = delivery.rewritten(&properties);
+                let properties =
+                    rewritten.as_deref().map_or(properties, RawProperties::from_checked);
+                output.content(self.number, self.frame_max, properties, size, message.pieces());
+            });
         inner.accept(delivery);
         put
     }
@@ -184,7 +191,7 @@ impl Channel {
     ) -> Result<(), Fault> {
         let Some(inner) = &mut self.inner else { return Ok(()) };
         let delivery_tag = inner.accept_reply().0;
-        let Envelope { exchange, routing_key, properties } = envelope(message)?;
+        let Envelope { exchange, routing_key, properties, .. } = envelope(message)?;
         let deliver = Method::BasicDeliver {
             consumer_tag,
             delivery_tag,
@@ -211,8 +218,11 @@ impl Channel {
         };
         let message = delivery.message().clone();
         let redelivered = delivery.redelivered();
+        let rewritten =
+            envelope(&message).ok().and_then(|envelope| delivery.rewritten(&envelope.properties));
         let delivery_tag = inner.accept(delivery).0;
-        let Envelope { exchange, routing_key, properties } = envelope(&message)?;
+        let Envelope { exchange, routing_key, properties, .. } = envelope(&message)?;
+        let properties = rewritten.as_deref().map_or(properties, RawProperties::from_checked);
         let ok =
             Method::BasicGetOk { delivery_tag, redelivered, exchange, routing_key, message_count };
         output.method(self.number, &ok);

@@ -4,34 +4,60 @@
 //! should have expired, and did not, is a broken promise too. Arguments that only tune another broker's memory
 //! or replication are kept, because a second declaration has to repeat them.
 
+use std::ops::RangeInclusive;
+
 use super::equivalence::{check_arguments, check_field, type_name};
 use super::queue::{Queue, QueueSpec};
 use super::refusal::{Reason, Refusal};
+use super::rules::{LONGEST, Overflow};
 use crate::message::{FieldTable, Value};
 
 const QUEUE_TYPE: &str = "x-queue-type";
+const CLASSIC: &[u8] = b"classic";
+const QUORUM: &[u8] = b"quorum";
+const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
 const PRIORITY: &[u8] = b"x-priority";
 
 /// The argument that names the exchange that a message goes to when an exchange routes it nowhere.
 pub(super) const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
 
 /// Queue arguments with a meaning that this version does not implement.
-const UNSUPPORTED_BY_QUEUES: [&str; 10] = [
-    "x-message-ttl",
-    "x-expires",
-    "x-max-length",
-    "x-max-length-bytes",
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
-    "x-dead-letter-strategy",
-    "x-max-priority",
-    "x-single-active-consumer",
+const UNSUPPORTED_BY_QUEUES: [&str; 2] = ["x-max-priority", "x-single-active-consumer"];
+
+/// Arguments that mean nothing to a classic queue, which is refused with them.
+const NOT_FOR_CLASSIC: [&str; 9] = [
     "x-delivery-limit",
+    "x-dead-letter-strategy",
+    "x-max-in-memory-length",
+    "x-max-in-memory-bytes",
+    "x-quorum-initial-group-size",
+    "x-queue-leader-locator",
+    "x-max-age",
+    "x-stream-max-segment-size-bytes",
+    "x-initial-cluster-size",
+];
+
+/// The same for a quorum queue.
+const NOT_FOR_QUORUM: [&str; 6] = [
+    "x-max-priority",
+    "x-queue-mode",
+    "x-queue-version",
+    "x-max-age",
+    "x-stream-max-segment-size-bytes",
+    "x-initial-cluster-size",
 ];
 
 /// Queue arguments that a second declaration has to repeat, apart from the type.
-const COMPARED: [&str; 7] = [
+const COMPARED: [&str; 15] = [
+    "x-expires",
+    "x-message-ttl",
+    "x-max-length",
+    "x-max-length-bytes",
     "x-overflow",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-dead-letter-strategy",
+    "x-delivery-limit",
     "x-queue-mode",
     "x-queue-version",
     "x-max-in-memory-length",
@@ -78,7 +104,7 @@ pub(super) fn check_exchange(label: &str, arguments: &FieldTable) -> Result<(), 
 /// The type of a queue: `classic` where nothing is said.
 fn queue_type<'a>(label: &str, arguments: &'a FieldTable) -> Result<&'a [u8], Refusal> {
     match arguments.get(QUEUE_TYPE.as_bytes()) {
-        None => Ok(b"classic"),
+        None => Ok(CLASSIC),
         Some(Value::LongStr(kind)) => Ok(&kind[..]),
         Some(value) => Err(invalid(label, QUEUE_TYPE, &unacceptable(value))),
     }
@@ -91,10 +117,13 @@ fn unacceptable(value: &Value) -> String {
 
 /// Checks the arguments of a new queue.
 pub(super) fn check_queue(label: &str, queue: &QueueSpec) -> Result<(), Refusal> {
-    refuse_unsupported(label, &UNSUPPORTED_BY_QUEUES, &queue.arguments)?;
-    match queue_type(label, &queue.arguments)? {
-        b"classic" => {}
-        b"quorum" => check_quorum(label, queue)?,
+    let arguments = &queue.arguments;
+    match queue_type(label, arguments)? {
+        CLASSIC => refuse_foreign(label, &NOT_FOR_CLASSIC, "rabbit_classic_queue", arguments)?,
+        QUORUM => {
+            refuse_foreign(label, &NOT_FOR_QUORUM, "rabbit_quorum_queue", arguments)?;
+            check_quorum(label, queue)?;
+        }
         b"stream" => {
             return Err(Refusal::new(
                 Reason::NotImplemented,
@@ -106,13 +135,97 @@ pub(super) fn check_queue(label: &str, queue: &QueueSpec) -> Result<(), Refusal>
             return Err(invalid(label, QUEUE_TYPE, &why));
         }
     }
-    check_choice(label, &queue.arguments, "x-queue-mode", &[b"default", b"lazy"])?;
-    let overflow: [&[u8]; 3] = [b"drop-head", b"reject-publish", b"reject-publish-dlx"];
-    check_choice(label, &queue.arguments, "x-overflow", &overflow)?;
-    match queue.arguments.get(b"x-queue-version").map(Value::as_integer) {
+    refuse_unsupported(label, &UNSUPPORTED_BY_QUEUES, arguments)?;
+    check_choice(label, arguments, "x-queue-mode", &[b"default", b"lazy"])?;
+    check_rules(label, arguments)?;
+    match arguments.get(b"x-queue-version").map(Value::as_integer) {
         None | Some(Some(1 | 2)) => Ok(()),
         Some(_) => Err(invalid(label, "x-queue-version", "it must be 1 or 2")),
     }
+}
+
+/// Checks what [`Rules`](super::rules::Rules) are made of.
+fn check_rules(label: &str, arguments: &FieldTable) -> Result<(), Refusal> {
+    check_number(label, arguments, "x-message-ttl", 0..=LONGEST)?;
+    check_number(label, arguments, "x-expires", 1..=LONGEST)?;
+    for name in ["x-max-length", "x-max-length-bytes", "x-delivery-limit"] {
+        check_number(label, arguments, name, 0..=u64::MAX)?;
+    }
+    check_name(label, arguments, "x-overflow", |text| {
+        Overflow::named(text).map(|_| ()).ok_or("invalid_overflow")
+    })?;
+    check_name(label, arguments, "x-dead-letter-strategy", |text| match text {
+        b"at-most-once" | b"at-least-once" => Ok(()),
+        _ => Err("invalid_dlx_strategy"),
+    })?;
+    let exchange = arguments.get(DEAD_LETTER_EXCHANGE.as_bytes());
+    if let Some(value) = exchange
+        && value.as_long_str().is_none()
+    {
+        let kind = type_name(value.tag());
+        return Err(Refusal::new(
+            Reason::PreconditionFailed,
+            format_args!("invalid type '{kind}' for arg '{DEAD_LETTER_EXCHANGE}' in {label}"),
+        ));
+    }
+    check_name(label, arguments, "x-dead-letter-routing-key", |_| {
+        exchange.map(|_| ()).ok_or("routing_key_but_no_dlx_defined")
+    })
+}
+
+/// Refuses an argument that is no integer, or one that is out of range.
+fn check_number(
+    label: &str,
+    arguments: &FieldTable,
+    name: &str,
+    range: RangeInclusive<u64>,
+) -> Result<(), Refusal> {
+    let Some(value) = arguments.get(name.as_bytes()) else { return Ok(()) };
+    let why = match value.as_integer() {
+        None => format!("\"expected integer, got {}\"", type_name(value.tag())),
+        Some(number) => match u64::try_from(number) {
+            Err(_) => format!("{{value_negative,{number}}}"),
+            Ok(number) if number > *range.end() => format!("{{value_too_large,{number}}}"),
+            Ok(number) if number < *range.start() => format!("{{value_zero,{number}}}"),
+            Ok(_) => return Ok(()),
+        },
+    };
+    Err(invalid(label, name, &why))
+}
+
+/// Refuses an argument that is no string, or one that `check` has something against.
+fn check_name(
+    label: &str,
+    arguments: &FieldTable,
+    name: &str,
+    check: impl Fn(&[u8]) -> Result<(), &'static str>,
+) -> Result<(), Refusal> {
+    match arguments.get(name.as_bytes()) {
+        None => Ok(()),
+        Some(Value::LongStr(text)) => check(text).map_err(|why| invalid(label, name, why)),
+        Some(value) => Err(invalid(label, name, &unacceptable(value))),
+    }
+}
+
+/// Refuses an argument that means something, but not to a queue of that type.
+fn refuse_foreign(
+    label: &str,
+    foreign: &[&str],
+    kind: &str,
+    arguments: &FieldTable,
+) -> Result<(), Refusal> {
+    match foreign.iter().find(|name| arguments.get(name.as_bytes()).is_some()) {
+        None => Ok(()),
+        Some(name) => Err(Refusal::new(
+            Reason::PreconditionFailed,
+            format_args!("invalid arg '{name}' for {label} of queue type {kind}"),
+        )),
+    }
+}
+
+/// Whether a queue with these arguments, which have been checked, says with each delivery how often the message came back.
+pub(super) fn counts_deliveries(arguments: &FieldTable) -> bool {
+    matches!(arguments.get(QUEUE_TYPE.as_bytes()), Some(Value::LongStr(kind)) if kind == QUORUM)
 }
 
 /// A quorum queue is an ordinary queue here, but its properties are those that RabbitMQ demands.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::queue::Queue;
+use crate::storage::Timestamp;
 
 /// How many queues are looked through for one that is noted already. A queue that is noted twice is asked twice, and has
 /// nothing to hand out then.
@@ -15,6 +16,8 @@ const LOOKED_AT: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
     queues: Vec<Arc<Queue>>,
+    /// When the first of them was published, if any has to know its time. So the clock is read once for all of them.
+    published_at: Option<Timestamp>,
 }
 
 impl Arrivals {
@@ -28,8 +31,14 @@ impl Arrivals {
         }
     }
 
+    /// The time at which messages are published, until they are handed out.
+    pub(super) fn published_at(&mut self, now: impl FnOnce() -> Timestamp) -> Timestamp {
+        *self.published_at.get_or_insert_with(now)
+    }
+
     /// Has the queues hand out what they can, in the order in which they got their first message.
     pub(super) fn dispatch(&mut self) {
-        self.queues.drain(..).for_each(|queue| queue.dispatch());
+        let published_at = self.published_at.take();
+        self.queues.drain(..).for_each(|queue| queue.dispatch(published_at));
     }
 }

@@ -125,8 +125,28 @@ impl Backlog {
         }
     }
 
+    /// The same for somebody who wants to look at the next message, and will not hand out others: no more is fetched than that.
+    pub(super) fn peek(&mut self, queue: &storage::Queue) -> Supply {
+        if self.is_empty() { self.fetch_up_to(queue, 1) } else { self.supply(queue) }
+    }
+
+    /// Takes the next message in order if it is one that was returned and has not been fetched again: its place is known then.
+    pub(super) fn pop_returned(&mut self) -> Option<Sequence> {
+        let first = *self.returned.first()?;
+        let is_next = self.fetched.front().is_none_or(|front| first < front.sequence);
+        if is_next { self.returned.pop_first() } else { None }
+    }
+
+    /// The next message in order, when it has been fetched.
+    pub(super) fn front(&self) -> Option<&Fetched> {
+        self.fetched.front()
+    }
+
     fn fetch_new(&mut self, queue: &storage::Queue) -> Supply {
-        let limit = batch_size(queue);
+        self.fetch_up_to(queue, batch_size(queue))
+    }
+
+    fn fetch_up_to(&mut self, queue: &storage::Queue, limit: usize) -> Supply {
         let outcome = queue.fetch(self.frontier, limit, &mut self.batch);
         self.low = limit / 2;
         self.behind = match outcome {

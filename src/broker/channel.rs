@@ -24,7 +24,7 @@ use super::session::{Shared, give_back};
 use super::settlement::{Settlement, requeue};
 use super::unacknowledged::{Held, Unacknowledged};
 use super::virtual_host::Routed;
-use crate::message::{Envelope, ShortStr};
+use crate::message::{Envelope, Scratch, ShortStr};
 use crate::storage::{Draft, Lsn, Message, MessageMemory, StoreError};
 
 /// One AMQP channel (AMQP 0-9-1, section 1.5). It belongs to the task of its connection; nothing here waits for the disk.
@@ -60,8 +60,10 @@ pub struct Channel {
 /// Where a published message went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
-    /// How many queues it was stored in.
+    /// How many queues it was routed to.
     pub queues: usize,
+    /// Whether one of them had no room for it and refused it: with confirms, its publisher gets a `basic.nack`.
+    pub refused: bool,
     /// How many channels it went to as a direct reply.
     pub replies: usize,
     /// The properties that it went on with, and is returned with, where they are not those that it was published with:
@@ -183,7 +185,9 @@ impl Channel {
             if request.name.is_empty() && self.last_queue.is_none() {
                 return Err(self.session.virtual_host.no_queue(&[]));
             }
-            self.queue(&request.name)?
+            let queue = self.queue(&request.name)?;
+            queue.touch();
+            queue
         } else {
             let server_named = request.name.is_empty();
             let name = if server_named { random_name("amq.gen-")? } else { request.name.clone() };
@@ -253,7 +257,7 @@ impl Channel {
     ///
     /// # Errors
     /// 403 internal exchange, 404 no such exchange, 406 too large for the store, another user's `user-id`, a malformed
-    /// property; 506 the disk is full, and it may be published again later; 540 a property that asks for something this version does not do.
+    /// property; 506 the disk is full, and it may be published again later.
     pub fn publish(&mut self, message: &Message) -> Result<Published, Refusal> {
         let envelope = Envelope::parse(message.header())
             .map_err(|error| Refusal::new(Reason::InternalError, error))?;
@@ -271,8 +275,8 @@ impl Channel {
         body: &[u8],
         memory: &MessageMemory,
     ) -> Result<Published, Refusal> {
-        let mut lengths = [0; 3];
-        let header = envelope.pieces(&mut lengths);
+        let mut scratch = Scratch::default();
+        let header = envelope.pieces(&mut scratch);
         self.publish_draft(envelope, Draft::Pieces { header: &header, body, memory })
     }
 
@@ -289,14 +293,22 @@ impl Channel {
         let Shared { virtual_host, user, .. } = &*self.session;
         let reply_address = self.reply_consumer.as_ref().map(|consumer| consumer.address());
         let publisher = Publisher { user, reply_address };
-        let routed = virtual_host.publish(envelope, message, publisher, &mut self.matches)?;
-        self.arrivals.note(self.matches.queues());
+        let (arrivals, matches) = (&mut self.arrivals, &mut self.matches);
+        let routed = virtual_host.publish(envelope, message, publisher, arrivals, matches)?;
+        arrivals.note(matches.queues());
         if let Some(confirms) = &mut self.confirms {
             // What is stored comes behind the acknowledgements in the log. What is not would have nothing to wait for.
             confirms.published(routed.durable_at.or(self.settlement.durable_at()));
+            if routed.refused {
+                confirms.refused();
+            }
         }
-        let Routed { queues, replies, rewritten, .. } = routed;
-        Ok(Published { queues, replies, rewritten })
+        let Routed { queues, refused, bounded, replies, rewritten, .. } = routed;
+        if bounded {
+            // What a consumer takes at once leaves room for the next one.
+            self.hand_out();
+        }
+        Ok(Published { queues, refused, replies, rewritten })
     }
 
     /// The position that the oldest unconfirmed message waits for; `None` when none waits.
@@ -311,8 +323,8 @@ impl Channel {
         self.confirms.as_ref().and_then(Confirms::last_awaited)
     }
 
-    /// What may be confirmed when the store is durable up to `durable`: one confirm for all of it. Ask after
-    /// publishing, too: messages that are not persistent need not wait.
+    /// What may be confirmed when the store is durable up to `durable`: one confirm for as much as one can stand for, so
+    /// ask until there is none. Ask after publishing, too: messages that are not persistent need not wait.
     pub fn confirms(&mut self, durable: Lsn) -> Option<Confirm> {
         self.confirms.as_mut()?.take(durable)
     }
@@ -475,12 +487,14 @@ impl Channel {
     pub fn accept(&mut self, delivery: Delivery) -> DeliveryTag {
         let tag = self.next_delivery_tag();
         self.last_tag = tag;
-        let Delivery { origin, sequence, deliveries, .. } = delivery;
+        let Delivery { origin, sequence, deliveries, message } = delivery;
         if origin.no_ack() {
             self.settlement.consumed(origin.queue(), sequence);
         } else {
             self.settlement.delivered(origin.queue(), sequence, deliveries);
-            self.unacknowledged.push(tag, Held { origin, sequence });
+            let body = u32::try_from(message.body_len()).unwrap_or(u32::MAX);
+            let deliveries = deliveries.saturating_add(1);
+            self.unacknowledged.push(tag, Held { origin, sequence, deliveries, body });
         }
         tag
     }
@@ -512,15 +526,16 @@ impl Channel {
     /// # Errors
     /// 406 unknown delivery tag, 541 when the store failed.
     pub fn nack(&mut self, tag: DeliveryTag, multiple: bool, requeue: bool) -> Result<(), Refusal> {
-        if !requeue {
-            return self.ack(tag, multiple);
-        }
         let held = if multiple {
             self.take_through(tag)?
         } else {
             vec![self.unacknowledged.take(tag).ok_or_else(|| unknown(tag))?]
         };
-        self.requeue(held)
+        if requeue {
+            return self.requeue(held);
+        }
+        held.iter().for_each(|held| self.settlement.rejected(held));
+        Ok(())
     }
 
     fn take_through(&mut self, tag: DeliveryTag) -> Result<Vec<Held>, Refusal> {

@@ -5,11 +5,13 @@ use std::collections::VecDeque;
 use super::delivery::DeliveryTag;
 use crate::storage::Lsn;
 
-/// `basic.ack` to a publisher.
+/// `basic.ack` to a publisher, or `basic.nack`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Confirm {
     /// The last message that it confirms.
     pub tag: DeliveryTag,
+    /// Whether it is a `basic.nack`: a queue had no room for the message.
+    pub refused: bool,
     /// Whether it confirms more than that one: all before it that have not been confirmed.
     pub multiple: bool,
 }
@@ -27,6 +29,8 @@ pub(super) struct Confirms {
     settled: u64,
     /// Messages up to and with that number wait for that position. Both grow.
     waiting: VecDeque<(u64, Lsn)>,
+    /// Messages that were refused and have not been answered, in order.
+    refused: VecDeque<u64>,
 }
 
 impl Confirms {
@@ -41,6 +45,11 @@ impl Confirms {
         }
     }
 
+    /// The message counted last was refused by a queue.
+    pub(super) fn refused(&mut self) {
+        self.refused.push_back(self.published);
+    }
+
     /// The first position that a message waits for.
     pub(super) fn awaited(&self) -> Option<Lsn> {
         self.waiting.front().map(|(_, lsn)| *lsn)
@@ -51,7 +60,7 @@ impl Confirms {
         self.waiting.back().map(|(_, lsn)| *lsn)
     }
 
-    /// What may be confirmed now that the log is durable up to `durable`.
+    /// What may be confirmed now that the log is durable up to `durable`: ask again until there is nothing.
     pub(super) fn take(&mut self, durable: Lsn) -> Option<Confirm> {
         while let Some((through, lsn)) = self.waiting.front()
             && *lsn <= durable
@@ -59,8 +68,60 @@ impl Confirms {
             self.settled = *through;
             self.waiting.pop_front();
         }
-        let count = self.settled - self.confirmed;
-        self.confirmed = self.settled;
-        (count > 0).then_some(Confirm { tag: DeliveryTag(self.settled), multiple: count > 1 })
+        let refused = self.refused.front().copied().filter(|refused| *refused <= self.settled);
+        let through = match refused {
+            Some(next) if next == self.confirmed + 1 => {
+                self.refused.pop_front();
+                self.confirmed = next;
+                return Some(Confirm { tag: DeliveryTag(next), refused: true, multiple: false });
+            }
+            // Those before it have been taken.
+            Some(later) => later - 1,
+            None => self.settled,
+        };
+        let count = through - self.confirmed;
+        self.confirmed = through;
+        let tag = DeliveryTag(through);
+        (count > 0).then_some(Confirm { tag, refused: false, multiple: count > 1 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_message_is_answered_by_itself_and_in_its_turn() {
+        let mut confirms = Confirms::default();
+        let (soon, later) = (Lsn::ZERO, Lsn::MAX);
+        for (durable_at, refused) in [
+            (None, true),
+            (None, false),
+            (None, false),
+            (None, true),
+            (None, true),
+            (Some(later), false),
+            (None, true),
+        ] {
+            confirms.published(durable_at);
+            if refused {
+                confirms.refused();
+            }
+        }
+        let mut taken = Vec::new();
+        for durable in [soon, later] {
+            while let Some(Confirm { tag, refused, multiple }) = confirms.take(durable) {
+                taken.push((durable == later, tag.0, refused, multiple));
+            }
+        }
+        let expected = [
+            (false, 1, true, false),
+            (false, 3, false, true),
+            (false, 4, true, false),
+            (false, 5, true, false),
+            (true, 6, false, false),
+            (true, 7, true, false),
+        ];
+        assert_eq!(taken, expected);
     }
 }

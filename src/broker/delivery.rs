@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::consumer::Consumer;
 use super::queue::Queue;
 use super::refusal::Refusal;
-use crate::message::ShortStr;
+use crate::message::{RawProperties, ShortStr, Value};
 use crate::storage::{Message, Sequence};
+
+/// The header that says how often a message came back.
+const DELIVERY_COUNT: ShortStr = ShortStr::from_static("x-delivery-count");
 
 /// A channel's number within its connection (AMQP 0-9-1, section 4.2.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,6 +89,14 @@ impl Delivery {
     #[must_use]
     pub fn redelivered(&self) -> bool {
         self.deliveries > 0
+    }
+
+    /// The properties that it is delivered with, if these are not the message's own: a quorum queue says how often the message
+    /// came back. As [`RawProperties`] has them.
+    #[must_use]
+    pub fn rewritten(&self, properties: &RawProperties<'_>) -> Option<Bytes> {
+        let counts = self.origin.queue().rules().counts_deliveries();
+        counts.then(|| properties.with_header(&DELIVERY_COUNT, &Value::I64(self.deliveries.into())))
     }
 
     /// The message; its header is a [`message::Envelope`](crate::message::Envelope).

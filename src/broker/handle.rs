@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use thiserror::Error;
 use tracing::warn;
 
-use super::loader::LoaderThreads;
 use super::record::{
-    BindingKey, BindingRecord, ExchangeKey, ExchangeRecord, QueueRecord, RecordError,
+    BindingKey, BindingRecord, ExchangeKey, ExchangeRecord, QueueNote, QueueRecord, RecordError,
 };
 use super::refusal::{Reason, Refusal};
 use super::session::{Session, SessionId};
 use super::virtual_host::VirtualHost;
+use super::workers::WorkerThreads;
 use crate::message::ShortStr;
 use crate::storage::Store;
 
@@ -33,7 +33,7 @@ struct Inner {
     virtual_hosts: HashMap<ShortStr, Arc<VirtualHost>>,
     sessions: AtomicU64,
     /// Ends its threads when the last handle goes.
-    loader: LoaderThreads,
+    workers: WorkerThreads,
 }
 
 /// Why a broker did not start.
@@ -43,7 +43,7 @@ pub enum StartError {
     #[error("the stored topology cannot be used: {0}; start the version of haypile that wrote it")]
     Record(#[from] RecordError),
     /// The operating system gave no threads.
-    #[error("cannot start the threads that read messages back: {0}")]
+    #[error("cannot start the threads that work for the queues: {0}")]
     Threads(#[from] io::Error),
 }
 
@@ -53,13 +53,12 @@ impl Broker {
     /// # Errors
     /// [`StartError`]; the store is unchanged.
     pub fn open(store: Store) -> Result<Self, StartError> {
-        let loader = LoaderThreads::start(store.background())?;
-        let mut default =
-            VirtualHost::new(DEFAULT_VIRTUAL_HOST, store.clone(), Arc::clone(loader.loader()));
-        restore(&mut default, &store)?;
-        let virtual_hosts = HashMap::from([(DEFAULT_VIRTUAL_HOST, Arc::new(default))]);
+        let workers = WorkerThreads::start(&store)?;
+        let default = VirtualHost::new(DEFAULT_VIRTUAL_HOST, Arc::clone(workers.workers()));
+        restore(&default, &store)?;
+        let virtual_hosts = HashMap::from([(DEFAULT_VIRTUAL_HOST, default)]);
         let sessions = AtomicU64::new(0);
-        Ok(Self { inner: Arc::new(Inner { store, virtual_hosts, sessions, loader }) })
+        Ok(Self { inner: Arc::new(Inner { store, virtual_hosts, sessions, workers }) })
     }
 
     /// The store that everything is kept in: where to wait for an [`Lsn`](crate::storage::Lsn).
@@ -68,10 +67,11 @@ impl Broker {
         &self.inner.store
     }
 
-    /// Reads messages back that queues wait for, in the caller's thread; whether there were any. Only for a store with
-    /// [`Background::Caller`](crate::storage::Background::Caller): with its own threads, the broker has some for this too.
-    pub fn read_back(&self) -> bool {
-        self.inner.loader.loader().work_off()
+    /// Does what queues wait for, in the caller's thread: reads messages back, carries dead letters, looks what has expired. Whether
+    /// there was anything. Only for a store with [`Background::Caller`](crate::storage::Background::Caller): with its
+    /// own threads, the broker has some for this too.
+    pub fn work_off(&self) -> bool {
+        self.inner.workers.work_off()
     }
 
     /// A new session for a user who has authenticated.
@@ -89,8 +89,9 @@ impl Broker {
 }
 
 /// Puts back exchanges and queues, then the bindings between them.
-fn restore(host: &mut VirtualHost, store: &Store) -> Result<(), RecordError> {
+fn restore(host: &VirtualHost, store: &Store) -> Result<(), RecordError> {
     let mut bindings = Vec::new();
+    let mut notes = HashMap::new();
     for (key, value) in store.entries() {
         match key.first() {
             Some(&ExchangeKey::PREFIX) => {
@@ -105,13 +106,17 @@ fn restore(host: &mut VirtualHost, store: &Store) -> Result<(), RecordError> {
                     bindings.push(record.into_bind());
                 }
             }
+            Some(&QueueNote::PREFIX) => {
+                notes.insert(QueueNote::queue(&key)?, QueueNote::decode(&value)?);
+            }
             _ => warn!(key = %key.escape_ascii(), "a stored entry of unknown type is left alone"),
         }
     }
     for queue in store.queues() {
         let record = QueueRecord::decode(queue.attributes())?;
         if is_of(host, &record.virtual_host, "queue", &record.name) {
-            host.restore_queue(record, queue);
+            let note = notes.remove(&queue.id().get()).unwrap_or_default();
+            host.restore_queue(record, queue, note);
         }
     }
     bindings.into_iter().for_each(|bind| host.restore_binding(bind));

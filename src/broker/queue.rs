@@ -4,22 +4,33 @@
 //! acknowledgement, room in an outbox) dispatches right there, in its own task: there is no task
 //! per queue to wake.
 
+mod leaving;
+mod lifetime;
+
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
 
-use super::backlog::{Backlog, Supply};
+pub(super) use self::leaving::Leaving;
+use self::leaving::Moment;
+pub(super) use self::lifetime::Lifetime;
+use super::backlog::{Backlog, Supply, push_sequence};
 use super::consumer::{Consumer, Returned};
+use super::dead_letters::Death;
 use super::delivery::{ChannelNumber, Delivery, Event, Get, Origin};
-use super::loader::Loader;
+use super::in_force::InForce;
 use super::outbox::{Offer, Outbox, Wakers};
 use super::refusal::{Reason, Refusal};
 use super::rotation::Rotation;
 use super::session::SessionId;
+use super::unacknowledged::Held;
+use super::virtual_host::VirtualHost;
+use super::workers::Workers;
 use crate::message::{FieldTable, ShortStr};
-use crate::storage::{self, Fetched, Lsn, QueueId, Sequence, SequenceRange, StoreError};
+use crate::storage::{self, Fetched, Lsn, QueueId, Sequence, SequenceRange, StoreError, Timestamp};
 
 /// How many reads of a queue are under way at most: while one is looked through, the disk is busy with the other.
 const READS: usize = 2;
@@ -40,9 +51,11 @@ pub(super) struct QueueSpec {
 pub(super) struct Queue {
     spec: QueueSpec,
     store: storage::Queue,
-    /// When its declaration is durable; `None` where there is nothing to wait for.
-    declared_at: Option<Lsn>,
-    loader: Arc<Loader>,
+    /// When its declaration is durable; [`Lsn::ZERO`] where there is nothing to wait for.
+    declared_at: Lsn,
+    host: Weak<VirtualHost>,
+    workers: Arc<Workers>,
+    rules: InForce,
     /// `None` while nobody consumes and nothing is held: all live messages are ready then, and there is nothing to know of
     /// them. Most of a great many queues are like that most of the time.
     state: Mutex<Option<Box<State>>>,
@@ -65,10 +78,23 @@ struct State {
     all_under_way: bool,
     /// More was to be read when no further read could be asked for.
     lacks: bool,
+    /// Dead letters that wait to be carried away. They count as unacknowledged until they have arrived.
+    leaving: VecDeque<Leaving>,
+    /// The carrier has been told of them.
+    carried: bool,
+    /// Messages that have left and go nowhere. They count as unacknowledged until they are taken out.
+    dropped: Vec<Sequence>,
+    /// When the timer will wake the queue.
+    wake_at: Option<Timestamp>,
     deleted: bool,
 }
 
 impl State {
+    /// Whether nobody is there to get messages.
+    fn is_unattended(&self) -> bool {
+        self.consumers.all().is_empty() && self.gets.is_empty()
+    }
+
     /// Whether there is nothing in it that is worth keeping.
     fn is_idle(&self) -> bool {
         !self.deleted
@@ -76,6 +102,8 @@ impl State {
             && !self.polled
             && self.unacknowledged == 0
             && self.gets.is_empty()
+            && self.leaving.is_empty()
+            && !self.carried
             && self.consumers.all().is_empty()
             && self.backlog.is_empty()
     }
@@ -86,6 +114,19 @@ struct WaitingGet {
     outbox: Arc<Outbox>,
     channel: ChannelNumber,
     no_ack: bool,
+}
+
+/// What a queue is told of messages that it has handed out.
+#[derive(Debug)]
+pub(super) struct Settled<'s> {
+    /// Acknowledged, as ranges.
+    pub(super) ranges: &'s [SequenceRange],
+    /// How many these are.
+    pub(super) acknowledged: u64,
+    /// Rejected, where that is not the same as acknowledged.
+    pub(super) rejected: &'s [Sequence],
+    /// Who has got credit back.
+    pub(super) consumers: &'s [Returned],
 }
 
 /// Conditions of `queue.delete`.
@@ -115,9 +156,18 @@ impl Queue {
         spec: QueueSpec,
         store: storage::Queue,
         declared_at: Option<Lsn>,
-        loader: Arc<Loader>,
+        host: Weak<VirtualHost>,
+        workers: Arc<Workers>,
     ) -> Self {
-        Self { spec, store, declared_at, loader, state: Mutex::default() }
+        Self {
+            rules: InForce::new(&spec.arguments),
+            spec,
+            store,
+            declared_at: declared_at.unwrap_or(Lsn::ZERO),
+            host,
+            workers,
+            state: Mutex::default(),
+        }
     }
 
     pub(super) fn id(&self) -> QueueId {
@@ -136,8 +186,19 @@ impl Queue {
         &self.store
     }
 
+    /// The virtual host that it is in; `None` when that has gone.
+    pub(super) fn host(&self) -> Option<Arc<VirtualHost>> {
+        self.host.upgrade()
+    }
+
+    /// The rules that it goes by.
+    pub(super) fn rules(&self) -> &InForce {
+        &self.rules
+    }
+
+    /// When its declaration is durable; `None` where there is nothing to wait for.
     pub(super) fn declared_at(&self) -> Option<Lsn> {
-        self.declared_at
+        Some(self.declared_at).filter(|declared_at| *declared_at > Lsn::ZERO)
     }
 
     /// Whether it is in the log: an exclusive queue goes with its connection, and a connection never
@@ -201,8 +262,12 @@ impl Queue {
                 format_args!("{} in exclusive use", self.label()),
             ));
         }
+        let first = state.consumers.all().is_empty();
         state.consumers.add(consumer);
         self.run(guard);
+        if first {
+            self.occupy();
+        }
         Ok(())
     }
 
@@ -221,9 +286,12 @@ impl Queue {
         // Nothing more is put into the outbox for it: that happens under this lock.
         let retracted = consumer.outbox().retract_consumer(consumer);
         self.take_back(state, retracted);
-        let abandoned = self.spec.auto_delete && state.consumers.all().is_empty();
+        let last = state.consumers.all().is_empty();
         self.run(guard);
-        abandoned
+        if last {
+            self.touch();
+        }
+        self.spec.auto_delete && last
     }
 
     /// Takes back deliveries that were never sent: they do not count as handed out.
@@ -240,6 +308,7 @@ impl Queue {
             }
             if !state.deleted {
                 state.unacknowledged = state.unacknowledged.saturating_sub(1);
+                self.more_ready(message.body_len());
                 state.backlog.put_back_fetched(Fetched { sequence, message, deliveries });
             }
         }
@@ -252,6 +321,8 @@ impl Queue {
         channel: ChannelNumber,
         no_ack: bool,
     ) -> Result<Get, Refusal> {
+        self.touch();
+        let moment = self.moment(None);
         let mut guard = self.state.lock();
         let state = guard.get_or_insert_default();
         if state.deleted {
@@ -260,11 +331,11 @@ impl Queue {
         state.polled = true;
         // Whoever asked first is served first.
         let supply = if state.gets.is_empty() {
-            self.supply(state)
+            self.supply(state, moment.as_ref())
         } else {
             Supply::OnDisk(Sequence::FIRST)
         };
-        Ok(match supply {
+        let got = match supply {
             Supply::Ready => match self.hand_out(state, no_ack) {
                 Some((delivery, left)) => Get::Message(delivery, left),
                 None => Get::Empty,
@@ -274,7 +345,12 @@ impl Queue {
                 state.gets.push_back(WaitingGet { outbox: Arc::clone(outbox), channel, no_ack });
                 Get::Pending
             }
-        })
+        };
+        if moment.is_some() {
+            // Messages may have left, and another one is next.
+            self.run(guard);
+        }
+        Ok(got)
     }
 
     /// Forgets the `basic.get` requests of a channel that is going.
@@ -286,6 +362,7 @@ impl Queue {
 
     fn hand_out(self: &Arc<Self>, state: &mut State, no_ack: bool) -> Option<(Delivery, u32)> {
         let Fetched { sequence, message, deliveries } = state.backlog.pop()?;
+        self.less_ready(message.body_len());
         state.unacknowledged += 1;
         let origin = Origin::Get { queue: Arc::clone(self), no_ack };
         Some((Delivery { origin, sequence, deliveries, message }, self.ready(state)))
@@ -300,35 +377,55 @@ impl Queue {
         self.store.mark_delivered(delivered)
     }
 
-    /// Removes `count` messages, given as ranges, that have been acknowledged or rejected. The credit for them
-    /// has been released already; `consumers` may take messages again. Returns when it is durable, if it is to be.
-    pub(super) fn acknowledge(
+    /// Settles messages that have been acknowledged or rejected. The credit for them has been released already. Returns when the
+    /// acknowledgements are durable, if they are to be.
+    pub(super) fn settle(
         self: &Arc<Self>,
-        ranges: &[SequenceRange],
-        count: u64,
-        consumers: &[Returned],
+        settled: &Settled<'_>,
     ) -> Result<Option<Lsn>, StoreError> {
         let mut guard = self.state.lock();
         let state = guard.get_or_insert_default();
         if state.deleted {
             return Ok(None);
         }
-        state.unacknowledged = state.unacknowledged.saturating_sub(count);
-        let outcome = self.store.acknowledge(ranges);
-        consumers.iter().for_each(|returned| state.consumers.unpark(&returned.consumer));
+        let mut outcome = Ok(None);
+        if settled.acknowledged > 0 {
+            state.unacknowledged = state.unacknowledged.saturating_sub(settled.acknowledged);
+            outcome = self.store.acknowledge(settled.ranges).map(|done| done.durable_at);
+        }
+        if !settled.rejected.is_empty()
+            && let Some(moment) = self.moment(None)
+        {
+            for sequence in settled.rejected {
+                self.discard(state, &moment, *sequence, Death::Rejected, None);
+            }
+        }
+        settled.consumers.iter().for_each(|returned| state.consumers.unpark(&returned.consumer));
         self.run(guard);
-        outcome.map(|acknowledged| acknowledged.durable_at)
+        outcome
     }
 
-    /// Puts messages back into their places. The credit for them has been released already.
-    pub(super) fn requeue(self: &Arc<Self>, sequences: &[Sequence], consumers: &[Returned]) {
+    /// Puts messages back into their places, or has them leave that came back too often. The credit for them has been released
+    /// already.
+    pub(super) fn requeue(self: &Arc<Self>, held: &[Held], consumers: &[Returned]) {
+        let moment = self.moment(None);
         let mut guard = self.state.lock();
         let state = guard.get_or_insert_default();
         if state.deleted {
             return;
         }
-        state.unacknowledged = state.unacknowledged.saturating_sub(sequences.len() as u64);
-        state.backlog.put_back(sequences.iter().copied());
+        for held in held {
+            match &moment {
+                Some(moment) if moment.is_too_often(held.deliveries) => {
+                    self.discard(state, moment, held.sequence, Death::DeliveryLimit, None);
+                }
+                _ => {
+                    state.unacknowledged = state.unacknowledged.saturating_sub(1);
+                    self.more_ready(held.body as usize);
+                    state.backlog.put_back([held.sequence]);
+                }
+            }
+        }
         consumers.iter().for_each(|returned| state.consumers.unpark(&returned.consumer));
         self.run(guard);
     }
@@ -341,6 +438,7 @@ impl Queue {
             return Err(self.not_found());
         }
         let ranges = state.backlog.take_all(&self.store);
+        self.nothing_ready();
         if ranges.is_empty() {
             return Ok((0, None));
         }
@@ -376,6 +474,7 @@ impl Queue {
             self.store.acknowledge(&state.backlog.take_all(&self.store))?;
         }
         state.backlog.clear();
+        state.leaving.clear();
         let mut wakers = Wakers::default();
         for consumer in state.consumers.clear() {
             let event = Event::ConsumerCancelled {
@@ -396,9 +495,20 @@ impl Queue {
         Refusal::new(Reason::PreconditionFailed, format_args!("{} {why}", self.label()))
     }
 
-    /// Hands out what can be handed out.
-    pub(super) fn dispatch(self: &Arc<Self>) {
-        self.run(self.state.lock());
+    /// Hands out what can be handed out. `arrival`: when the first of the messages was published that have just
+    /// arrived, if that is known.
+    pub(super) fn dispatch(self: &Arc<Self>, arrival: Option<Timestamp>) {
+        self.run_at(self.state.lock(), arrival);
+    }
+
+    /// The timer says that it is time.
+    pub(super) fn wake(self: &Arc<Self>) {
+        let mut guard = self.state.lock();
+        if let Some(state) = &mut *guard {
+            state.wake_at = None;
+        }
+        self.run(guard);
+        self.expire();
     }
 
     /// A consumer that was refused for lack of room or of its channel's credit may be served again.
@@ -412,7 +522,9 @@ impl Queue {
     /// Reads messages back from the log. Blocks: for the loader's threads.
     /// False: what was to be read is there already, or is being read.
     pub(super) fn load(&self, from: Sequence) -> Result<bool, StoreError> {
-        self.store.load_ahead(from)
+        let nobody = self.state.lock().as_ref().is_none_or(|state| state.is_unattended());
+        // To see when the next one expires, no more than that one is needed.
+        self.store.load_ahead(from, if nobody { 1 } else { usize::MAX })
     }
 
     /// A read has been done, and has brought something or not.
@@ -452,15 +564,22 @@ impl Queue {
         again
     }
 
-    /// [`Backlog::supply`], which also has messages read that are on disk.
-    fn supply(self: &Arc<Self>, state: &mut State) -> Supply {
-        let supply = state.backlog.supply(&self.store);
-        match supply {
-            Supply::OnDisk(from) => self.have_read(state, from),
-            Supply::Ready => self.read_ahead(state),
-            Supply::Empty => {}
+    /// [`Backlog::supply`], which also has messages read that are on disk, and those leave that are not to be handed out.
+    fn supply(self: &Arc<Self>, state: &mut State, moment: Option<&Moment>) -> Supply {
+        loop {
+            let supply = state.backlog.supply(&self.store);
+            match supply {
+                Supply::OnDisk(from) => self.have_read(state, from),
+                Supply::Ready => {
+                    if moment.is_some_and(|moment| self.drop_spent(state, moment)) {
+                        continue;
+                    }
+                    self.read_ahead(state);
+                }
+                Supply::Empty => {}
+            }
+            return supply;
         }
-        supply
     }
 
     /// Has messages read that will soon be needed.
@@ -476,31 +595,56 @@ impl Queue {
     fn have_read(self: &Arc<Self>, state: &mut State, from: Sequence) {
         if state.reads < READS && !state.all_under_way {
             state.reads += 1;
-            self.loader.submit(Arc::clone(self), from);
+            self.workers.loader.submit(Arc::clone(self), from);
         } else {
             state.lacks = true;
         }
     }
 
     /// Dispatches, then wakes the connections that got something once the queue is unlocked.
-    fn run(self: &Arc<Self>, mut guard: MutexGuard<'_, Option<Box<State>>>) {
+    fn run(self: &Arc<Self>, guard: MutexGuard<'_, Option<Box<State>>>) {
+        self.run_at(guard, None);
+    }
+
+    fn run_at(
+        self: &Arc<Self>,
+        mut guard: MutexGuard<'_, Option<Box<State>>>,
+        arrival: Option<Timestamp>,
+    ) {
+        let moment = self.moment(arrival);
+        if moment.is_some() {
+            guard.get_or_insert_default();
+        }
         let Some(state) = &mut *guard else { return };
         if state.deleted {
             return;
         }
         let mut wakers = Wakers::default();
-        self.serve_gets(state, &mut wakers);
-        self.serve_consumers(state, &mut wakers);
+        self.serve_gets(state, moment.as_ref(), &mut wakers);
+        self.serve_consumers(state, moment.as_ref(), &mut wakers);
+        if moment.is_some() {
+            self.look_after(state);
+        }
+        self.flush_dropped(state);
+        let leaves = !state.leaving.is_empty() && !std::mem::replace(&mut state.carried, true);
         if state.is_idle() {
             *guard = None;
         }
         drop(guard);
         wakers.wake();
+        if leaves {
+            self.workers.carrier.submit(Arc::clone(self));
+        }
     }
 
-    fn serve_gets(self: &Arc<Self>, state: &mut State, wakers: &mut Wakers) {
+    fn serve_gets(
+        self: &Arc<Self>,
+        state: &mut State,
+        moment: Option<&Moment>,
+        wakers: &mut Wakers,
+    ) {
         while !state.gets.is_empty() {
-            let supply = self.supply(state);
+            let supply = self.supply(state, moment);
             if matches!(supply, Supply::OnDisk(_)) {
                 return;
             }
@@ -514,27 +658,41 @@ impl Queue {
         }
     }
 
-    fn serve_consumers(self: &Arc<Self>, state: &mut State, wakers: &mut Wakers) {
-        if self.hand_out_to_consumers(state, wakers) > 0 {
+    fn serve_consumers(
+        self: &Arc<Self>,
+        state: &mut State,
+        moment: Option<&Moment>,
+        wakers: &mut Wakers,
+    ) {
+        if self.hand_out_to_consumers(state, moment, wakers) > 0 {
             self.read_ahead(state);
         }
     }
 
     /// Gives consumers what they can take; returns how many messages that was.
-    fn hand_out_to_consumers(self: &Arc<Self>, state: &mut State, wakers: &mut Wakers) -> u64 {
+    fn hand_out_to_consumers(
+        self: &Arc<Self>,
+        state: &mut State,
+        moment: Option<&Moment>,
+        wakers: &mut Wakers,
+    ) -> u64 {
         let mut handed_out = 0;
         // First whether there is anybody: a queue without idle consumers does not touch the engine.
         while state.consumers.front().is_some() {
-            if self.supply(state) != Supply::Ready {
+            if self.supply(state, moment) != Supply::Ready {
                 break;
+            }
+            // Where others have their turn, each gets one after the other.
+            let mut most = if state.consumers.is_front_alone() { state.backlog.run().1 } else { 1 };
+            let mut bodies = SmallVec::new();
+            if let Some(moment) = moment {
+                (most, bodies) = self.fresh(state, moment, most);
             }
             let State { consumers, backlog, unacknowledged, .. } = state;
             let Some(consumer) = consumers.front() else { break };
-            let (ready, run) = backlog.run();
-            // Where others have their turn, each gets one after the other.
-            let most = if consumers.is_front_alone() { run } else { 1 };
-            match consumer.outbox().offer(consumer, ready, most) {
+            match consumer.outbox().offer(consumer, backlog.run().0, most) {
                 Offer::Taken(count, waker) => {
+                    self.less_ready(bodies.iter().take(count as usize).sum());
                     handed_out += u64::from(count);
                     *unacknowledged += u64::from(count);
                     wakers.add(waker);

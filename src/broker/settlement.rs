@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::backlog::push_sequence;
 use super::consumer::Returned;
-use super::queue::Queue;
+use super::queue::{Queue, Settled};
 use super::unacknowledged::Held;
 use crate::storage::{Lsn, Sequence, SequenceRange, StoreError};
 
@@ -26,8 +26,10 @@ struct Batch {
     queue: Arc<Queue>,
     /// Handed out, with the new count of hand-outs.
     delivered: Vec<(Sequence, u32)>,
-    /// Acknowledged, or rejected for good.
+    /// Acknowledged.
     done: Vec<Sequence>,
+    /// Rejected for good, and not the same as acknowledged.
+    rejected: Vec<Sequence>,
     /// Consumers that got credit back.
     released: Vec<Returned>,
 }
@@ -43,18 +45,26 @@ impl Settlement {
         self.batch(queue).done.push(sequence);
     }
 
-    /// A message has been acknowledged, or rejected for good. Its credit is given back with it.
+    /// A message has been acknowledged. Its credit is given back with it.
     pub(super) fn done(&mut self, held: &Held) {
         let batch = self.batch(held.origin.queue());
         batch.done.push(held.sequence);
-        if let Some(consumer) = held.origin.consumer() {
-            Returned::note(&mut batch.released, consumer);
-        }
+        batch.release(held);
     }
 
+    /// A message has been rejected for good. Its credit is given back with it.
+    pub(super) fn rejected(&mut self, held: &Held) {
+        let queue = held.origin.queue();
+        if !queue.rules().any() {
+            return self.done(held);
+        }
+        let batch = self.batch(queue);
+        batch.rejected.push(held.sequence);
+        batch.release(held);
+    }
     /// Whether there is anything to tell.
     pub(super) fn is_pending(&self) -> bool {
-        self.batches.iter().any(|batch| !batch.delivered.is_empty() || !batch.done.is_empty())
+        self.batches.iter().any(Batch::is_pending)
     }
 
     /// Tells the queues. Nothing is left over.
@@ -83,6 +93,7 @@ impl Settlement {
                 queue: Arc::clone(queue),
                 delivered: Vec::new(),
                 done: Vec::new(),
+                rejected: Vec::new(),
                 released: Vec::new(),
             });
             self.batches.len() - 1
@@ -93,6 +104,16 @@ impl Settlement {
 }
 
 impl Batch {
+    fn is_pending(&self) -> bool {
+        !self.delivered.is_empty() || !self.done.is_empty() || !self.rejected.is_empty()
+    }
+
+    fn release(&mut self, held: &Held) {
+        if let Some(consumer) = held.origin.consumer() {
+            Returned::note(&mut self.released, consumer);
+        }
+    }
+
     fn flush(&mut self, ranges: &mut Vec<SequenceRange>) -> Result<Option<Lsn>, StoreError> {
         // Both are told before anything is returned to the queue, or a message could go
         // out again without its hand-out having been counted.
@@ -100,7 +121,7 @@ impl Batch {
         self.delivered.sort_unstable();
         let marked = self.queue.mark_delivered(&self.delivered);
         self.delivered.clear();
-        if self.done.is_empty() {
+        if self.done.is_empty() && self.rejected.is_empty() {
             return marked.map(|()| None);
         }
         Returned::give_back(&mut self.released);
@@ -109,10 +130,16 @@ impl Batch {
         for sequence in &self.done {
             push_sequence(ranges, *sequence);
         }
-        let acknowledged = self.queue.acknowledge(ranges, self.done.len() as u64, &self.released);
+        let settled = self.queue.settle(&Settled {
+            ranges,
+            acknowledged: self.done.len() as u64,
+            rejected: &self.rejected,
+            consumers: &self.released,
+        });
         self.done.clear();
+        self.rejected.clear();
         self.released.clear();
-        marked.and(acknowledged)
+        marked.and(settled)
     }
 }
 
@@ -121,14 +148,13 @@ pub(super) fn requeue(mut held: Vec<Held>) {
     // Stable: the order of the queues does not matter, that of the sequences is the queue's own.
     held.sort_by_key(|held| held.origin.queue().id());
     for group in held.chunk_by(|one, other| one.origin.queue() == other.origin.queue()) {
-        let sequences: Vec<Sequence> = group.iter().map(|held| held.sequence).collect();
         let mut released = Vec::new();
         for consumer in group.iter().filter_map(|held| held.origin.consumer()) {
             Returned::note(&mut released, consumer);
         }
         Returned::give_back(&mut released);
         if let Some(first) = group.first() {
-            first.origin.queue().requeue(&sequences, &released);
+            first.origin.queue().requeue(group, &released);
         }
     }
 }

@@ -10,6 +10,10 @@ use crate::storage::Sequence;
 pub(super) struct Held {
     pub(super) origin: Origin,
     pub(super) sequence: Sequence,
+    /// How often the message has been handed out, this time included.
+    pub(super) deliveries: u32,
+    /// Bytes of its body.
+    pub(super) body: u32,
 }
 
 /// Deliveries by their tag.

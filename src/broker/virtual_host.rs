@@ -1,61 +1,62 @@
 //! A virtual host: its topology behind a lock, changed and written down together, and read by publishers.
 
-use std::sync::Arc;
+mod dead_lettering;
+mod publishing;
 
-use bytes::Bytes;
+use std::sync::{Arc, Weak};
+
 use parking_lot::{Mutex, RwLock};
-use tracing::warn;
+use tracing::{error, warn};
 
+pub(super) use self::publishing::Routed;
 use super::arguments::{check_exchange, check_queue, check_queue_equivalence};
-use super::copies::Copies;
 use super::exchange::{Exchange, ExchangeSpec, PREDECLARED};
-use super::loader::Loader;
 use super::outbox::Wakers;
-use super::promises::{Publisher, Wishes, check_properties};
 use super::queue::{DeleteIf, Queue, QueueSpec};
-use super::record::{BindingKey, ExchangeKey, ExchangeRecord, QueueRecord};
+use super::record::{BindingKey, ExchangeKey, ExchangeRecord, QueueNote, QueueRecord};
 use super::refusal::{Reason, Refusal};
 use super::replies::Replies;
 use super::request::{Bind, DeclareExchange, DestinationKind};
-use super::routing::{ExchangeKind, Matches, Target, check_headers_arguments};
+use super::routing::{ExchangeKind, Target, check_headers_arguments};
 use super::session::SessionId;
 use super::topology::{Binding, Removal, Topology};
-use crate::message::{DeliveryMode, Envelope, RawProperties, ShortStr};
-use crate::storage::{self, Appended, Change, Draft, Lsn, Persistence, Store, StoreError};
+use super::workers::Workers;
+use crate::message::ShortStr;
+use crate::storage::{self, Change, Lsn, Store, StoreError};
 
 /// A virtual host: names mean something only within one.
 #[derive(Debug)]
 pub(super) struct VirtualHost {
     name: ShortStr,
+    /// What its queues know it by.
+    this: Weak<VirtualHost>,
     store: Store,
-    loader: Arc<Loader>,
+    workers: Arc<Workers>,
     topology: RwLock<Topology>,
     /// When everything that was ever purged is so durably. Held while a queue is purged.
     purged_at: Mutex<Option<Lsn>>,
     replies: Replies,
 }
 
-/// Where a published message went.
-#[derive(Debug)]
-pub(super) struct Routed {
-    pub(super) queues: usize,
-    /// The channels that got it as a direct reply.
-    pub(super) replies: usize,
-    pub(super) durable_at: Option<Lsn>,
-    /// Its properties, where they are not those that it was published with.
-    pub(super) rewritten: Option<Bytes>,
-}
-
 impl VirtualHost {
     /// A virtual host with the pre-declared exchanges and nothing else.
-    pub(super) fn new(name: ShortStr, store: Store, loader: Arc<Loader>) -> Self {
+    pub(super) fn new(name: ShortStr, workers: Arc<Workers>) -> Arc<Self> {
         let mut topology = Topology::default();
         for (exchange, kind) in PREDECLARED {
             let spec = ExchangeSpec::predeclared(exchange.clone(), kind);
             topology.exchanges.insert(exchange, Exchange::new(spec, None));
         }
         let (purged_at, replies) = (Mutex::default(), Replies::default());
-        Self { name, store, loader, topology: RwLock::new(topology), purged_at, replies }
+        let (store, topology) = (workers.store.clone(), RwLock::new(topology));
+        Arc::new_cyclic(|this| Self {
+            name,
+            this: this.clone(),
+            store,
+            workers,
+            topology,
+            purged_at,
+            replies,
+        })
     }
 
     pub(super) fn name(&self) -> &ShortStr {
@@ -88,7 +89,7 @@ impl VirtualHost {
     // ---- What the store holds, at start ----
 
     /// Puts back an exchange that was found in the store.
-    pub(super) fn restore_exchange(&mut self, name: ShortStr, record: ExchangeRecord) {
+    pub(super) fn restore_exchange(&self, name: ShortStr, record: ExchangeRecord) {
         let ExchangeRecord { kind, auto_delete, internal, arguments } = record;
         let spec = ExchangeSpec {
             name: name.clone(),
@@ -98,11 +99,16 @@ impl VirtualHost {
             internal,
             arguments,
         };
-        self.topology.get_mut().exchanges.insert(name, Exchange::new(spec, None));
+        self.topology.write().exchanges.insert(name, Exchange::new(spec, None));
     }
 
-    /// Puts back a queue that was found in the store.
-    pub(super) fn restore_queue(&mut self, record: QueueRecord, store: storage::Queue) {
+    /// Puts back a queue that was found in the store, with what is noted of it.
+    pub(super) fn restore_queue(
+        &self,
+        record: QueueRecord,
+        store: storage::Queue,
+        note: QueueNote,
+    ) {
         let QueueRecord { virtual_host: _, name, auto_delete, arguments } = record;
         let spec = QueueSpec {
             name,
@@ -113,18 +119,28 @@ impl VirtualHost {
             owner: None,
             arguments,
         };
-        let queue = Queue::new(spec, store, None, Arc::clone(&self.loader));
-        let topology = self.topology.get_mut();
+        let queue = Arc::new(self.new_queue(spec, store, None));
+        let mut topology = self.topology.write();
         if topology.queue(queue.name()).is_some() {
             warn!(queue = %queue.name(), id = %queue.id(), "stored twice: this one is set aside");
             return;
         }
-        topology.add_queue(Arc::new(queue));
+        if queue.rules().bounds_bytes()
+            && let Err(error) = queue.measure()
+        {
+            error!(queue = %queue.name(), %error, "cannot tell how many bytes are in the queue");
+        }
+        queue.take_up(note);
+        topology.add_queue(queue);
+    }
+
+    fn new_queue(&self, spec: QueueSpec, store: storage::Queue, declared_at: Option<Lsn>) -> Queue {
+        Queue::new(spec, store, declared_at, self.this.clone(), Arc::clone(&self.workers))
     }
 
     /// Puts back a binding that was found in the store, after all exchanges and queues.
-    pub(super) fn restore_binding(&mut self, bind: Bind) {
-        let topology = self.topology.get_mut();
+    pub(super) fn restore_binding(&self, bind: Bind) {
+        let mut topology = self.topology.write();
         let target = topology.target(bind.kind, &bind.destination);
         let (Some(target), true) = (target, topology.exchanges.contains_key(&bind.source)) else {
             warn!(
@@ -308,6 +324,7 @@ impl VirtualHost {
         }
         if let Some(queue) = self.topology.read().queue(&spec.name) {
             check_queue_equivalence(queue, &spec)?;
+            queue.touch();
             return Ok(Arc::clone(queue));
         }
         check_queue(&self.queue_label(&spec.name), &spec)?;
@@ -329,8 +346,9 @@ impl VirtualHost {
         } else {
             (self.store.create_volatile_queue(), None)
         };
-        let queue = Arc::new(Queue::new(spec, store, declared_at, Arc::clone(&self.loader)));
+        let queue = Arc::new(self.new_queue(spec, store, declared_at));
         topology.add_queue(Arc::clone(&queue));
+        queue.touch();
         Ok(queue)
     }
 
@@ -341,6 +359,10 @@ impl VirtualHost {
         conditions: DeleteIf,
         session: SessionId,
     ) -> Result<(u32, Option<Lsn>), Refusal> {
+        if let Some(queue) = self.topology.read().queue(name).cloned() {
+            queue.check_access(session)?;
+            self.settle_dead_letters(&queue);
+        }
         let mut topology = self.topology.write();
         let Some(queue) = topology.queue(name).cloned() else {
             return Ok((0, topology.removed_at));
@@ -376,6 +398,7 @@ impl VirtualHost {
     }
 
     fn delete_unasked(&self, queue: &Arc<Queue>, conditions: DeleteIf) {
+        self.settle_dead_letters(queue);
         let mut topology = self.topology.write();
         if topology.queue(queue.name()) != Some(queue) {
             return;
@@ -403,6 +426,7 @@ impl VirtualHost {
             let mut changes = topology.changes(&self.name, &removal);
             if queue.is_stored() {
                 changes.push(Change::DeleteQueue(queue.id()));
+                changes.extend(queue.forget_note());
             }
             Ok(self.apply(changes)?)
         });
@@ -411,141 +435,6 @@ impl VirtualHost {
         topology.remove(removal);
         topology.remove_queue(queue);
         Ok((messages, durable_at, wakers))
-    }
-
-    // ---- Messages ----
-
-    /// Routes a message, and stores it in its queues; one that is a direct reply is delivered.
-    pub(super) fn publish(
-        &self,
-        envelope: &Envelope<'_>,
-        message: Draft<'_>,
-        publisher: Publisher<'_>,
-        matches: &mut Matches,
-    ) -> Result<Routed, Refusal> {
-        let routed = self.store_routed(envelope, message, publisher, matches)?;
-        if matches.replies().is_empty() {
-            return Ok(routed);
-        }
-        Ok(self.reply(envelope, message, routed, matches))
-    }
-
-    /// Routes a message, and stores it in its queues.
-    fn store_routed(
-        &self,
-        envelope: &Envelope<'_>,
-        message: Draft<'_>,
-        publisher: Publisher<'_>,
-        matches: &mut Matches,
-    ) -> Result<Routed, Refusal> {
-        matches.clear();
-        // Locked until the message is stored, so that no queue is deleted between routing and storing.
-        let topology = self.topology.read();
-        let exchange = self.publishing_to(&topology, envelope.exchange)?;
-        let Envelope { routing_key, properties, .. } = envelope;
-        if let Some(wishes) = check_properties(properties, publisher)? {
-            return self.store_altered((&topology, exchange), envelope, message, &wishes, matches);
-        }
-        topology.route(exchange, &[routing_key], properties, matches);
-        self.append(envelope, message, matches)
-    }
-
-    /// The same for a message that has more keys than its own, or is not stored as it is.
-    #[cold]
-    fn store_altered(
-        &self,
-        (topology, exchange): (&Topology, Option<&Exchange>),
-        envelope: &Envelope<'_>,
-        message: Draft<'_>,
-        wishes: &Wishes<'_>,
-        matches: &mut Matches,
-    ) -> Result<Routed, Refusal> {
-        let copies = wishes.copies.iter().flat_map(Copies::keys);
-        let keys: Vec<_> = std::iter::once(envelope.routing_key).chain(copies).collect();
-        let Some(rewritten) = wishes.rewrite(&envelope.properties) else {
-            topology.route(exchange, &keys, &envelope.properties, matches);
-            return self.append(envelope, message, matches);
-        };
-        let properties = RawProperties::from_checked(&rewritten);
-        topology.route(exchange, &keys, &properties, matches);
-        let envelope = Envelope { properties, ..*envelope };
-        let header = envelope.to_bytes();
-        let routed = match message {
-            Draft::Whole(message) => {
-                let message = message.with_header(header);
-                self.append(&envelope, Draft::Whole(&message), matches)?
-            }
-            Draft::Pieces { body, memory, .. } => {
-                let header = [&header[..]];
-                self.append(&envelope, Draft::Pieces { header: &header, body, memory }, matches)?
-            }
-        };
-        Ok(Routed { rewritten: Some(rewritten), ..routed })
-    }
-
-    /// Delivers a message to the channels that await it as a direct reply.
-    #[cold]
-    fn reply(
-        &self,
-        envelope: &Envelope<'_>,
-        message: Draft<'_>,
-        mut routed: Routed,
-        matches: &mut Matches,
-    ) -> Routed {
-        let mut message = message.to_message();
-        if let Some(rewritten) = &routed.rewritten {
-            let properties = RawProperties::from_checked(rewritten);
-            message = message.with_header(Envelope { properties, ..*envelope }.to_bytes());
-        }
-        let mut wakers = Wakers::default();
-        for address in matches.replies() {
-            routed.replies += usize::from(self.replies.deliver(address, &message, &mut wakers));
-        }
-        wakers.wake();
-        routed
-    }
-
-    /// The exchange of that name, for clients to publish to; `None` for the default one.
-    fn publishing_to<'t>(
-        &self,
-        topology: &'t Topology,
-        name: &[u8],
-    ) -> Result<Option<&'t Exchange>, Refusal> {
-        if name.is_empty() {
-            return Ok(None);
-        }
-        let exchange = topology.exchanges.get(name);
-        let exchange = exchange.ok_or_else(|| Self::missing(&self.exchange_label(name)))?;
-        if exchange.spec.internal {
-            return Err(Refusal::new(
-                Reason::AccessRefused,
-                format_args!("cannot publish to internal {}", self.exchange_label(name)),
-            ));
-        }
-        Ok(Some(exchange))
-    }
-
-    /// Stores a message in the queues that it was routed to.
-    fn append(
-        &self,
-        envelope: &Envelope<'_>,
-        message: Draft<'_>,
-        matches: &mut Matches,
-    ) -> Result<Routed, Refusal> {
-        let persistence = match envelope.properties.delivery_mode() {
-            DeliveryMode::Persistent => Persistence::Durable,
-            DeliveryMode::Transient => Persistence::Transient,
-        };
-        let queues = matches.queues();
-        let Appended { durable_at } = match queues {
-            [] => return Ok(Routed { queues: 0, replies: 0, durable_at: None, rewritten: None }),
-            [queue] => self.store.append(message, persistence, &[queue.store()])?,
-            many => {
-                let many: Vec<_> = many.iter().map(|queue| queue.store()).collect();
-                self.store.append(message, persistence, &many)?
-            }
-        };
-        Ok(Routed { queues: queues.len(), replies: 0, durable_at, rewritten: None })
     }
 }
 

@@ -22,6 +22,7 @@ mod reader;
 mod short_str;
 mod table;
 
+pub(crate) use envelope::Scratch;
 pub use envelope::{Envelope, EnvelopeError};
 pub use properties::{DeliveryMode, Properties, RawProperties};
 pub use raw_table::{Elements, Entries, RawTable, RawValue};

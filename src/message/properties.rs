@@ -11,7 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::raw_table::RawTable;
 use super::reader::{DecodeError, Reader};
 use super::short_str::ShortStr;
-use super::table::{FieldTable, put_long_str, put_short_str};
+use super::table::{FieldTable, Value, put_long_str, put_short_str};
 
 /// What `delivery-mode` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,9 @@ const KINDS: [Kind; 14] = [
 
 /// Flag bits that stand for no property: bit 1, and bit 0 for "another word of flags follows".
 const NOT_PROPERTIES: u16 = 0b11;
+
+/// The place of the headers in [`KINDS`].
+const HEADERS: usize = 2;
 
 const fn flag(index: usize) -> u16 {
     0x8000 >> index
@@ -150,7 +153,7 @@ impl<'a> RawProperties<'a> {
     /// `headers`: the application's own fields, and what headers exchanges look at.
     #[must_use]
     pub fn headers(&self) -> Option<RawTable<'a>> {
-        self.find(2)?.long_str().ok().map(RawTable::from_checked)
+        self.find(HEADERS)?.long_str().ok().map(RawTable::from_checked)
     }
 
     /// `delivery-mode`, taken as RabbitMQ takes it: 2 is persistent, everything else is not.
@@ -240,12 +243,43 @@ impl<'a> RawProperties<'a> {
             entries.put_slice(value.as_bytes());
         }
         // The table's length is in the four bytes in front of it.
-        let before = self.bytes.len() - self.find(2).map_or(0, |reader| reader.rest().len());
+        let before = self.bytes.len() - self.find(HEADERS).map_or(0, |reader| reader.rest().len());
         let after = before + 4 + headers.as_bytes().len();
         let mut out = BytesMut::with_capacity(self.bytes.len());
         out.put_slice(&self.bytes[..before]);
         put_long_str(&mut out, &entries);
         out.put_slice(&self.bytes[after..]);
+        out.freeze()
+    }
+
+    /// A copy whose headers have that entry at their end, and no other of that name. All else is the same bytes.
+    #[must_use]
+    pub fn with_header(&self, name: &ShortStr, value: &Value) -> Bytes {
+        let mut entries = BytesMut::new();
+        let headers = self.headers().unwrap_or_default();
+        for (other, value) in headers.entries().filter(|(other, _)| *other != name.as_bytes()) {
+            put_short_str(&mut entries, other);
+            entries.put_u8(value.tag());
+            entries.put_slice(value.as_bytes());
+        }
+        put_short_str(&mut entries, name);
+        value.encode(&mut entries);
+        // In front of the headers are the flags, and the values of the first two properties.
+        let values = self.bytes.get(2..).unwrap_or_default();
+        let mut reader = Reader::new(values);
+        for (index, kind) in KINDS.into_iter().enumerate().take(HEADERS) {
+            if self.flags & flag(index) != 0 && skip(kind, &mut reader).is_err() {
+                return Bytes::copy_from_slice(self.bytes);
+            }
+        }
+        let before = values.len() - reader.rest().len();
+        let present = self.flags & flag(HEADERS) != 0;
+        let after = before + if present { 4 + headers.as_bytes().len() } else { 0 };
+        let mut out = BytesMut::with_capacity(self.bytes.len() + 4 + entries.len());
+        out.put_u16(self.flags | flag(HEADERS));
+        out.put_slice(&values[..before]);
+        put_long_str(&mut out, &entries);
+        out.put_slice(&values[after..]);
         out.freeze()
     }
 
@@ -363,7 +397,6 @@ mod tests {
     use quickcheck::{Arbitrary, Gen, quickcheck};
 
     use super::*;
-    use crate::message::Value;
 
     #[test]
     fn all_fourteen_properties_have_their_published_bytes() {
@@ -475,6 +508,18 @@ mod tests {
             let headers = Some(entries.into_iter().collect());
             let added = Properties { headers, ..properties.clone() }.to_bytes();
             RawProperties::parse(&added).unwrap().without_header(b"a name of its own") == bytes
+        }
+
+        fn a_header_that_is_set_is_the_last_and_all_else_stays(properties: Properties) -> bool {
+            let name = ShortStr::from_static("x-delivery-count");
+            let bytes = properties.to_bytes();
+            let entry = (name.clone(), Value::I64(7));
+            let set = RawProperties::parse(&bytes).unwrap().with_header(&name, &entry.1);
+            let again = RawProperties::parse(&set).unwrap().with_header(&name, &entry.1);
+            let others = properties.headers.iter().flat_map(FieldTable::entries);
+            let others = others.map(|(name, value)| (name.clone(), value.clone()));
+            let headers = Some(others.chain([entry]).collect());
+            set == again && set == Properties { headers, ..properties }.to_bytes()
         }
 
         fn any_bytes_parse_or_are_refused_without_a_panic(bytes: Vec<u8>) -> bool {

@@ -96,6 +96,13 @@ impl<'a> RawValue<'a> {
         Some(Elements { reader: Reader::new(bytes) })
     }
 
+    /// The entries of a table (`F`), or nothing for every other type.
+    #[must_use]
+    pub fn as_table(&self) -> Option<RawTable<'a>> {
+        let bytes = if self.tag == b'F' { self.bytes.get(4..)? } else { return None };
+        Some(RawTable { bytes })
+    }
+
     /// Unpacks a copy that does not borrow the received bytes.
     #[must_use]
     pub fn to_value(&self) -> Value {

@@ -1,6 +1,7 @@
 //! The time of day, injected so that a test can set it.
 //!
-//! It is told to people and decides nothing: what has to be waited for is measured by a clock that cannot be set.
+//! The engine tells it to people and decides nothing by it: what has to be waited for is measured by a clock that cannot be
+//! set. Whoever uses the engine may do both.
 
 use std::fmt::Debug;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,6 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub struct Timestamp(pub(crate) u64);
 
 impl Timestamp {
+    /// Later than any other.
+    pub const LATEST: Timestamp = Timestamp(u64::MAX);
+
     /// The moment so many milliseconds after the beginning of 1970.
     pub fn from_unix_millis(milliseconds: u64) -> Timestamp {
         Timestamp(milliseconds)
@@ -18,6 +22,17 @@ impl Timestamp {
     /// Milliseconds since the beginning of 1970.
     pub fn unix_millis(self) -> u64 {
         self.0
+    }
+
+    /// The moment so many milliseconds later.
+    #[must_use]
+    pub fn plus_millis(self, milliseconds: u64) -> Timestamp {
+        Timestamp(self.0.saturating_add(milliseconds))
+    }
+
+    /// How long it is until `later`; no time, where that is over.
+    pub fn until(self, later: Timestamp) -> Duration {
+        Duration::from_millis(later.0.saturating_sub(self.0))
     }
 
     /// How long ago this was at the moment `now`; nothing, where a clock that was set back says that it is to come.

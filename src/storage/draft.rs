@@ -39,6 +39,15 @@ impl Draft<'_> {
         }
     }
 
+    /// Bytes of the body.
+    #[must_use]
+    pub fn body_len(&self) -> usize {
+        match self {
+            Draft::Whole(message) => message.body_len(),
+            Draft::Pieces { body, .. } => body.len(),
+        }
+    }
+
     /// Header and body together, in bytes.
     pub(crate) fn size(&self) -> usize {
         match self {

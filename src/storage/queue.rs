@@ -215,13 +215,14 @@ impl Queue {
     }
 
     /// The same for somebody who keeps several reads under way, each in a thread of its own: reads the next messages that are
-    /// missing and that no other call of this is reading. False: there are none.
-    pub fn load_ahead(&self, from: Sequence) -> Result<bool, StoreError> {
+    /// missing and that no other call of this is reading, `most` of them at most. False: there are none.
+    pub fn load_ahead(&self, from: Sequence, most: usize) -> Result<bool, StoreError> {
+        let most = most.clamp(1, LOAD_MESSAGES);
         loop {
             let missing = {
                 let mut state = self.core.state.lock();
                 let from = state.behind_reads(from);
-                let missing = state.index.missing(from, LOAD_MESSAGES, LOAD_BYTES);
+                let missing = state.index.missing(from, most, LOAD_BYTES);
                 state.reading.extend(missing.range());
                 missing
             };
@@ -387,13 +388,16 @@ mod tests {
         let range = |first, last| SequenceRange { first: Sequence(first), last: Sequence(last) };
         // As two others have it that are reading.
         queue.core.state.lock().reading = vec![range(10, 19), range(0, 9)];
-        assert!(queue.load_ahead(Sequence::FIRST).unwrap());
+        assert!(queue.load_ahead(Sequence::FIRST, usize::MAX).unwrap());
         assert!(queue.is_loaded(Sequence(20), 10));
         assert!(!queue.is_loaded(Sequence(19), 1));
-        assert!(!queue.load_ahead(Sequence::FIRST).unwrap(), "there is nothing left for it");
+        assert!(
+            !queue.load_ahead(Sequence::FIRST, usize::MAX).unwrap(),
+            "there is nothing left for it"
+        );
         assert_eq!(queue.core.state.lock().reading.len(), 2);
         queue.core.state.lock().reading.remove(0);
-        assert!(queue.load_ahead(Sequence(5)).unwrap());
+        assert!(queue.load_ahead(Sequence(5), usize::MAX).unwrap());
         assert!(queue.is_loaded(Sequence(10), 20));
         let mut fetched = Vec::new();
         assert_eq!(queue.fetch(Sequence(10), 30, &mut fetched), Fetch::Complete);

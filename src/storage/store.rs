@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::cache::{Cache, ResidentPlaces};
 use super::catalog::Catalog;
 use super::checkpoint::{Checkpointer, LastCheckpoint};
-use super::clock::Clock;
+use super::clock::{Clock, Timestamp};
 use super::compaction::{Compacted, Progress};
 use super::disk::DirectoryLock;
 use super::error::{OpenError, StoreError};
@@ -222,6 +222,11 @@ impl Store {
     /// The directory that the store is in.
     pub fn dir(&self) -> &Path {
         &self.shared.dir
+    }
+
+    /// What time it is for the store, by [`Options::clock`](super::Options::clock).
+    pub fn now(&self) -> Timestamp {
+        self.shared.clock.now()
     }
 
     /// Who does its work.

@@ -72,22 +72,6 @@ fn properties_that_are_not_to_be_believed_close_the_channel() {
 }
 
 #[test]
-fn properties_that_ask_for_what_is_not_there_yet_are_540() {
-    let server = TestServer::start();
-    let cases = [(
-        Properties { expiration: Some(short("60000")), ..Properties::default() },
-        "property expiration ('60000') is not supported by this version",
-    )];
-    for (properties, text) in cases {
-        let mut client = server.open_channel();
-        client.declare_queue(1, "q", false);
-        publish(&mut client, &properties);
-        assert_eq!(client.expect_close(540), format!("NOT_IMPLEMENTED - {text}"));
-    }
-    assert_eq!(message_count(&mut server.open_channel()), 0);
-}
-
-#[test]
 fn properties_that_ask_for_nothing_pass() {
     let server = TestServer::start();
     let mut client = server.open_channel();
@@ -145,6 +129,16 @@ fn arguments_are_refused_in_the_words_that_clients_know() {
         ("x-queue-type", Value::text("wonder"), "\"unsupported queue type 'wonder'\""),
         ("x-queue-type", Value::I32(5), "{unacceptable_type,signedint}"),
         ("x-queue-mode", Value::text("x"), "\"unsupported queue mode 'x'\""),
+        ("x-message-ttl", Value::I32(-1), "{value_negative,-1}"),
+        ("x-message-ttl", Value::text("5"), "\"expected integer, got longstr\""),
+        ("x-message-ttl", Value::I64(1 << 50), "{value_too_large,1125899906842624}"),
+        ("x-expires", Value::I32(0), "{value_zero,0}"),
+        ("x-max-length", Value::Bool(true), "\"expected integer, got bool\""),
+        ("x-max-length-bytes", Value::I16(-3), "{value_negative,-3}"),
+        ("x-overflow", Value::text("spill"), "invalid_overflow"),
+        ("x-overflow", Value::I32(1), "{unacceptable_type,signedint}"),
+        ("x-dead-letter-routing-key", Value::text("k"), "routing_key_but_no_dlx_defined"),
+        ("x-dead-letter-routing-key", Value::I32(1), "{unacceptable_type,signedint}"),
     ];
     for (name, value, why) in queue_cases {
         let bytes = table(name, value).to_bytes();
@@ -159,6 +153,28 @@ fn arguments_are_refused_in_the_words_that_clients_know() {
                 "PRECONDITION_FAILED - invalid arg '{name}' for queue 'new' in vhost '/': {why}"
             )
         );
+        client.open_channel(1);
+    }
+    for (name, value, text) in [
+        (
+            "x-dead-letter-exchange",
+            Value::I32(1),
+            "invalid type 'signedint' for arg 'x-dead-letter-exchange' in queue 'new' in vhost '/'",
+        ),
+        (
+            "x-delivery-limit",
+            Value::I32(3),
+            "invalid arg 'x-delivery-limit' for queue 'new' in vhost '/' of queue type rabbit_classic_queue",
+        ),
+    ] {
+        let bytes = table(name, value).to_bytes();
+        let mut declare = crate::queue_declare("new", false);
+        if let Method::QueueDeclare { arguments, .. } = &mut declare {
+            *arguments = RawTable::parse(&bytes).unwrap();
+        }
+        client.send(1, &declare);
+        let expected = format!("PRECONDITION_FAILED - {text}");
+        assert_eq!(client.expect_channel_close(1, 406), expected);
         client.open_channel(1);
     }
     let bytes = table("x-priority", Value::text("high")).to_bytes();

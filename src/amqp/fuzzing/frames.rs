@@ -69,8 +69,12 @@ fn header(frame: &Frame) {
     assert_eq!(bytes.len(), header.properties.as_bytes().len());
     assert_eq!(RawProperties::parse(&bytes).map(|raw| raw.to_properties()), Ok(owned));
 
-    let envelope =
-        Envelope { exchange: b"exchange", routing_key: b"key", properties: header.properties };
+    let envelope = Envelope {
+        exchange: b"exchange",
+        routing_key: b"key",
+        properties: header.properties,
+        published_at: None,
+    };
     let stored = envelope.to_bytes();
     assert_eq!(Envelope::parse(&stored), Ok(envelope));
 }

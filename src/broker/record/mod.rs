@@ -8,10 +8,12 @@
 
 mod binding;
 mod exchange;
+mod note;
 mod queue;
 
 pub(super) use binding::{BindingKey, BindingRecord};
 pub(super) use exchange::{ExchangeKey, ExchangeRecord};
+pub(super) use note::QueueNote;
 pub(super) use queue::QueueRecord;
 
 use thiserror::Error;

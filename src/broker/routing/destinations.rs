@@ -137,6 +137,11 @@ impl Matches {
         self.queues.push(Arc::clone(queue));
     }
 
+    /// Keeps the queues that `keep` is true for.
+    pub(in crate::broker) fn retain_queues(&mut self, keep: impl FnMut(&Arc<Queue>) -> bool) {
+        self.queues.retain(keep);
+    }
+
     /// Counts an exchange as done, so that a cycle of bindings ends when it comes back to it.
     pub(in crate::broker) fn visit(&mut self, exchange: &ShortStr) {
         if !self.exchanges.is_empty() {

@@ -4,7 +4,7 @@ use super::*;
 use crate::storage::Lsn;
 
 fn confirm(tag: u64, multiple: bool) -> Confirm {
-    Confirm { tag: DeliveryTag(tag), multiple }
+    Confirm { tag: DeliveryTag(tag), refused: false, multiple }
 }
 
 #[test]

@@ -92,6 +92,7 @@ fn a_blind_copy_of_a_message_in_pieces_is_as_blind() {
         exchange: b"",
         routing_key: b"a",
         properties: RawProperties::parse(&properties).unwrap(),
+        published_at: None,
     };
     let memory = crate::storage::MessageMemory::default();
     let published = client.channel.publish_pieces(&envelope, b"body", &memory).unwrap();

@@ -2,9 +2,12 @@
 
 mod acknowledging;
 mod alternates;
+mod bounding;
 mod confirming;
 mod copying;
+mod dead_lettering;
 mod dispatching;
+mod expiring;
 mod reading_back;
 mod replying;
 mod restarting;
@@ -130,6 +133,7 @@ fn message(exchange: &str, key: &str, body: &str, properties: &Properties) -> Me
         exchange: exchange.as_bytes(),
         routing_key: key.as_bytes(),
         properties: RawProperties::parse(&properties).unwrap(),
+        published_at: None,
     };
     Message::new(envelope.to_bytes(), body)
 }

@@ -1,11 +1,13 @@
 //! Messages that are on disk only: reading ahead, and reads that fail.
 
+use std::sync::Weak;
+
 use super::super::backlog::{Backlog, Supply};
-use super::super::loader::{Loader, LoaderThreads};
 use super::super::outbox::Outbox;
 use super::super::queue::{Queue, QueueSpec};
+use super::super::workers::{WorkerThreads, Workers};
 use super::*;
-use crate::storage::{self, Background, Persistence, Sequence, StoreError};
+use crate::storage::{self, Persistence, Sequence, StoreError};
 
 /// A store that keeps no body in memory, and a queue of it with that many messages.
 fn on_disk(messages: u32) -> (TempDir, Store, storage::Queue) {
@@ -20,7 +22,8 @@ fn on_disk(messages: u32) -> (TempDir, Store, storage::Queue) {
     (dir, store, queue)
 }
 
-fn broker_queue(store: storage::Queue, loader: &Arc<Loader>) -> Arc<Queue> {
+/// A queue that is in no virtual host, and whose reads nobody does.
+fn broker_queue(queue: storage::Queue, store: &Store) -> Arc<Queue> {
     let spec = QueueSpec {
         name: name("q"),
         virtual_host: name("/"),
@@ -29,7 +32,7 @@ fn broker_queue(store: storage::Queue, loader: &Arc<Loader>) -> Arc<Queue> {
         owner: None,
         arguments: FieldTable::new(),
     };
-    Arc::new(Queue::new(spec, store, None, Arc::clone(loader)))
+    Arc::new(Queue::new(spec, queue, None, Weak::new(), Arc::new(Workers::new(store))))
 }
 
 fn unreadable() -> StoreError {
@@ -94,9 +97,8 @@ fn a_queue_that_is_emptied_as_it_is_filled_reads_nothing_ahead() {
 /// A failed read left the queue waiting for it for ever, and every `basic.get` was refused from then on.
 #[test]
 fn a_read_that_failed_is_tried_again() {
-    let (_dir, _store, store) = on_disk(1);
-    let loader = Arc::default();
-    let queue = broker_queue(store, &loader);
+    let (_dir, store, queue) = on_disk(1);
+    let queue = broker_queue(queue, &store);
     let outbox = Arc::new(Outbox::default());
     let channel = ChannelNumber(1);
     assert!(matches!(queue.get(&outbox, channel, true), Ok(Get::Pending)));
@@ -115,16 +117,15 @@ fn a_read_that_failed_is_tried_again() {
 #[test]
 fn a_read_that_finds_nothing_to_do_leaves_nothing_undone() {
     for in_order in [true, false] {
-        let (_dir, _store, store) = on_disk(2);
-        let loader: Arc<Loader> = Arc::default();
-        let queue = broker_queue(store, &loader);
+        let (_dir, store, queue) = on_disk(2);
+        let queue = broker_queue(queue, &store);
         let outbox = Arc::new(Outbox::default());
         let channel = ChannelNumber(1);
         for _ in 0..3 {
             assert!(matches!(queue.get(&outbox, channel, true), Ok(Get::Pending)));
         }
         // Something comes up while that is read, and asks for the second read.
-        queue.dispatch();
+        queue.dispatch(None);
         // The first read has begun, and ends before the second or after it.
         let any = queue.load(Sequence::FIRST).unwrap();
         assert!(any);
@@ -144,9 +145,8 @@ fn a_read_that_finds_nothing_to_do_leaves_nothing_undone() {
 
 #[test]
 fn a_store_that_failed_is_asked_again_only_when_somebody_wants_to_know() {
-    let (_dir, _store, store) = on_disk(1);
-    let loader = Arc::default();
-    let queue = broker_queue(store, &loader);
+    let (_dir, store, queue) = on_disk(1);
+    let queue = broker_queue(queue, &store);
     let outbox = Arc::new(Outbox::default());
     for _ in 0..2 {
         assert!(matches!(queue.get(&outbox, ChannelNumber(1), true), Ok(Get::Pending)));
@@ -157,13 +157,13 @@ fn a_store_that_failed_is_asked_again_only_when_somebody_wants_to_know() {
 
 #[test]
 fn what_is_put_off_comes_back_in_time() {
-    let (_dir, _store, store) = on_disk(1);
-    let threads = LoaderThreads::start(Background::Threads).unwrap();
+    let (_dir, store, queue) = on_disk(1);
+    let threads = WorkerThreads::start(&store).unwrap();
     // So that the queue itself does not ask: its own loader has no threads.
-    let queue = broker_queue(store, &Arc::default());
+    let queue = broker_queue(queue, &store);
     let outbox = Arc::new(Outbox::default());
     assert!(matches!(queue.get(&outbox, ChannelNumber(1), true), Ok(Get::Pending)));
-    threads.loader().submit_later(queue, Sequence::FIRST, Duration::from_millis(10));
+    threads.workers().loader.submit_later(queue, Sequence::FIRST, Duration::from_millis(10));
     let begun = Instant::now();
     loop {
         assert!(begun.elapsed() < PATIENCE, "not read");

@@ -219,7 +219,7 @@ fn a_reply_is_confirmed_at_once_and_nothing_of_it_is_stored() {
     let durable = rig.broker.store().durable_lsn();
     assert_eq!(reply(&mut server, &address, "x"), 1);
     assert_eq!(server.channel.awaited_lsn(), None);
-    let confirm = Confirm { tag: DeliveryTag(1), multiple: false };
+    let confirm = Confirm { tag: DeliveryTag(1), refused: false, multiple: false };
     assert_eq!(server.channel.confirms(durable), Some(confirm));
     assert_eq!(received(&mut client).len(), 1);
 }

@@ -95,9 +95,10 @@ fn an_argument_that_would_be_ignored_is_refused() {
         arguments: table(&[(key, value)]),
         ..durable("q")
     };
-    let ttl = client.channel.declare_queue(&with("x-message-ttl", Value::I32(1))).unwrap_err();
-    assert_eq!((ttl.code(), ttl.scope()), (540, Scope::Connection));
-    assert!(ttl.text().contains("x-message-ttl"));
+    let stream = with("x-queue-type", Value::text("stream"));
+    let stream = client.channel.declare_queue(&stream).unwrap_err();
+    assert_eq!((stream.code(), stream.scope()), (540, Scope::Connection));
+    assert!(stream.text().contains("stream"));
     client.channel.declare_queue(&with("x-queue-type", Value::text("quorum"))).unwrap();
     assert_eq!(
         refusal(client.channel.declare_queue(&durable("q"))),
@@ -310,8 +311,12 @@ fn names_of_255_bytes_that_are_not_text_work() {
         ..binding("amq.direct", "", "")
     };
     client.channel.bind(&bind).unwrap();
-    let envelope =
-        Envelope { exchange: b"amq.direct", routing_key: &long, properties: RawProperties::NONE };
+    let envelope = Envelope {
+        exchange: b"amq.direct",
+        routing_key: &long,
+        properties: RawProperties::NONE,
+        published_at: None,
+    };
     let message = Message::new(envelope.to_bytes(), []);
     assert_eq!(client.channel.publish(&Arc::new(message)).unwrap().queues, 1);
     let rig = {

@@ -197,7 +197,7 @@ impl Observer<'_> {
     fn deliveries(&mut self, universe: &Universe) -> Result<Vec<(Name, Delivery)>, Broken> {
         let (mut events, mut deliveries) = (Vec::new(), Vec::new());
         loop {
-            let read = self.broker.read_back();
+            let read = self.broker.work_off();
             self.session.take_events(&mut events, usize::MAX);
             if events.is_empty() && !read {
                 return Ok(deliveries);

@@ -68,7 +68,7 @@ impl Clients {
 
     /// Takes a client's deliveries as they are now; whether there were any.
     pub(in super::super) fn take(&mut self, client: usize) -> bool {
-        self.broker.read_back();
+        self.broker.work_off();
         let mut events = Vec::new();
         let Some(found) = &self.clients[client] else { return false };
         found.session.take_events(&mut events, usize::MAX);
@@ -93,7 +93,7 @@ impl Clients {
     pub(in super::super) fn take_all(&mut self) {
         let mut any = true;
         while std::mem::take(&mut any) {
-            any |= self.broker.read_back();
+            any |= self.broker.work_off();
             for client in self.connections() {
                 any |= self.take(client);
             }

@@ -71,6 +71,7 @@ pub(super) fn envelope(
         exchange: exchange.as_bytes(),
         routing_key: key.as_bytes(),
         properties: RawProperties::parse(&properties).expect("they were just made"),
+        published_at: None,
     };
     Stored::new(envelope.to_bytes(), body)
 }

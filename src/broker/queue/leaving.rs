@@ -1,0 +1,334 @@
+//! Messages that leave their queue otherwise than to a consumer: their time is over, there are too many of them, they came
+//! back too often, or were rejected.
+//!
+//! With a dead-letter exchange they stay in the queue, held by nobody, until the carrier has stored them where they go;
+//! without one they are gone at once.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use smallvec::SmallVec;
+use tracing::error;
+
+use super::{Queue, State, push_sequence};
+use crate::broker::backlog::Supply;
+use crate::broker::dead_letters::Death;
+use crate::broker::promises::milliseconds;
+use crate::broker::rules::Rules;
+use crate::message::{Envelope, FieldTable};
+use crate::storage::{Fetch, Fetched, Message, Sequence, StoreError, Timestamp};
+
+/// Dead letters of a queue that stay in memory while they wait for the carrier. Others are read back.
+const KEPT: usize = 512;
+
+/// Messages that are looked through at a time before they are handed out.
+const LOOKED_THROUGH: usize = 64;
+
+/// A message on its way to the dead-letter exchange.
+#[derive(Debug)]
+pub(in crate::broker) struct Leaving {
+    pub(in crate::broker) sequence: Sequence,
+    pub(in crate::broker) death: Death,
+    /// `None`: to be read back.
+    pub(in crate::broker) message: Option<Message>,
+}
+
+/// What a queue that is watched goes by while it hands out, looked up once.
+#[derive(Debug)]
+pub(super) struct Moment {
+    rules: Arc<Rules>,
+    /// What expires now or before is not handed out.
+    now: Timestamp,
+}
+
+impl Moment {
+    /// Whether a message that came back so often is to leave.
+    pub(super) fn is_too_often(&self, deliveries: u32) -> bool {
+        self.rules.delivery_limit.is_some_and(|limit| u64::from(deliveries) > limit)
+    }
+}
+
+impl Queue {
+    /// Whether a message may leave it otherwise than to a consumer.
+    pub(super) fn is_watched(&self) -> bool {
+        self.rules.any() || self.rules.timed_before() > 0
+    }
+
+    /// What to go by, if the queue is watched. With `arrival`, when the first of the messages was published that
+    /// have just arrived: they are handed out whatever their time, if there is somebody for them at once.
+    pub(super) fn moment(&self, arrival: Option<Timestamp>) -> Option<Moment> {
+        self.is_watched().then(|| {
+            let before =
+                |time: Timestamp| Timestamp::from_unix_millis(time.unix_millis().saturating_sub(1));
+            let now = arrival.map_or_else(|| self.workers.timer.now(), before);
+            Moment { rules: self.rules.get(), now }
+        })
+    }
+
+    /// Messages with a time of their own have been added: all that are in it now may be.
+    pub(in crate::broker) fn note_timed(&self) {
+        self.rules.details().timed_before.fetch_max(self.store.next_sequence().get(), Relaxed);
+    }
+
+    /// When a message expires; `None`: never.
+    fn expires_at(&self, rules: &Rules, fetched: &Fetched) -> Option<Timestamp> {
+        let header = fetched.message.header();
+        if fetched.sequence.get() >= self.rules.timed_before() || !Envelope::is_timed(header) {
+            return None;
+        }
+        let envelope = Envelope::parse(header).ok()?;
+        let own = envelope.properties.expiration().and_then(|text| milliseconds(text).ok());
+        let lives = own.into_iter().chain(rules.message_ttl).min()?;
+        Some(Timestamp::from_unix_millis(envelope.published_at?).plus_millis(lives))
+    }
+
+    /// Why a message is not to be handed out any more, if that is so.
+    fn death(&self, moment: &Moment, fetched: &Fetched) -> Option<Death> {
+        if moment.is_too_often(fetched.deliveries) {
+            return Some(Death::DeliveryLimit);
+        }
+        let expired = self.expires_at(&moment.rules, fetched).is_some_and(|at| at <= moment.now);
+        expired.then_some(Death::Expired)
+    }
+
+    /// Has the next message leave if it is not to be handed out any more. Whether it did.
+    pub(super) fn drop_spent(&self, state: &mut State, moment: &Moment) -> bool {
+        let Some(fetched) = state.backlog.front() else { return false };
+        let Some(death) = self.death(moment, fetched) else { return false };
+        self.drop_front(state, moment, death);
+        true
+    }
+
+    /// How many of the next `most` messages can be handed out, of which the first can; and the bytes of their bodies, where
+    /// these count.
+    pub(super) fn fresh(
+        &self,
+        state: &mut State,
+        moment: &Moment,
+        most: usize,
+    ) -> (usize, SmallVec<[usize; LOOKED_THROUGH]>) {
+        let most = most.min(LOOKED_THROUGH);
+        let (fetched, _) = state.backlog.run();
+        let others = fetched.iter().take(most).skip(1);
+        let fresh = 1 + others.take_while(|next| self.death(moment, next).is_none()).count();
+        let mut bodies = SmallVec::new();
+        if self.rules.bounds_bytes() {
+            bodies.extend(fetched.iter().take(fresh).map(|next| next.message.body_len()));
+        }
+        (fresh, bodies)
+    }
+
+    fn drop_front(&self, state: &mut State, moment: &Moment, death: Death) {
+        let Some(Fetched { sequence, message, .. }) = state.backlog.pop() else { return };
+        self.less_ready(message.body_len());
+        state.unacknowledged += 1;
+        self.discard(state, moment, sequence, death, Some(message));
+    }
+
+    /// Has a message leave that somebody held.
+    pub(super) fn discard(
+        &self,
+        state: &mut State,
+        moment: &Moment,
+        sequence: Sequence,
+        death: Death,
+        message: Option<Message>,
+    ) {
+        if moment.rules.dead_letters().is_none() {
+            state.dropped.push(sequence);
+            return;
+        }
+        let message = message.filter(|_| state.leaving.len() < KEPT);
+        state.leaving.push_back(Leaving { sequence, death, message });
+    }
+
+    /// Has messages leave for which there is no room, or whose time is over, and sees to it that the next one's is noticed.
+    pub(super) fn look_after(self: &Arc<Self>, state: &mut State) {
+        let Some(moment) = self.moment(None) else { return };
+        while self.is_too_long(state, &moment.rules) {
+            // Whose size does not count need not be read for it.
+            if !self.rules.bounds_bytes()
+                && let Some(sequence) = state.backlog.pop_returned()
+            {
+                state.unacknowledged += 1;
+                self.discard(state, &moment, sequence, Death::MaxLength, None);
+                continue;
+            }
+            match state.backlog.peek(&self.store) {
+                Supply::Ready => self.drop_front(state, &moment, Death::MaxLength),
+                Supply::OnDisk(from) => return self.have_read(state, from),
+                Supply::Empty => break,
+            }
+        }
+        if moment.rules.message_ttl.is_none() && self.rules.timed_before() == 0 {
+            return;
+        }
+        loop {
+            match state.backlog.peek(&self.store) {
+                Supply::Ready if self.drop_spent(state, &moment) => {}
+                Supply::Ready => break,
+                Supply::OnDisk(from) => return self.have_read(state, from),
+                Supply::Empty => return,
+            }
+        }
+        let next = state.backlog.front();
+        if let Some(at) = next.and_then(|next| self.expires_at(&moment.rules, next))
+            && state.wake_at.is_none_or(|known| at < known)
+        {
+            state.wake_at = Some(at);
+            self.workers.timer.wake_at(at, self);
+        }
+    }
+
+    fn is_too_long(&self, state: &State, rules: &Rules) -> bool {
+        if !rules.bounds() {
+            return false;
+        }
+        let ready = self.store.len().saturating_sub(state.unacknowledged);
+        if ready == 0 {
+            self.nothing_ready();
+        }
+        ready > 0
+            && (rules.max_length.is_some_and(|most| ready > most)
+                || rules.max_bytes.is_some_and(|most| self.ready_bytes() > most))
+    }
+
+    /// Whether a message with a body of so many bytes is refused for lack of room. Several publishers at the same time may all
+    /// find room for one.
+    pub(in crate::broker) fn refuses(&self, rules: &Rules, bytes: usize) -> bool {
+        if !rules.refuses() {
+            return false;
+        }
+        let ready = u64::from(self.counts().0);
+        rules.max_length.is_some_and(|most| ready >= most)
+            || rules.max_bytes.is_some_and(|most| self.ready_bytes() + bytes as u64 > most)
+    }
+
+    // ---- Policies ----
+
+    /// Goes by its arguments and by what a policy says (an empty table: nothing), from now on.
+    pub(in crate::broker) fn set_policy(&self, definition: &FieldTable) {
+        let own = Rules::of_arguments(&self.spec.arguments);
+        let counted = self.rules.bounds_bytes();
+        self.rules.set(own.under(Rules::of_policy(definition)));
+        if self.rules.bounds_bytes() && !counted {
+            // Roughly, until the queue is empty for the first time.
+            let bytes = i64::try_from(self.store.bytes()).unwrap_or(i64::MAX);
+            self.rules.details().ready_bytes.store(bytes, Relaxed);
+        }
+        if self.rules.get().message_ttl.is_some() {
+            self.note_timed();
+        }
+    }
+
+    /// Does to the messages that are there what a new policy asks for.
+    pub(in crate::broker) fn obey(self: &Arc<Self>) {
+        self.touch();
+        self.run(self.state.lock());
+    }
+
+    // ---- The bytes of ready bodies, where they count ----
+
+    fn ready_bytes(&self) -> u64 {
+        u64::try_from(self.rules.details().ready_bytes.load(Relaxed)).unwrap_or(0)
+    }
+
+    /// A message with such a body is ready now.
+    pub(in crate::broker) fn more_ready(&self, bytes: usize) {
+        if self.rules.bounds_bytes() {
+            self.rules.details().ready_bytes.fetch_add(bytes as i64, Relaxed);
+        }
+    }
+
+    /// One is not any more.
+    pub(super) fn less_ready(&self, bytes: usize) {
+        if self.rules.bounds_bytes() {
+            self.rules.details().ready_bytes.fetch_sub(bytes as i64, Relaxed);
+        }
+    }
+
+    /// None is.
+    pub(super) fn nothing_ready(&self) {
+        if self.rules.bounds_bytes() {
+            self.rules.details().ready_bytes.store(0, Relaxed);
+        }
+    }
+
+    /// Counts the bodies of all messages, which nobody holds yet. Reads all of the queue, and blocks on the disk.
+    pub(in crate::broker) fn measure(&self) -> Result<(), StoreError> {
+        let (mut from, mut bytes, mut fetched) = (Sequence::FIRST, 0, Vec::new());
+        loop {
+            let outcome = self.store.fetch(from, KEPT, &mut fetched);
+            let done = outcome == Fetch::Complete && fetched.len() < KEPT;
+            if let Some(last) = fetched.last() {
+                from = last.sequence.next();
+            }
+            bytes +=
+                fetched.drain(..).map(|fetched| fetched.message.body_len() as i64).sum::<i64>();
+            if done {
+                break;
+            }
+            if outcome == Fetch::NeedsLoad {
+                self.store.load(from)?;
+            }
+        }
+        self.rules.details().ready_bytes.store(bytes, Relaxed);
+        Ok(())
+    }
+
+    /// Takes messages out for good that have left, and go nowhere.
+    pub(super) fn flush_dropped(&self, state: &mut State) {
+        if state.dropped.is_empty() {
+            return;
+        }
+        state.dropped.sort_unstable();
+        let mut ranges = Vec::new();
+        state.dropped.iter().for_each(|sequence| push_sequence(&mut ranges, *sequence));
+        let count = state.dropped.len() as u64;
+        state.dropped.clear();
+        state.unacknowledged = state.unacknowledged.saturating_sub(count);
+        if let Err(error) = self.store.acknowledge(&ranges) {
+            // The store has failed: the process is about to end, and they are there again afterwards.
+            error!(queue = %self.name(), %error, "messages that have expired or found no room are not taken out");
+        }
+    }
+
+    // ---- For the carrier ----
+
+    /// Dead letters to be carried away, in order, `most` of them at most. None: the queue will say so when there are others.
+    pub(in crate::broker) fn take_leaving(&self, most: usize) -> Vec<Leaving> {
+        let mut guard = self.state.lock();
+        let Some(state) = &mut *guard else { return Vec::new() };
+        let count = state.leaving.len().min(most);
+        state.carried = count > 0;
+        state.leaving.drain(..count).collect()
+    }
+
+    /// They have arrived. They can be taken out.
+    pub(in crate::broker) fn buried(self: &Arc<Self>, sequences: &[Sequence]) {
+        let mut guard = self.state.lock();
+        let state = guard.get_or_insert_default();
+        if state.deleted {
+            return;
+        }
+        state.dropped.extend_from_slice(sequences);
+        self.run(guard);
+    }
+
+    /// They could not be carried away, and are still here.
+    pub(in crate::broker) fn put_back_leaving(&self, leaving: Vec<Leaving>) {
+        let mut guard = self.state.lock();
+        let state = guard.get_or_insert_default();
+        if state.deleted {
+            return;
+        }
+        leaving.into_iter().rev().for_each(|leaving| state.leaving.push_front(leaving));
+    }
+
+    /// They cannot be read, and keep their places: nobody holds them any more.
+    pub(in crate::broker) fn leave_damaged(&self, count: u64) {
+        let mut guard = self.state.lock();
+        let state = guard.get_or_insert_default();
+        state.unacknowledged = state.unacknowledged.saturating_sub(count);
+    }
+}

@@ -1,0 +1,196 @@
+//! What is asked of a queue beyond keeping messages: how long they live, how many there may be, where those go that leave it
+//! otherwise than to a consumer.
+//!
+//! A queue's own arguments and a policy say it in the same words, the arguments with an `x-` in front. Where both say
+//! something, the smaller of two numbers is in force, and the argument of two other things.
+
+use crate::message::{FieldTable, ShortStr, Value};
+
+/// The longest time that can be asked for: ten years, in milliseconds.
+pub(super) const LONGEST: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
+
+/// What becomes of a message for which there is no room in its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Overflow {
+    /// The oldest ones leave.
+    #[default]
+    DropHead,
+    /// It is refused, and its publisher told so.
+    RejectPublish,
+    /// The same, and it is dead-lettered.
+    RejectPublishAndDeadLetter,
+}
+
+impl Overflow {
+    /// The names that arguments and policies have for them.
+    const NAMES: [(&'static [u8], Self); 3] = [
+        (b"drop-head", Self::DropHead),
+        (b"reject-publish", Self::RejectPublish),
+        (b"reject-publish-dlx", Self::RejectPublishAndDeadLetter),
+    ];
+
+    /// What is called that.
+    pub(super) fn named(name: &[u8]) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, overflow)| *overflow)
+    }
+}
+
+/// Where messages go that are rejected, expire, or find no room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct DeadLetters {
+    /// The exchange. There need not be one of that name: then they go nowhere.
+    pub(super) exchange: ShortStr,
+    /// The routing key that they get; their own if `None`.
+    pub(super) routing_key: Option<ShortStr>,
+}
+
+/// What is asked of a queue. Times are in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Rules {
+    /// How long a message lives.
+    pub(super) message_ttl: Option<u64>,
+    /// How long the queue may be unused.
+    pub(super) expires: Option<u64>,
+    /// Messages that may be ready.
+    pub(super) max_length: Option<u64>,
+    /// Bytes that the bodies of ready messages may have.
+    pub(super) max_bytes: Option<u64>,
+    overflow: Option<Overflow>,
+    dead_letter_exchange: Option<ShortStr>,
+    dead_letter_routing_key: Option<ShortStr>,
+    /// How often a message may come back.
+    pub(super) delivery_limit: Option<u64>,
+}
+
+impl Rules {
+    /// What the arguments of a queue say, which have been checked.
+    pub(super) fn of_arguments(arguments: &FieldTable) -> Self {
+        Self::of(|name| arguments.get([b"x-", name].concat().as_slice()))
+    }
+
+    /// What the definition of a policy says.
+    pub(super) fn of_policy(definition: &FieldTable) -> Self {
+        Self::of(|name| definition.get(name))
+    }
+
+    fn of<'v>(value: impl Fn(&[u8]) -> Option<&'v Value>) -> Self {
+        let number = |name: &[u8]| {
+            value(name).and_then(Value::as_integer).and_then(|number| u64::try_from(number).ok())
+        };
+        // A name that nothing can have names nothing.
+        let name = |name: &[u8]| {
+            value(name)
+                .and_then(Value::as_long_str)
+                .and_then(|text| ShortStr::try_from(&text[..]).ok())
+        };
+        Self {
+            message_ttl: number(b"message-ttl"),
+            expires: number(b"expires"),
+            max_length: number(b"max-length"),
+            max_bytes: number(b"max-length-bytes"),
+            overflow: name(b"overflow").and_then(|text| Overflow::named(&text)),
+            dead_letter_exchange: name(b"dead-letter-exchange"),
+            dead_letter_routing_key: name(b"dead-letter-routing-key"),
+            delivery_limit: number(b"delivery-limit"),
+        }
+    }
+
+    /// What is in force where these and a policy's are.
+    pub(super) fn under(self, policy: Self) -> Self {
+        let smaller = |own: Option<u64>, other: Option<u64>| match (own, other) {
+            (Some(own), Some(other)) => Some(own.min(other)),
+            (one, other) => one.or(other),
+        };
+        Self {
+            message_ttl: smaller(self.message_ttl, policy.message_ttl),
+            expires: smaller(self.expires, policy.expires),
+            max_length: smaller(self.max_length, policy.max_length),
+            max_bytes: smaller(self.max_bytes, policy.max_bytes),
+            overflow: self.overflow.or(policy.overflow),
+            dead_letter_exchange: self.dead_letter_exchange.or(policy.dead_letter_exchange),
+            dead_letter_routing_key: self
+                .dead_letter_routing_key
+                .or(policy.dead_letter_routing_key),
+            delivery_limit: smaller(self.delivery_limit, policy.delivery_limit),
+        }
+    }
+
+    /// What becomes of a message for which there is no room.
+    pub(super) fn overflow(&self) -> Overflow {
+        self.overflow.unwrap_or_default()
+    }
+
+    /// Where messages go that leave otherwise than to a consumer; `None`: nowhere.
+    pub(super) fn dead_letters(&self) -> Option<DeadLetters> {
+        let exchange = self.dead_letter_exchange.clone()?;
+        Some(DeadLetters { exchange, routing_key: self.dead_letter_routing_key.clone() })
+    }
+
+    /// Whether they bound how many messages there may be.
+    pub(super) fn bounds(&self) -> bool {
+        self.max_length.is_some() || self.max_bytes.is_some()
+    }
+
+    /// Whether a message that finds no room is refused.
+    pub(super) fn refuses(&self) -> bool {
+        self.bounds() && self.overflow() != Overflow::DropHead
+    }
+
+    /// Whether there is nothing that a publisher or a consumer could notice.
+    pub(super) fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(entries: &[(&'static str, Value)]) -> FieldTable {
+        entries.iter().map(|(name, value)| (ShortStr::from_static(name), value.clone())).collect()
+    }
+
+    #[test]
+    fn arguments_and_policies_say_the_same_in_the_same_words() {
+        let own = table(&[
+            ("x-message-ttl", Value::I8(7)),
+            ("x-max-length", Value::I64(9)),
+            ("x-overflow", Value::text("reject-publish-dlx")),
+            ("x-dead-letter-exchange", Value::text("")),
+            ("max-length-bytes", Value::I32(1)),
+        ]);
+        let rules = Rules::of_arguments(&own);
+        assert_eq!(
+            (rules.message_ttl, rules.max_length, rules.max_bytes),
+            (Some(7), Some(9), None)
+        );
+        assert_eq!(rules.overflow(), Overflow::RejectPublishAndDeadLetter);
+        let nowhere = DeadLetters { exchange: ShortStr::default(), routing_key: None };
+        assert_eq!(rules.dead_letters(), Some(nowhere));
+        assert!(rules.bounds() && rules.refuses() && !rules.is_plain());
+        assert!(Rules::of_arguments(&FieldTable::new()).is_plain());
+
+        let policy = table(&[
+            ("message-ttl", Value::I64(5)),
+            ("max-length", Value::I64(10)),
+            ("expires", Value::I64(60_000)),
+            ("overflow", Value::text("drop-head")),
+            ("dead-letter-exchange", Value::text("graves")),
+            ("dead-letter-routing-key", Value::text("plot")),
+            ("x-delivery-limit", Value::I64(1)),
+        ]);
+        let both = rules.under(Rules::of_policy(&policy));
+        let numbers = (both.message_ttl, both.expires, both.max_length, both.delivery_limit);
+        assert_eq!(numbers, (Some(5), Some(60_000), Some(9), None));
+        assert_eq!(both.overflow(), Overflow::RejectPublishAndDeadLetter);
+        let key = Some(ShortStr::from_static("plot"));
+        let graves = DeadLetters { exchange: ShortStr::default(), routing_key: key };
+        assert_eq!(both.dead_letters(), Some(graves));
+    }
+
+    #[test]
+    fn a_routing_key_alone_leads_nowhere() {
+        let rules = Rules::of_policy(&table(&[("dead-letter-routing-key", Value::text("plot"))]));
+        assert_eq!(rules.dead_letters(), None);
+    }
+}

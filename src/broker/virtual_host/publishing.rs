@@ -1,0 +1,276 @@
+//! Publishing: a message is routed, and stored in the queues that it goes to.
+//!
+//! Most messages are stored as they came, in queues that ask for nothing. What is out of the ordinary goes the longer ways
+//! below, which cost the others a look at a flag.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Refusal, VirtualHost};
+use crate::broker::arrivals::Arrivals;
+use crate::broker::copies::Copies;
+use crate::broker::dead_letters::Death;
+use crate::broker::exchange::Exchange;
+use crate::broker::outbox::Wakers;
+use crate::broker::promises::{Publisher, Wishes, check_properties};
+use crate::broker::queue::Queue;
+use crate::broker::refusal::Reason;
+use crate::broker::routing::Matches;
+use crate::broker::rules::Overflow;
+use crate::broker::topology::Topology;
+use crate::message::{DeliveryMode, Envelope, RawProperties};
+use crate::storage::{Appended, Draft, Lsn, Persistence, StoreError};
+
+/// Where a published message went.
+#[derive(Debug, Default)]
+pub(in crate::broker) struct Routed {
+    /// Those that refused it included.
+    pub(in crate::broker) queues: usize,
+    /// Whether one of them had no room for it.
+    pub(in crate::broker) refused: bool,
+    /// Whether one of them may have no room for the next, unless it hands out this one before.
+    pub(in crate::broker) bounded: bool,
+    /// The channels that got it as a direct reply.
+    pub(in crate::broker) replies: usize,
+    pub(in crate::broker) durable_at: Option<Lsn>,
+    /// Its properties, where they are not those that it was published with.
+    pub(in crate::broker) rewritten: Option<Bytes>,
+}
+
+/// What is to be known of a message before it is stored.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Nature {
+    /// It has a header of its own making, and not the one that its envelope would have.
+    pub(super) altered: bool,
+    /// It has an expiration.
+    pub(super) expires: bool,
+}
+
+impl VirtualHost {
+    /// Routes a message, and stores it in its queues, which `matches` has afterwards; one that is a direct reply is delivered.
+    pub(in crate::broker) fn publish(
+        &self,
+        envelope: &Envelope<'_>,
+        message: Draft<'_>,
+        publisher: Publisher<'_>,
+        arrivals: &mut Arrivals,
+        matches: &mut Matches,
+    ) -> Result<Routed, Refusal> {
+        let routed = self.store_routed(envelope, message, publisher, arrivals, matches)?;
+        if matches.replies().is_empty() {
+            return Ok(routed);
+        }
+        Ok(self.reply(envelope, message, routed, matches))
+    }
+
+    /// Routes a message, and stores it in its queues.
+    fn store_routed(
+        &self,
+        envelope: &Envelope<'_>,
+        message: Draft<'_>,
+        publisher: Publisher<'_>,
+        arrivals: &mut Arrivals,
+        matches: &mut Matches,
+    ) -> Result<Routed, Refusal> {
+        matches.clear();
+        // Locked until the message is stored, so that no queue is deleted between routing and storing.
+        let topology = self.topology.read();
+        let exchange = self.publishing_to(&topology, envelope.exchange)?;
+        let Envelope { routing_key, properties, .. } = envelope;
+        if let Some(wishes) = check_properties(properties, publisher)? {
+            let to = (&*topology, exchange);
+            return Ok(self.store_altered(to, envelope, message, &wishes, arrivals, matches)?);
+        }
+        topology.route(exchange, &[routing_key], properties, matches);
+        Ok(self.store(&topology, envelope, message, Nature::default(), arrivals, matches)?)
+    }
+
+    /// The same for a message that has more keys than its own, expires, or is not stored as it is.
+    #[cold]
+    fn store_altered(
+        &self,
+        (topology, exchange): (&Topology, Option<&Exchange>),
+        envelope: &Envelope<'_>,
+        message: Draft<'_>,
+        wishes: &Wishes<'_>,
+        arrivals: &mut Arrivals,
+        matches: &mut Matches,
+    ) -> Result<Routed, StoreError> {
+        let copies = wishes.copies.iter().flat_map(Copies::keys);
+        let keys: Vec<_> = std::iter::once(envelope.routing_key).chain(copies).collect();
+        let nature = Nature { altered: false, expires: wishes.expires };
+        let Some(rewritten) = wishes.rewrite(&envelope.properties) else {
+            topology.route(exchange, &keys, &envelope.properties, matches);
+            return self.store(topology, envelope, message, nature, arrivals, matches);
+        };
+        let properties = RawProperties::from_checked(&rewritten);
+        topology.route(exchange, &keys, &properties, matches);
+        let envelope = Envelope { properties, ..*envelope };
+        let nature = Nature { altered: true, ..nature };
+        let routed = self.store(topology, &envelope, message, nature, arrivals, matches)?;
+        Ok(Routed { rewritten: Some(rewritten), ..routed })
+    }
+
+    /// Delivers a message to the channels that await it as a direct reply.
+    #[cold]
+    fn reply(
+        &self,
+        envelope: &Envelope<'_>,
+        message: Draft<'_>,
+        mut routed: Routed,
+        matches: &mut Matches,
+    ) -> Routed {
+        let mut message = message.to_message();
+        if let Some(rewritten) = &routed.rewritten {
+            let properties = RawProperties::from_checked(rewritten);
+            message = message.with_header(Envelope { properties, ..*envelope }.to_bytes());
+        }
+        let mut wakers = Wakers::default();
+        for address in matches.replies() {
+            routed.replies += usize::from(self.replies.deliver(address, &message, &mut wakers));
+        }
+        wakers.wake();
+        routed
+    }
+
+    /// The exchange of that name, for clients to publish to; `None` for the default one.
+    fn publishing_to<'t>(
+        &self,
+        topology: &'t Topology,
+        name: &[u8],
+    ) -> Result<Option<&'t Exchange>, Refusal> {
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let exchange = topology.exchanges.get(name);
+        let exchange = exchange.ok_or_else(|| Self::missing(&self.exchange_label(name)))?;
+        if exchange.spec.internal {
+            return Err(Refusal::new(
+                Reason::AccessRefused,
+                format_args!("cannot publish to internal {}", self.exchange_label(name)),
+            ));
+        }
+        Ok(Some(exchange))
+    }
+
+    /// Stores a message in the queues that it was routed to, as far as they take it.
+    pub(super) fn store(
+        &self,
+        topology: &Topology,
+        envelope: &Envelope<'_>,
+        message: Draft<'_>,
+        nature: Nature,
+        arrivals: &mut Arrivals,
+        matches: &mut Matches,
+    ) -> Result<Routed, StoreError> {
+        let Nature { altered, expires } = nature;
+        if !altered && !expires && !matches.queues().iter().any(|queue| queue.rules().any()) {
+            return self.append(envelope, message, matches);
+        }
+        self.store_by_rules(topology, envelope, message, nature, arrivals, matches)
+    }
+
+    /// The same where a queue has rules, or the message needs another header than it came with.
+    #[cold]
+    fn store_by_rules(
+        &self,
+        topology: &Topology,
+        envelope: &Envelope<'_>,
+        message: Draft<'_>,
+        nature: Nature,
+        arrivals: &mut Arrivals,
+        matches: &mut Matches,
+    ) -> Result<Routed, StoreError> {
+        let body = message.body_len();
+        let queues = matches.queues().len();
+        let (mut timed, mut bounded) = (nature.expires, false);
+        let mut refusing = Vec::new();
+        matches.retain_queues(|queue| {
+            if !queue.rules().any() {
+                return true;
+            }
+            let rules = queue.rules().get();
+            timed |= rules.message_ttl.is_some();
+            bounded |= rules.refuses();
+            let refuses = queue.refuses(&rules, body);
+            if refuses {
+                refusing.push((Arc::clone(queue), rules.overflow()));
+            }
+            !refuses
+        });
+        let published_at = timed.then(|| arrivals.published_at(|| self.store.now()).unix_millis());
+        let envelope = Envelope { published_at, ..*envelope };
+        let stored = matches.queues().iter().map(Arc::clone).collect::<Vec<_>>();
+        if nature.expires {
+            stored.iter().for_each(|queue| queue.note_expiration());
+        }
+        let appended = if nature.altered || timed {
+            under_header(message, envelope.to_bytes(), |message| {
+                self.append(&envelope, message, matches)
+            })
+        } else {
+            self.append(&envelope, message, matches)
+        };
+        let durable_at = appended?.durable_at;
+        for queue in &stored {
+            queue.more_ready(body);
+            if timed {
+                queue.note_timed();
+            }
+        }
+        let refused = !refusing.is_empty();
+        for (queue, overflow) in refusing {
+            if overflow == Overflow::RejectPublishAndDeadLetter {
+                self.dead_letter_refused(topology, &queue, &envelope, message, arrivals)?;
+            }
+        }
+        Ok(Routed { queues, refused, bounded, durable_at, ..Routed::default() })
+    }
+
+    /// A message that found no room in a queue goes to that queue's dead-letter exchange.
+    fn dead_letter_refused(
+        &self,
+        topology: &Topology,
+        queue: &Queue,
+        envelope: &Envelope<'_>,
+        message: Draft<'_>,
+        arrivals: &mut Arrivals,
+    ) -> Result<(), StoreError> {
+        let message = message.to_message().with_header(envelope.to_bytes());
+        self.dead_letter(topology, queue, &message, Death::MaxLength, arrivals)
+    }
+
+    /// Stores a message in the queues that it was routed to.
+    fn append(
+        &self,
+        envelope: &Envelope<'_>,
+        message: Draft<'_>,
+        matches: &mut Matches,
+    ) -> Result<Routed, StoreError> {
+        let persistence = match envelope.properties.delivery_mode() {
+            DeliveryMode::Persistent => Persistence::Durable,
+            DeliveryMode::Transient => Persistence::Transient,
+        };
+        let queues = matches.queues();
+        let Appended { durable_at } = match queues {
+            [] => return Ok(Routed::default()),
+            [queue] => self.store.append(message, persistence, &[queue.store()])?,
+            many => {
+                let many: Vec<_> = many.iter().map(|queue| queue.store()).collect();
+                self.store.append(message, persistence, &many)?
+            }
+        };
+        Ok(Routed { queues: queues.len(), durable_at, ..Routed::default() })
+    }
+}
+
+/// The message with another header.
+fn under_header<R>(message: Draft<'_>, header: Bytes, then: impl FnOnce(Draft<'_>) -> R) -> R {
+    match message {
+        Draft::Whole(message) => then(Draft::Whole(&message.with_header(header))),
+        Draft::Pieces { body, memory, .. } => {
+            then(Draft::Pieces { header: &[&header[..]], body, memory })
+        }
+    }
+}
