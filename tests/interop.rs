@@ -298,6 +298,66 @@ mod tutorials {
     }
 }
 
+/// What clients see in each situation, beside what RabbitMQ lets them see.
+mod settled {
+    use super::{Client, SCENARIO, run};
+
+    #[test]
+    fn connecting() {
+        run(Client::Pika, "test_settled.py", &["connecting"], SCENARIO);
+    }
+
+    #[test]
+    fn framing() {
+        run(Client::Pika, "test_settled.py", &["framing"], SCENARIO);
+    }
+
+    #[test]
+    fn declaring() {
+        run(Client::Pika, "test_settled.py", &["declaring"], SCENARIO);
+    }
+
+    #[test]
+    fn routing() {
+        run(Client::Pika, "test_settled.py", &["routing"], SCENARIO);
+    }
+
+    #[test]
+    fn publishing() {
+        run(Client::Pika, "test_settled.py", &["publishing"], SCENARIO);
+    }
+
+    #[test]
+    fn consuming() {
+        run(Client::Pika, "test_settled.py", &["consuming"], SCENARIO);
+    }
+
+    #[test]
+    fn direct_replies() {
+        run(Client::Pika, "test_settled.py", &["direct_replies"], SCENARIO);
+    }
+
+    #[test]
+    fn expiring() {
+        run(Client::Pika, "test_settled.py", &["expiring"], SCENARIO);
+    }
+
+    #[test]
+    fn dead_letters() {
+        run(Client::Pika, "test_settled.py", &["dead_letters"], SCENARIO);
+    }
+
+    #[test]
+    fn limiting() {
+        run(Client::Pika, "test_settled.py", &["limiting"], SCENARIO);
+    }
+
+    #[test]
+    fn queue_arguments() {
+        run(Client::Pika, "test_settled.py", &["queue_arguments"], SCENARIO);
+    }
+}
+
 /// A client, at the version that is pinned for it.
 #[derive(Clone, Copy)]
 enum Client {

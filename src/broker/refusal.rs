@@ -101,13 +101,17 @@ pub struct Refusal {
 /// The longest reply text that fits an AMQP short string.
 const LONGEST_TEXT: usize = 255;
 
+/// How a text ends that was too long, as RabbitMQ's do.
+const CUT: &str = "...";
+
 impl Refusal {
-    /// A refusal with the text `REASON - what`, cut to 255 bytes at a character boundary.
+    /// A refusal with the text `REASON - what`. One that is too long is cut at a character boundary, and ends in three points.
     #[must_use]
     pub fn new(reason: Reason, what: impl fmt::Display) -> Self {
         let mut text = format!("{} - {what}", reason.name());
         if text.len() > LONGEST_TEXT {
-            text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+            text.truncate(text.floor_char_boundary(LONGEST_TEXT - CUT.len()));
+            text.push_str(CUT);
         }
         Self { reason, text }
     }
@@ -157,6 +161,7 @@ mod tests {
         let refusal = Refusal::new(Reason::NotFound, "ü".repeat(200));
         assert!(refusal.text().len() <= 255);
         assert!(refusal.text().starts_with("NOT_FOUND - ü"));
+        assert!(refusal.text().ends_with("ü..."));
     }
 
     #[test]

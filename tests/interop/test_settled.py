@@ -1,0 +1,102 @@
+"""What clients see, situation by situation, beside what RabbitMQ lets them see.
+
+    test_settled.py AREA              play one area against a server of its own, and compare (what `cargo test` runs)
+    test_settled.py show PATTERN      play what fits the pattern, like 'expiring/*', and print it, with what is different
+    test_settled.py differ            play what is different on purpose against a server of its own, and write down what it does
+    test_settled.py record            play everything against INTEROP_BROKER, and make it the reference
+
+With INTEROP_BROKER=HOST:PORT the first two play against that broker, too.
+"""
+
+import difflib
+import fnmatch
+import os
+import sys
+
+import harness
+from settled import player, situations, transcripts
+
+SECONDS = 280  # for one area, or for all that RabbitMQ does
+
+
+def compare(name, lines, reference, different, not_yet):
+    """What is wrong with what was played, as lines; none if it is as it should be."""
+    same = lines == reference
+    if name in not_yet:
+        return [f"{name} holds now: take it out of {transcripts.NOT_YET.name}"] if same else []
+    if name in different:
+        _, recorded = different[name]
+        if same:
+            return [f"{name} is not different any more: take it out of {transcripts.DIFFERENCES.name}"]
+        return diff(name, recorded, lines, transcripts.DIFFERENCES.name)
+    return diff(name, reference, lines, transcripts.REFERENCE.name)
+
+
+def diff(name, expected, lines, source):
+    if lines == expected:
+        return []
+    changed = difflib.unified_diff(expected, lines, source, "this broker", lineterm="", n=20)
+    return [f"--- {name}", *list(changed)]
+
+
+def check_files():
+    """Every situation has a section, every section a situation, and nothing is in two lists."""
+    reference, different, not_yet = transcripts.read(transcripts.REFERENCE), transcripts.differences(), transcripts.not_yet()
+    names = set(situations.all())
+    assert set(reference) == names, f"in the reference or among the situations only: {set(reference) ^ names}"
+    assert set(different) | set(not_yet) <= names, f"no situations: {(set(different) | set(not_yet)) - names}"
+    assert not set(different) & set(not_yet), f"in both lists: {set(different) & set(not_yet)}"
+    assert all(reason for reason, _ in different.values()) and all(not_yet.values()), "each needs its reason"
+    return reference, different, not_yet
+
+
+def area(server):
+    wanted = situations.of(sys.argv[1])
+    reference, different, not_yet = check_files()
+    complaints = []
+    for name, situation in wanted.items():
+        complaints += compare(name, player.play(situation, server.port), reference[name], different, not_yet)
+    print("\n".join(complaints), flush=True)
+    assert not complaints, f"{sys.argv[1]}: not as it is written down; see above"
+    missing, other = (sum(name in listed for name in wanted) for listed in (not_yet, different))
+    print(f"{len(wanted)} situations, {other} different on purpose, {missing} that do not hold yet")
+
+
+def show(server):
+    reference = transcripts.read(transcripts.REFERENCE)
+    for name, situation in situations.all().items():
+        if not fnmatch.fnmatch(name, sys.argv[2]):
+            continue
+        lines = player.play(situation, server.port)
+        print(f"\n[{name}]", *lines, sep="\n")
+        if lines != reference.get(name):
+            print(*diff(name, reference.get(name, []), lines, transcripts.REFERENCE.name), sep="\n", flush=True)
+
+
+def differ(server):
+    sections = {}
+    for name, (reason, _) in transcripts.differences().items():
+        sections[name] = [f"because: {reason}", *player.play(situations.all()[name], server.port)]
+    heading = [
+        "What is different from RabbitMQ 3.10.8 on purpose: why, and what Haypile does. `test_settled.py differ` writes the lines",
+        "below the reasons anew; a section is added with its name and its reason.",
+    ]
+    transcripts.write(transcripts.DIFFERENCES, heading, sections)
+
+
+def record(server):
+    if harness.owns_server():
+        raise SystemExit("INTEROP_BROKER says which broker is the reference")
+    sections = {name: player.play(situation, server.port) for name, situation in situations.all().items()}
+    heading = [
+        "What RabbitMQ 3.10.8 does in each situation. Recorded, never edited: see the README.",
+        "`a1 >` is what the client says on the first channel of its first connection, `<` what it is answered.",
+    ]
+    transcripts.write(transcripts.REFERENCE, heading, sections)
+
+
+COMMANDS = {"show": show, "differ": differ, "record": record}
+
+if len(sys.argv) < 2 or sys.argv[1] not in {*COMMANDS, *situations.AREAS}:
+    raise SystemExit(f"usage: {os.path.basename(sys.argv[0])} AREA | show PATTERN | differ | record; the areas: {situations.AREAS}")
+harness.run(COMMANDS.get(sys.argv[1], area), SECONDS)
