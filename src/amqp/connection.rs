@@ -45,6 +45,8 @@ pub(super) struct Connection {
     confirm: Option<Pin<Box<Durable>>>,
     /// The log has been asked to write everything up to here.
     expedited: Lsn,
+    /// The peer has asked for the end.
+    peer_leaves: bool,
     /// Why this side ended the connection, for the log.
     reason: Option<String>,
 }
@@ -87,6 +89,7 @@ impl Connection {
             told_blocked: false,
             confirm: None,
             expedited: Lsn::default(),
+            peer_leaves: false,
             reason: None,
         }
     }
@@ -157,6 +160,11 @@ impl Connection {
         }
     }
 
+    /// Whether the peer has asked for the end, and so closes the socket itself.
+    pub(super) fn peer_leaves(&self) -> bool {
+        self.peer_leaves
+    }
+
     /// Why this side ended the connection, for the log.
     pub(super) fn take_reason(&mut self) -> Option<String> {
         self.reason.take()
@@ -166,7 +174,9 @@ impl Connection {
     pub(super) fn work(&mut self, input: &mut BytesMut) {
         self.receive(input);
         let State::Running(running) = &mut self.state else { return };
-        if let Err(fault) = running.settle().and_then(|()| running.deliver(&mut self.output)) {
+        let awaited = self.wait.as_mut().map(|wait| &mut wait.answers);
+        let settled = running.settle();
+        if let Err(fault) = settled.and_then(|()| running.deliver(&mut self.output, awaited)) {
             return self.fail(&fault);
         }
         let store = &self.gateway.store;
@@ -272,12 +282,16 @@ impl Connection {
             Ok(Outcome::Done | Outcome::WaitForMessage) => {}
             Ok(Outcome::Wait(lsn, reply)) => self.gather(lsn, &reply),
             Ok(Outcome::NoRoom(frame)) => self.block(frame),
-            Ok(Outcome::Close) => {
-                self.output.method(0, &Method::ConnectionCloseOk {});
-                self.leave(State::Finished);
-            }
+            Ok(Outcome::Close) => self.take_leave(),
             Err(fault) => self.fail(&fault),
         }
+    }
+
+    /// Agrees to the peer's `connection.close`.
+    fn take_leave(&mut self) {
+        self.output.method(0, &Method::ConnectionCloseOk {});
+        self.leave(State::Finished);
+        self.peer_leaves = true;
     }
 
     /// Holds a publisher back until there is room on the disk, and tells it if it wants to know.
@@ -324,8 +338,7 @@ impl Connection {
             }
         };
         if matches!(method, Method::ConnectionClose { .. }) {
-            self.output.method(0, &Method::ConnectionCloseOk {});
-            self.leave(State::Finished);
+            self.take_leave();
             return Ok(());
         }
         let access = Access {

@@ -389,7 +389,14 @@ impl Running {
     }
 
     /// Moves deliveries to the output while there is room.
-    pub(super) fn deliver(&mut self, output: &mut Output) -> Result<(), Fault> {
+    ///
+    /// `awaited` are the answers that a sync is waited for: a consumer hears that its queue is gone after who has deleted it
+    /// was answered, which may be the same channel.
+    pub(super) fn deliver(
+        &mut self,
+        output: &mut Output,
+        mut awaited: Option<&mut Output>,
+    ) -> Result<(), Fault> {
         let mut outcome = Ok(());
         while output.len() < DELIVER_BELOW && outcome.is_ok() {
             let mut events = std::mem::take(&mut self.events);
@@ -400,6 +407,10 @@ impl Running {
             }
             // Every event that was taken has to be dealt with, also after one that failed.
             for event in events.drain(..) {
+                let output = match (&event, &mut awaited) {
+                    (Event::ConsumerCancelled { .. }, Some(awaited)) => &mut **awaited,
+                    _ => &mut *output,
+                };
                 outcome = outcome.and(self.event(event, output));
             }
             self.events = events;

@@ -304,12 +304,18 @@ impl Task {
     }
 
     /// Lets the peer read what was sent last: closing a socket that holds unread input would throw it away.
+    ///
+    /// A peer that has asked for the end is left to close the socket first, as RabbitMQ does: there are clients that take
+    /// the end of what they read for a failure while they are still busy with the answer.
     async fn linger(&mut self) {
-        if self.transport.shutdown().await.is_err() {
+        if !self.connection.peer_leaves() && self.transport.shutdown().await.is_err() {
             return;
         }
         let mut scratch = vec![0; SMALLEST_READ];
         // Whether the peer closed its side or the time is over makes no difference.
         timeout(LINGER, self.transport.drain(&mut scratch)).await.ok();
+        if self.connection.peer_leaves() {
+            self.transport.shutdown().await.ok();
+        }
     }
 }

@@ -424,6 +424,22 @@ fn a_channel_can_be_closed_and_opened_again() {
     client.expect_eof();
 }
 
+/// The Go client took the end of the stream for a failure while it was still busy with `connection.close-ok`.
+#[test]
+fn who_ends_the_connection_closes_the_socket_first() {
+    let server = TestServer::start();
+    let mut client = server.open();
+    let close =
+        Method::ConnectionClose { reply_code: 200, reply_text: b"bye", class_id: 0, method_id: 0 };
+    assert_eq!(client.call(0, &close).name(), "connection.close-ok");
+    client.stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let waited = client.stream.read(&mut [0]).unwrap_err();
+    assert!(matches!(waited.kind(), std::io::ErrorKind::WouldBlock), "{waited}");
+    // But not for ever.
+    client.stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    client.expect_eof();
+}
+
 #[test]
 fn refusals_have_the_texts_that_clients_know() {
     let server = TestServer::start();

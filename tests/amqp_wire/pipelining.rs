@@ -131,3 +131,24 @@ fn what_closes_the_connection_comes_after_the_answers_to_what_was_sent_before() 
     }
     client.expect_close(503);
 }
+
+/// py-amqp fails when it hears that its consumer is gone while it waits for `queue.delete-ok`.
+#[test]
+fn who_deletes_its_own_queue_is_answered_before_its_consumer_is_cancelled() {
+    let server = TestServer::start();
+    let mut client = server.open_channel();
+    for durable in [false, true] {
+        client.declare_queue(1, "q", durable);
+        client.consume(1, "q", false);
+        let delete = Method::QueueDelete {
+            reserved_1: 0,
+            queue: b"q",
+            if_unused: false,
+            if_empty: false,
+            nowait: false,
+        };
+        assert_eq!(client.call(1, &delete).name(), "queue.delete-ok");
+        let cancel = Method::BasicCancel { consumer_tag: b"consumer", nowait: true };
+        assert_eq!(client.method().method(), cancel);
+    }
+}
