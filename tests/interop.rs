@@ -23,7 +23,9 @@ mod certificates;
 #[path = "interop/environment.rs"]
 mod environment;
 
-use environment::{amqp_tools, bounded, node_modules, virtual_environment};
+use environment::{
+    amqp_tools, bounded, bunny, go_client, node_modules, source_distributions, virtual_environment,
+};
 
 /// How long a quick scenario may take. The Python side has tighter bounds of its own, and explains
 /// what it was waiting for; this is for the case that it cannot.
@@ -33,8 +35,7 @@ const SCENARIO: Duration = Duration::from_secs(300);
 const KILL_ROUNDS: Duration = Duration::from_secs(900);
 
 mod current_pika {
-    use super::certificates::Authority;
-    use super::{Client, KILL_ROUNDS, SCENARIO, run};
+    use super::{Client, KILL_ROUNDS, SCENARIO, certificate_files, run};
 
     #[test]
     fn the_oracle_of_the_kill_rounds_notices_every_fault() {
@@ -88,17 +89,7 @@ mod current_pika {
 
     #[test]
     fn messages_go_through_tls_and_a_client_certificate_is_shown_or_not() {
-        let directory = tempfile::tempdir().unwrap();
-        let write = |name: &str, content: String| {
-            std::fs::write(directory.path().join(name), content).unwrap();
-        };
-        let authority = Authority::new();
-        write("roots.pem", authority.certificate());
-        for name in ["localhost", "client"] {
-            let identity = authority.vouch_for(name);
-            write(&format!("{name}.pem"), identity.certificate);
-            write(&format!("{name}.key"), identity.key);
-        }
+        let directory = certificate_files();
         run(Client::Pika, "test_tls.py", &[directory.path().to_str().unwrap()], SCENARIO);
     }
 
@@ -244,6 +235,57 @@ mod amqp_tools {
     }
 }
 
+mod bunny_client {
+    use super::{Client, SCENARIO, run};
+
+    #[test]
+    fn confirmed_messages_survive_kill_nine_and_are_consumed_in_order() {
+        run(Client::Bunny, "test_bunny.py", &["confirmed"], SCENARIO);
+    }
+
+    #[test]
+    fn each_type_of_exchange_routes() {
+        run(Client::Bunny, "test_bunny.py", &["exchanges"], SCENARIO);
+    }
+
+    #[test]
+    fn what_cannot_be_routed_is_returned_before_its_confirm() {
+        run(Client::Bunny, "test_bunny.py", &["returns"], SCENARIO);
+    }
+
+    #[test]
+    fn a_channel_error_leaves_the_connection_alone() {
+        run(Client::Bunny, "test_bunny.py", &["channel_errors"], SCENARIO);
+    }
+
+    #[test]
+    fn a_client_comes_back_to_its_queues_and_consumers_by_itself() {
+        run(Client::Bunny, "test_bunny.py", &["recovery"], SCENARIO);
+    }
+}
+
+/// What the clients' authors test their clients with.
+mod suites {
+    use super::{Client, SCENARIO, certificate_files, run};
+
+    #[test]
+    fn py_amqp() {
+        let directory = certificate_files();
+        let certificates = directory.path().to_str().unwrap();
+        run(Client::PythonSuites, "test_suites.py", &["py_amqp", certificates], SCENARIO);
+    }
+
+    #[test]
+    fn kombu() {
+        run(Client::PythonSuites, "test_suites.py", &["kombu"], SCENARIO);
+    }
+
+    #[test]
+    fn amqp091() {
+        run(Client::Go, "test_suites.py", &["amqp091"], SCENARIO);
+    }
+}
+
 mod tutorials {
     use super::{Client, SCENARIO, run};
 
@@ -371,15 +413,24 @@ enum Client {
     Amqplib,
     /// rabbitmq-c's command-line tools, at the version that is installed.
     Tools,
+    /// Ruby's Bunny, at the version that is installed.
+    Bunny,
+    /// Go's amqp091, at the version that is installed.
+    Go,
+    /// The sources of kombu and py-amqp, with what runs the tests in them.
+    PythonSuites,
 }
 
 impl Client {
     /// What the Python that runs the scenarios has in it.
     fn requirements(self) -> &'static str {
         match self {
-            Client::Pika | Client::Amqplib | Client::Tools => "requirements.txt",
+            Client::Pika | Client::Amqplib | Client::Tools | Client::Bunny | Client::Go => {
+                "requirements.txt"
+            }
             Client::ClassicPika => "requirements-0x.txt",
             Client::Celery => "requirements-celery.txt",
+            Client::PythonSuites => "requirements-suites.txt",
         }
     }
 
@@ -388,10 +439,12 @@ impl Client {
         static PIKA: OnceLock<Result<PathBuf, String>> = OnceLock::new();
         static CLASSIC_PIKA: OnceLock<Result<PathBuf, String>> = OnceLock::new();
         static CELERY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        static SUITES: OnceLock<Result<PathBuf, String>> = OnceLock::new();
         let made = match self {
-            Client::Pika | Client::Amqplib | Client::Tools => &PIKA,
+            Client::Pika | Client::Amqplib | Client::Tools | Client::Bunny | Client::Go => &PIKA,
             Client::ClassicPika => &CLASSIC_PIKA,
             Client::Celery => &CELERY,
+            Client::PythonSuites => &SUITES,
         };
         made.get_or_init(|| virtual_environment(self.requirements())).clone()
     }
@@ -399,6 +452,7 @@ impl Client {
     /// What else its programs find in their environment; or why the client cannot be had.
     fn variables(self) -> Result<Option<(&'static str, PathBuf)>, String> {
         static AMQPLIB: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        static SOURCES: OnceLock<Result<PathBuf, String>> = OnceLock::new();
         match self {
             Client::Pika | Client::Celery => Ok(None),
             Client::ClassicPika => Ok(Some(("PYTHONPATH", sources().join("python310")))),
@@ -407,8 +461,30 @@ impl Client {
                 Ok(Some(("NODE_PATH", modules)))
             }
             Client::Tools => amqp_tools().map(|()| None),
+            Client::Bunny => bunny().map(|()| None),
+            Client::Go => go_client().map(|()| None),
+            Client::PythonSuites => {
+                let packed = SOURCES.get_or_init(|| source_distributions("suites/sources.txt"));
+                Ok(Some(("INTEROP_SOURCES", packed.clone()?)))
+            }
         }
     }
+}
+
+/// A directory with certificates, and their keys, for `localhost` and for a client, and with who vouches for them.
+fn certificate_files() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: String| {
+        std::fs::write(directory.path().join(name), content).unwrap();
+    };
+    let authority = certificates::Authority::new();
+    write("roots.pem", authority.certificate());
+    for name in ["localhost", "client"] {
+        let identity = authority.vouch_for(name);
+        write(&format!("{name}.pem"), identity.certificate);
+        write(&format!("{name}.key"), identity.key);
+    }
+    directory
 }
 
 /// Runs one Python program to its end; fails with what it printed.

@@ -32,6 +32,19 @@ pub(crate) fn virtual_environment(requirements: &str) -> Result<PathBuf, String>
     Ok(directory.join("bin/python"))
 }
 
+/// The source distributions of exactly `requirements`, packed as they come. Gives the directory with them.
+pub(crate) fn source_distributions(requirements: &str) -> Result<PathBuf, String> {
+    let wanted = super::sources().join(requirements);
+    kept("source-distributions", &pins(&wanted)?, |directory| {
+        let mut download = Command::new("python3");
+        download.args(["-m", "pip", "download", "--quiet", "--no-input"]);
+        download.args(["--disable-pip-version-check", "--no-deps", "--require-hashes"]);
+        download.args(["--no-binary", ":all:", "--dest"]).arg(directory);
+        download.arg("--requirement").arg(&wanted);
+        capture(&mut download, "pip cannot download the pinned sources").map(drop)
+    })
+}
+
 /// What the lock file in the directory `sources` says, for Node. Gives the directory with the modules.
 pub(crate) fn node_modules(sources: &str) -> Result<PathBuf, String> {
     let wanted = super::sources().join(sources);
@@ -59,6 +72,26 @@ pub(crate) fn node_modules(sources: &str) -> Result<PathBuf, String> {
 pub(crate) fn amqp_tools() -> Result<(), String> {
     let complaint = "there is no amqp-publish (on Debian it is the package amqp-tools)";
     capture(Command::new("amqp-publish").arg("--help"), complaint).map(drop)
+}
+
+/// Whether Go and the sources of its client are installed.
+pub(crate) fn go_client() -> Result<(), String> {
+    let complaint = "there is no Go (on Debian it is the package golang-go)";
+    capture(Command::new("go").arg("version"), complaint)?;
+    let sources = Path::new("/usr/share/gocode/src/github.com/rabbitmq/amqp091-go");
+    if sources.join("integration_test.go").exists() {
+        return Ok(());
+    }
+    Err(format!(
+        "there is no {} (on Debian it is the package golang-github-rabbitmq-amqp091-go-dev)",
+        sources.display()
+    ))
+}
+
+/// Whether Ruby has its client.
+pub(crate) fn bunny() -> Result<(), String> {
+    let complaint = "Ruby has no bunny (on Debian it is the package ruby-bunny)";
+    capture(Command::new("ruby").args(["-e", "require 'bunny'"]), complaint).map(drop)
 }
 
 /// The text of the file that pins a client.

@@ -175,17 +175,19 @@ def _has_ipv6_loopback():
         return False
 
 
-def _free_port():
+def free_port():
+    """A port that was free a moment ago."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 class Server:
-    """`haypile serve` on a data directory; the port stays the same over restarts."""
+    """`haypile serve` on a data directory; the port and the settings, as in `KEY=VALUE`, stay the same over restarts."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, settings=()):
         self.directory = Path(directory)
+        self.settings = settings
         self.port = None
         self._process = None
         self._log = open(self.directory.parent / (self.directory.name + ".log"), "a")
@@ -194,7 +196,7 @@ class Server:
         """Starts the server and returns once it accepts connections; gives the seconds that took."""
         began = time.monotonic()
         for attempt in range(5):
-            if self.spawn(self.port or _free_port()):
+            if self.spawn(self.port or free_port()):
                 return time.monotonic() - began
             # The port was free a moment ago; somebody else may have got it meanwhile.
         raise AssertionError(f"the server does not start: {self._process}")
@@ -209,6 +211,8 @@ class Server:
         if _has_ipv6_loopback():
             listen += ["--listen", f"[::1]:{port}"]
         command = [binary, "serve", "--data-dir", str(self.directory), *listen]
+        for setting in self.settings:
+            command += ["--set", setting]
         self._process = Process("server", command, log=self._log)
         if not wait:
             return True
@@ -305,7 +309,7 @@ def run_scenario(scenarios, client, seconds):
 def run(test, seconds, needs_own_server=False, client=f"pika {pika.__version__}"):
     """Runs `test(server)` within `seconds`, against a fresh server or INTEROP_BROKER, and exits."""
     deadline(seconds)
-    name = "-".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
+    name = "-".join([Path(sys.argv[0]).stem, *(re.sub(r"\W+", "-", argument) for argument in sys.argv[1:])])
     began = time.monotonic()
     if owns_server():
         with Scratch(name) as scratch:

@@ -155,6 +155,14 @@ def deletes_a_queue_that_is_not_there(room):
     a.delete("missing")
 
 
+def deletes_the_durable_queue_that_it_consumes_from(room):
+    a = room.channel()
+    a.declare(durable=True)
+    a.consume()
+    a.delete()
+    a.receive_all()
+
+
 def deletes_a_queue_in_use_if_it_is_not(room):
     a = room.channel()
     a.declare()
@@ -215,6 +223,14 @@ def is_told_that_its_queue_was_deleted(room):
     a.consume()
     b.delete()
     a.receive()
+
+
+def deletes_the_queue_that_it_consumes_from(room):
+    a = room.channel()
+    a.declare()
+    a.consume()
+    a.delete()
+    a.receive_all()
 
 
 def is_not_told_that_its_queue_was_deleted(room):

@@ -1,0 +1,145 @@
+"""The clients' own test suites, unchanged, against a server of its own.
+
+Every test has to pass, but for those of `suites/exceptions.txt`, which have to fail: a list of what does not work says nothing
+any more when nobody takes out what does.
+
+The first argument is the suite. Python's are in the source distributions in INTEROP_SOURCES, and the directory with the
+certificates is the second argument; Go's is in Debian's package, and is compiled below INTEROP_SCRATCH, where it is kept.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import xml.etree.ElementTree
+from pathlib import Path
+
+import harness
+
+SECONDS = 200
+GO_PATH = Path("/usr/share/gocode")
+GO_PACKAGE = "github.com/rabbitmq/amqp091-go"
+
+
+def py_amqp(scratch):
+    """py-amqp's integration tests, those of TLS with certificates of ours in the place of its own."""
+    sources = unpack("amqp", scratch)
+    files, certificates = Path(sys.argv[2]), sources / "t" / "certs"
+    certificates.mkdir()
+    places = {
+        "ca_certificate": "roots.pem",
+        "client_certificate": "client.pem",
+        "client_key": "client.key",
+        # A certificate, and the key of another.
+        "client_certificate_broken": "client.pem",
+        "client_key_broken": "localhost.key",
+    }
+    for name, ours in places.items():
+        shutil.copy(files / ours, certificates / f"{name}.pem")
+    tls = harness.free_port()
+    server = start(
+        scratch,
+        f"tls.listen=127.0.0.1:{tls}",
+        f"tls.certificate={files}/localhost.pem",
+        f"tls.key={files}/localhost.key",
+        f"tls.client_roots={files}/roots.pem",
+    )
+    return pytest(sources, "t/integration", server, RABBITMQ_5671_TCP=str(tls))
+
+
+def kombu(scratch):
+    """kombu's integration tests of the transport for AMQP."""
+    sources = unpack("kombu", scratch)
+    return pytest(sources, "t/integration/test_py_amqp.py", start(scratch))
+
+
+def amqp091(scratch):
+    """The tests of Go's client, those that need no broker among them."""
+    kept = Path(os.environ.get("INTEROP_SCRATCH", scratch)) / "go"
+    kept.mkdir(exist_ok=True)
+    environment = dict(os.environ, GO111MODULE="off", GOPATH=str(GO_PATH), GOCACHE=str(kept / "cache"), GOFLAGS="")
+    binary = kept / "amqp091.test"
+    compile = ["go", "test", "-c", "-tags", "integration", "-o", str(binary), GO_PACKAGE]
+    subprocess.run(compile, env=environment, check=True, timeout=SECONDS)
+
+    server = start(scratch)
+    environment["AMQP_URL"] = f"amqp://guest:guest@127.0.0.1:{server.port}/"
+    command = [str(binary), "-test.v", f"-test.timeout={SECONDS}s"]
+    output = printed(command, GO_PATH / "src" / GO_PACKAGE, environment)
+    return {name: verdict == "PASS" for verdict, name in re.findall(r"^--- (PASS|FAIL|SKIP): (\S+)", output, re.MULTILINE)}
+
+
+def start(scratch, *settings):
+    server = harness.Server(scratch / "data", settings)
+    server.start()
+    return server
+
+
+def unpack(name, scratch):
+    (archive,) = Path(os.environ["INTEROP_SOURCES"]).glob(f"{name}-*.tar.gz")
+    with tarfile.open(archive) as sources:
+        sources.extractall(scratch)
+    return scratch / archive.name.removesuffix(".tar.gz")
+
+
+def pytest(directory, tests, server, **variables):
+    """Runs the tests in the unpacked sources; whether each has passed, by its name."""
+    environment = dict(os.environ, RABBITMQ_HOST="localhost", RABBITMQ_5672_TCP=str(server.port), **variables)
+    report = directory / "report.xml"
+    # Tests that are marked as flaky are not given another try: what would do that is not installed.
+    quiet = ["-q", "-p", "no:cacheprovider", "-W", "ignore"]
+    printed([sys.executable, "-m", "pytest", *quiet, f"--junitxml={report}", tests], directory, environment)
+    passed = {}
+    for case in xml.etree.ElementTree.parse(report).iter("testcase"):
+        module = case.get("classname").removeprefix("t.integration.")
+        passed[f"{module}.{case.get('name')}"] = not list(case)
+    return passed
+
+
+def printed(command, directory, environment):
+    """What a command printed, which is printed here as well. Whether it found fault is seen in what it printed."""
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=SECONDS,
+    )
+    print(done.stdout, flush=True)
+    return done.stdout
+
+
+def exceptions(suite):
+    """The tests of a suite that need not pass, and why."""
+    found = {}
+    for line in (harness.HERE / "suites" / "exceptions.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            of, test, reason = line.split(maxsplit=2)
+            if of == suite:
+                found[test] = reason
+    return found
+
+
+def judge(suite, passed):
+    listed = exceptions(suite)
+    complaints = [f"{name} failed, and is not listed" for name, well in passed.items() if not well and name not in listed]
+    complaints += [f"{name} passed: take it out of the list" for name, well in passed.items() if well and name in listed]
+    complaints += [f"{name} is listed, and was not run" for name in listed if name not in passed]
+    assert not complaints, "\n".join(complaints)
+    assert sum(passed.values()) > 0, "nothing was run"
+    print(f"{suite}: {sum(passed.values())} tests passed, {len(listed)} listed as exceptions", flush=True)
+
+
+SUITES = {"py_amqp": py_amqp, "kombu": kombu, "amqp091": amqp091}
+
+if len(sys.argv) < 2 or sys.argv[1] not in SUITES:
+    raise SystemExit(f"usage: test_suites.py {'|'.join(SUITES)}")
+harness.deadline(SECONDS + 80)
+with harness.Scratch(f"suite-{sys.argv[1]}") as scratch:
+    judge(sys.argv[1], SUITES[sys.argv[1]](scratch))
