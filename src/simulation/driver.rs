@@ -1,5 +1,6 @@
 //! A store in use, with everything that is done to it noted in a [`Ledger`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,8 +8,8 @@ use parking_lot::Mutex;
 
 use super::ledger::{Content, Known, KnownChange, Ledger, Mismatch, Position, Step};
 use crate::storage::{
-    Change, Lsn, Message, OpenError, Options, Persistence, Queue, QueueId, SequenceRange, Store,
-    StoreError,
+    Change, Lsn, Message, OpenError, Operation, Options, Persistence, Queue, QueueId, Sequence,
+    SequenceRange, Store, StoreError,
 };
 
 /// A store and its history.
@@ -155,12 +156,41 @@ impl Driver {
         Ok(())
     }
 
+    /// Appends and acknowledges messages, all at once; the queues of an append are named once each.
+    pub fn apply_together(&mut self, operations: &[Operation<'_>]) -> Result<(), StoreError> {
+        // What is acknowledged was there before.
+        let (mut steps, mut appends) = (Vec::new(), Vec::new());
+        let mut next: BTreeMap<QueueId, Sequence> = BTreeMap::new();
+        for operation in operations {
+            match operation {
+                Operation::Append { message, persistence, queues } => {
+                    let place = |queue: &&Queue| {
+                        let next = next.entry(queue.id()).or_insert_with(|| queue.next_sequence());
+                        (queue.id(), std::mem::replace(next, next.next()))
+                    };
+                    let places: Vec<_> = queues.iter().map(place).collect();
+                    if *persistence == Persistence::Durable {
+                        let message = message.to_message();
+                        let header = Bytes::copy_from_slice(message.header());
+                        let known = Known { header, body: message.body(), deliveries: 0 };
+                        appends.push(Step::Append(places, known));
+                    }
+                }
+                Operation::Acknowledge { queue, ranges } => {
+                    steps.push(Step::Acknowledge(queue.id(), ranges.to_vec()));
+                }
+            }
+        }
+        steps.append(&mut appends);
+        let done = self.store.apply_together(operations)?;
+        if done.durable_at.is_some() {
+            self.note(Step::Together(steps), done.durable_at);
+        }
+        Ok(())
+    }
+
     /// Notes that messages were handed out, in ascending order of place.
-    pub fn deliver(
-        &mut self,
-        queue: &Queue,
-        counts: &[(crate::storage::Sequence, u32)],
-    ) -> Result<(), StoreError> {
+    pub fn deliver(&mut self, queue: &Queue, counts: &[(Sequence, u32)]) -> Result<(), StoreError> {
         queue.mark_delivered(counts)?;
         if !counts.is_empty() {
             self.note(Step::Deliver(queue.id(), counts.to_vec()), None);

@@ -5,7 +5,8 @@
 //! opened again has to be, as a whole, what it was after one of the steps in its history:
 //!
 //! - not before the last step that was known to be durable: nothing confirmed is lost, no acknowledgement comes undone;
-//! - not anything between two steps: a message to many queues is in all of them or in none;
+//! - not anything between two steps: a message to many queues is in all of them or in none, and of what was applied together
+//!   all is there or nothing;
 //! - and nothing else: no message is altered, doubled, out of order, or back from the dead.
 //!
 //! What need not survive (transient messages) is taken out of the comparison. What lives here: the history, and that
@@ -47,7 +48,7 @@ pub struct Content {
     pub entries: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-/// Something that was done, as one record of the log has it.
+/// Something that was done, as one record of the log has it, or several that belong together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A queue was created.
@@ -60,6 +61,8 @@ pub enum Step {
     Acknowledge(QueueId, Vec<SequenceRange>),
     /// Messages were handed out, and how often each of them has been by now.
     Deliver(QueueId, Vec<(Sequence, u32)>),
+    /// All of these, or none.
+    Together(Vec<Step>),
 }
 
 /// A part of [`Step::Apply`].
@@ -96,6 +99,7 @@ impl Content {
                     queue.messages.retain(|place, _| !gone(place));
                 }
             }
+            Step::Together(steps) => steps.iter().for_each(|step| self.apply(step)),
             Step::Deliver(queue, counts) => {
                 let messages = self.queues.get_mut(queue).map(|queue| &mut queue.messages);
                 let Some(messages) = messages else { return };

@@ -5,7 +5,9 @@
 
 use super::ledger::{KnownChange, messages_of};
 use super::scene::{Scene, SceneError, Workload};
-use crate::storage::{Options, Queue, Sequence, SequenceRange, StoreError};
+use crate::storage::{
+    Draft, Message, Operation, Options, Persistence, Queue, Sequence, SequenceRange, StoreError,
+};
 
 type Played = Result<(), SceneError>;
 
@@ -23,6 +25,8 @@ pub const ALL: &[Workload] = &[
     plain("deep queue", deep_queue),
     plain("oversized message", oversized_message),
     plain("transient messages", transient_messages),
+    plain("applied together", applied_together),
+    plain("an oversized message together", an_oversized_message_together),
     Workload {
         capacity: Some(10 * (16 << 10) + (12 << 10)),
         tune: |options: &mut Options| options.segments_ahead = 4,
@@ -330,6 +334,75 @@ fn transient_messages(scene: &mut Scene) -> Played {
     drop(passing);
     write_checkpoint(scene)?;
     fill(scene, &orders, 2, 300, 1)
+}
+
+/// Takes messages out of a queue, and puts others into queues, all at once.
+fn replace(
+    scene: &mut Scene,
+    (from, ranges): (&Queue, &[SequenceRange]),
+    messages: &[(String, &[&Queue])],
+) -> Played {
+    let messages: Vec<_> =
+        messages.iter().map(|(body, queues)| (Message::new("header", body), *queues)).collect();
+    let appends = messages.iter().map(|(message, queues)| Operation::Append {
+        message: Draft::from(message),
+        persistence: Persistence::Durable,
+        queues,
+    });
+    let acknowledge = Operation::Acknowledge { queue: from, ranges };
+    let operations: Vec<Operation<'_>> = appends.chain([acknowledge]).collect();
+    Ok(scene.driver().apply_together(&operations)?)
+}
+
+fn applied_together(scene: &mut Scene) -> Played {
+    let one = queue(scene, "one")?;
+    let two = queue(scene, "two")?;
+    let three = queue(scene, "three")?;
+    fill(scene, &one, 12, 900, 6)?;
+    // Many of them come to the end of a segment.
+    for number in 0..5 {
+        let moved = [(hay(number, 2900), &[&two, &three][..]), (hay(number + 10, 1900), &[&two])];
+        replace(scene, (&one, &[place(number)]), &moved)?;
+        if number % 2 == 0 {
+            scene.driver().confirm()?;
+        }
+    }
+    // It comes to its own queue again, and what it acknowledges there is not what it brings.
+    replace(scene, (&two, &[places(0, 100)]), &[(hay(30, 500), &[&two]), (hay(31, 50), &[&two])])?;
+    write_checkpoint(scene)?;
+    // A checkpoint of which some parts know of it, and it is replayed.
+    replace(scene, (&two, &[place(10)]), &[(hay(32, 3000), &[&one, &three])])?;
+    scene.driver().publish(hay(33, 100), &[&one])?;
+    replace(scene, (&one, &[places(5, 6), place(9)]), &[])?;
+    write_checkpoint(scene)?;
+    let passing = scene.driver().store().create_volatile_queue();
+    replace(scene, (&three, &[place(0)]), &[(hay(34, 100), &[&passing]), (hay(35, 60), &[&two])])?;
+    replace(scene, (&passing, &[place(0)]), &[(hay(36, 100), &[&three])])?;
+    scene.driver().confirm()?;
+    met(passing.is_empty() && two.len() == 2, "all of it was done at once")?;
+    fill(scene, &one, 1, 10, 1)
+}
+
+fn an_oversized_message_together(scene: &mut Scene) -> Played {
+    let one = queue(scene, "one")?;
+    let two = queue(scene, "two")?;
+    fill(scene, &one, 6, 700, 3)?;
+    replace(scene, (&one, &[place(1), place(3)]), &[(hay(10, 20_000), &[&two])])?;
+    scene.driver().confirm()?;
+    replace(scene, (&one, &[place(0)]), &[(hay(11, 16_000), &[&two, &one])])?;
+    // It is the last that a restart finds.
+    scene.driver().confirm()?;
+    drop((one, two));
+    scene.kill()?;
+    let mut queues = scene.driver().store().queues().into_iter();
+    let (Some(one), Some(two)) = (queues.next(), queues.next()) else {
+        return met(false, "the queues are there after a restart");
+    };
+    replace(scene, (&two, &[place(0)]), &[(hay(12, 500), &[&one])])?;
+    scene.driver().confirm()?;
+    write_checkpoint(scene)?;
+    met(one.len() == 5 && two.len() == 1, "all of it was done at once")?;
+    fill(scene, &one, 1, 300, 1)
 }
 
 fn full_disk(scene: &mut Scene) -> Played {

@@ -7,12 +7,12 @@ use smallvec::SmallVec;
 use super::draft::Draft;
 use super::error::StoreError;
 use super::index::Entry;
-use super::log::Placed;
+use super::log::{Outline, Placed};
 use super::message::Message;
 use super::queue::{Queue, QueueCore, QueueState};
 use super::record::{self, ChunkEntry, MessageRecord, RecordKind, Reference};
-use super::store::Store;
-use super::units::Lsn;
+use super::store::{Shared, Store};
+use super::units::{Lsn, Sequence};
 
 /// Whether a message is to survive a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,57 +74,119 @@ impl Store {
             targets.iter_mut().filter(|(_, state)| !state.deleted).collect();
         let targets = &mut *open;
         let shared = &*self.shared;
-        let stays = |core: &QueueCore| core.is_durable() && persistence == Persistence::Durable;
-        let size = message.footprint();
-        let others = targets.iter().filter(|(core, _)| !stays(core)).count();
-        // What need not survive a restart is in memory for as long as there is room, and in the log beyond.
-        let spills = others > 0 && !shared.cache.try_take(size * others as u64);
-        let references: SmallVec<[Reference; 4]> = targets
-            .iter()
-            .filter(|(core, _)| spills || stays(core))
-            .map(|(core, state)| Reference { queue: core.id(), sequence: state.index.next() })
-            .collect();
-        let stored = others < targets.len();
-        let placed = if references.is_empty() {
+        let places = targets.iter().map(|(core, state)| (*core, state.index.next()));
+        let plan = Plan::new(shared, message, persistence, places);
+        let placed = if plan.references.is_empty() {
             shared.log.check()?;
             None
         } else {
-            let kind = if stored { RecordKind::Message } else { RecordKind::Transient };
-            let length = record::message_size(message, &references);
-            let count = references.len() as u32;
-            let admitted = shared.log.admit(length);
+            let Outline { kind, size, references } = plan.outline();
+            let admitted = shared.log.admit(size);
             let appended = admitted.and_then(|()| {
-                shared.log.append(kind, length, count, |buffer| {
-                    MessageRecord::encode(buffer, message, &references);
-                })
+                shared.log.append(kind, size, references, |buffer| plan.encode(buffer))
             });
-            if appended.is_err() && !spills {
-                shared.cache.give_back(size * others as u64);
+            if appended.is_err() {
+                plan.withdraw(shared);
             }
             Some(appended?)
         };
-        let sharers = u16::try_from(references.len()).unwrap_or(u16::MAX);
+        plan.enter(shared, placed, targets.iter_mut().map(|(core, state)| (*core, &mut **state)))?;
+        Ok(Appended { durable_at: placed.filter(|_| plan.survives).map(|placed| placed.end) })
+    }
+}
+
+/// What is to become of a message that is being appended. Its queues are locked from the plan until it has
+/// [entered](Self::enter) them.
+pub(super) struct Plan<'a> {
+    message: Draft<'a>,
+    persistence: Persistence,
+    /// What it takes in memory.
+    size: u64,
+    /// How many queues have it that a restart empties of it.
+    others: usize,
+    /// Whether these have it in the log, because memory is short.
+    spills: bool,
+    /// Whether a restart brings it back.
+    pub(super) survives: bool,
+    /// What its record has; none: it is in memory alone.
+    pub(super) references: SmallVec<[Reference; 4]>,
+}
+
+impl<'a> Plan<'a> {
+    /// Takes what the message needs of the memory budget. `targets`: its queues, and the place that it gets in each of them.
+    pub(super) fn new<'q>(
+        shared: &Shared,
+        message: Draft<'a>,
+        persistence: Persistence,
+        targets: impl Iterator<Item = (&'q QueueCore, Sequence)> + Clone,
+    ) -> Plan<'a> {
+        let stays = |core: &QueueCore| core.is_durable() && persistence == Persistence::Durable;
+        let size = message.footprint();
+        let (mut count, mut others) = (0, 0);
+        for (core, _) in targets.clone() {
+            count += 1;
+            others += usize::from(!stays(core));
+        }
+        // What need not survive a restart is in memory for as long as there is room, and in the log beyond.
+        let spills = others > 0 && !shared.cache.try_take(size * others as u64);
+        let references = targets
+            .filter(|(core, _)| spills || stays(core))
+            .map(|(core, sequence)| Reference { queue: core.id(), sequence })
+            .collect();
+        let survives = others < count;
+        Plan { message, persistence, size, others, spills, survives, references }
+    }
+
+    /// The record that the message needs.
+    pub(super) fn outline(&self) -> Outline {
+        Outline {
+            kind: if self.survives { RecordKind::Message } else { RecordKind::Transient },
+            size: record::message_size(self.message, &self.references),
+            references: self.references.len() as u32,
+        }
+    }
+
+    /// Adds the record's payload to `buffer`.
+    pub(super) fn encode(&self, buffer: &mut Vec<u8>) {
+        MessageRecord::encode(buffer, self.message, &self.references);
+    }
+
+    /// Gives back what was taken for the message, which comes to nothing.
+    pub(super) fn withdraw(&self, shared: &Shared) {
+        if !self.spills {
+            shared.cache.give_back(self.size * self.others as u64);
+        }
+    }
+
+    /// Adds the message to the indexes of its queues, with its record if it has one.
+    pub(super) fn enter<'q>(
+        &self,
+        shared: &Shared,
+        placed: Option<Placed>,
+        targets: impl Iterator<Item = (&'q QueueCore, &'q mut QueueState)>,
+    ) -> Result<(), StoreError> {
+        let sharers = u16::try_from(self.references.len()).unwrap_or(u16::MAX);
         // One copy in memory for all the queues that keep one.
         let mut kept: Option<Message> = None;
-        let mut keep = || kept.get_or_insert_with(|| message.to_message()).clone();
-        for (core, state) in targets.iter_mut() {
-            let stays = stays(core);
-            let (entry, message) = match placed.filter(|_| stays || spills) {
+        let mut keep = || kept.get_or_insert_with(|| self.message.to_message()).clone();
+        for (core, state) in targets {
+            let stays = core.is_durable() && self.persistence == Persistence::Durable;
+            let (entry, message) = match placed.filter(|_| stays || self.spills) {
                 Some(Placed { lsn, length, .. }) => {
                     state.changed |= stays;
-                    let cached = stays && shared.cache.try_take(size);
+                    let cached = stays && shared.cache.try_take(self.size);
                     let message = cached.then(&mut keep);
                     let stored = ChunkEntry { lsn, length, sharers };
                     (Entry { transient: !stays, ..Entry::at(stored) }, message)
                 }
                 None => {
-                    let length = u32::try_from(message.size()).unwrap_or(u32::MAX);
+                    let length = u32::try_from(self.message.size()).unwrap_or(u32::MAX);
                     let stored = ChunkEntry { lsn: Lsn::ZERO, length, sharers: 1 };
                     (Entry { transient: true, ..Entry::at(stored) }, Some(keep()))
                 }
             };
             shared.push(core, state, entry, message)?;
         }
-        Ok(Appended { durable_at: placed.filter(|_| stored).map(|placed| placed.end) })
+        Ok(())
     }
 }

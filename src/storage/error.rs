@@ -28,12 +28,12 @@ pub enum StoreError {
          it then goes on by itself"
     )]
     Full,
-    /// More bytes than one record can hold.
-    #[error("a record of {bytes} bytes does not fit: the largest has {limit} bytes")]
+    /// More bytes than one record can hold, or than can be [applied together](super::Store::apply_together).
+    #[error("{bytes} bytes are to be stored in one piece, and at most {limit} bytes can be")]
     TooLarge {
-        /// What the record would take, in bytes.
+        /// What it would take, in bytes.
         bytes: u64,
-        /// What a record may take, in bytes.
+        /// What it may take, in bytes.
         limit: u64,
     },
     /// A record below the durable LSN could not be read back.

@@ -46,7 +46,7 @@
 //! | `log` | sync groups, the one writer, waiting for durability |
 //! | `sync` | what the threads of the log and the pool synchronize with |
 //! | `index` | which messages of a queue are live, and where they are |
-//! | `store`, `append`, `queue` | what a program uses |
+//! | `store`, `append`, `together`, `queue` | what a program uses |
 //! | `spill`, `compaction` | what leaves memory for the log, and old segments for new ones |
 //! | `upkeep`, `threads` | what a store does by itself, and when |
 //! | `checkpoint`, `superblock`, `recovery` | from one life of the store to the next |
@@ -88,6 +88,7 @@ mod store;
 mod superblock;
 mod sync;
 mod threads;
+mod together;
 mod units;
 mod upkeep;
 
@@ -104,4 +105,5 @@ pub use options::{Background, Options};
 pub use queue::{Acknowledged, Fetch, Fetched, Queue};
 pub use recovery::RecoveryReport;
 pub use store::{Change, Store};
+pub use together::{Operation, Together};
 pub use units::{Lsn, QueueId, SegmentId, Sequence, SequenceRange};

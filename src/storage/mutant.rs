@@ -53,6 +53,10 @@ pub enum Mutant {
     MoveUnchecked,
     /// That a chunk has gone from a directory is forgotten.
     ForgetDirectory,
+    /// What belongs together is appended one record after the other, to two segments where one of them ends.
+    DivideUnits,
+    /// What belongs together in the last group is not taken up together.
+    DivideTail,
 }
 
 #[cfg(feature = "simulation")]

@@ -85,6 +85,17 @@ impl QueueCore {
 }
 
 impl QueueState {
+    /// As much of these ranges as messages have taken. What is written has to mean the same whenever it is replayed: so it never
+    /// speaks of places to come.
+    pub(super) fn taken(&self, ranges: &[SequenceRange]) -> SmallVec<[SequenceRange; 8]> {
+        let Some(newest) = self.index.next().previous() else { return SmallVec::new() };
+        let newest = if is_active(Mutant::AcknowledgeFuture) { Sequence(u64::MAX) } else { newest };
+        ranges
+            .iter()
+            .filter_map(|range| SequenceRange::new(range.first, range.last.min(newest)))
+            .collect()
+    }
+
     /// The first place from `from` on that is not being read ahead.
     fn behind_reads(&self, from: Sequence) -> Sequence {
         let mut place = from;
@@ -316,15 +327,7 @@ impl Queue {
     pub fn acknowledge(&self, ranges: &[SequenceRange]) -> Result<Acknowledged, StoreError> {
         let mut released = Released::default();
         let mut state = self.core.state.lock();
-        // What is written has to mean the same whenever it is replayed: so it never speaks of places to come.
-        let Some(newest) = state.index.next().previous() else {
-            return Ok(Acknowledged { messages: 0, durable_at: None });
-        };
-        let newest = if is_active(Mutant::AcknowledgeFuture) { Sequence(u64::MAX) } else { newest };
-        let ranges: SmallVec<[SequenceRange; 8]> = ranges
-            .iter()
-            .filter_map(|range| SequenceRange::new(range.first, range.last.min(newest)))
-            .collect();
+        let ranges = state.taken(ranges);
         for range in &ranges {
             state.index.acknowledge(*range, &mut released);
         }

@@ -70,6 +70,8 @@ const TABLE: &[(Mutant, Net)] = &[
     (Mutant::AcknowledgeFuture, CrashPoints("acknowledge and hand out")),
     (Mutant::MoveUnchecked, CrashPoints("compaction")),
     (Mutant::ForgetDirectory, CrashPoints("deep queue")),
+    (Mutant::DivideUnits, CrashPoints("applied together")),
+    (Mutant::DivideTail, CrashPoints("an oversized message together")),
     (Mutant::IgnoreReadError, Faults("close and open again")),
     (Mutant::RetrySync, Faults("publish and confirm")),
     (Mutant::GoOnAfterFailure, Faults("publish and confirm")),

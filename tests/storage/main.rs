@@ -20,5 +20,6 @@ mod quota;
 mod repair;
 mod stress;
 mod support;
+mod together;
 #[path = "../common/unsynced.rs"]
 mod unsynced;

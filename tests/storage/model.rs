@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use haypile::storage::disk::RealDisk;
 use haypile::storage::inspect::inspect;
 use haypile::storage::{
-    Background, Change, Fetched, Lsn, Options, Persistence, Queue, Sequence, SequenceRange, Store,
+    Background, Change, Fetched, Lsn, Operation as Part, Options, Persistence, Queue, Sequence,
+    SequenceRange, Store,
 };
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 use tempfile::tempdir;
@@ -21,9 +22,29 @@ enum Operation {
     Delete(u8),
     Put(u8, u8),
     Remove(u8),
-    Publish { queues: Vec<u8>, size: u16, transient: bool, times: u8 },
-    Acknowledge { queue: u8, first: u8, more: u8 },
-    Deliver { queue: u8, first: u8, more: u8 },
+    Publish {
+        queues: Vec<u8>,
+        size: u16,
+        transient: bool,
+        times: u8,
+    },
+    Acknowledge {
+        queue: u8,
+        first: u8,
+        more: u8,
+    },
+    Deliver {
+        queue: u8,
+        first: u8,
+        more: u8,
+    },
+    /// Acknowledges some messages and publishes others, all at once.
+    Replace {
+        queue: u8,
+        first: u8,
+        more: u8,
+        messages: Vec<(Vec<u8>, u8, bool)>,
+    },
     Purge(u8),
     Wait,
     Checkpoint,
@@ -52,12 +73,23 @@ impl Arbitrary for Operation {
                 transient: u8::arbitrary(g) % 5 == 0,
                 times: u8::arbitrary(g) % 40,
             },
-            48..68 => Acknowledge {
+            48..60 => Acknowledge {
                 queue: Arbitrary::arbitrary(g),
                 first: Arbitrary::arbitrary(g),
                 more: u8::arbitrary(g) % 16,
             },
-            68..76 => Deliver {
+            60..69 => Replace {
+                queue: Arbitrary::arbitrary(g),
+                first: Arbitrary::arbitrary(g),
+                more: u8::arbitrary(g) % 8,
+                messages: (0..u8::arbitrary(g) % 4)
+                    .map(|_| {
+                        let queues = (0..1 + u8::arbitrary(g) % 3).map(|_| u8::arbitrary(g));
+                        (queues.collect(), u8::arbitrary(g), u8::arbitrary(g) % 4 == 0)
+                    })
+                    .collect(),
+            },
+            69..76 => Deliver {
                 queue: Arbitrary::arbitrary(g),
                 first: Arbitrary::arbitrary(g),
                 more: u8::arbitrary(g) % 16,
@@ -234,6 +266,11 @@ impl Pair {
                 let Some(range) = self.range(id, *first, *more) else { return };
                 self.acknowledge(id, &handle, range);
             }
+            Operation::Replace { queue, first, more, messages } => {
+                let Some((id, handle)) = self.pick(*queue) else { return };
+                let range = self.range(id, *first, *more);
+                self.replace(id, &handle, range, messages);
+            }
             Operation::Purge(number) => {
                 let Some((id, handle)) = self.pick(*number) else { return };
                 let Some(end) = SequenceRange::new(Sequence::FIRST, handle.next_sequence()) else {
@@ -296,6 +333,54 @@ impl Pair {
         queue.retain(|place, _| *place < range.first.get() || *place > range.last.get());
         assert_eq!(acknowledged.messages, (before - queue.len()) as u64);
         self.changed(acknowledged.durable_at);
+    }
+
+    fn replace(
+        &mut self,
+        from: u64,
+        handle: &Queue,
+        range: Option<SequenceRange>,
+        messages: &[(Vec<u8>, u8, bool)],
+    ) {
+        // The messages that go are those that are there before.
+        let gone = range.map_or(0, |range| {
+            let queue = &mut self.model.queues.get_mut(&from).unwrap().1;
+            let before = queue.len();
+            queue.retain(|place, _| *place < range.first.get() || *place > range.last.get());
+            before - queue.len()
+        });
+        let mut drafts = Vec::new();
+        for (queues, size, transient) in messages {
+            self.counter += 1;
+            let text = format!("{}:{}", self.counter, "z".repeat(20 * usize::from(*size)));
+            let targets: BTreeMap<u64, Queue> =
+                queues.iter().filter_map(|number| self.pick(*number)).collect();
+            for id in targets.keys() {
+                let (next, queue) = self.model.queues.get_mut(id).unwrap();
+                queue.insert(*next, (text.clone(), 0, !*transient && *id < VOLATILE));
+                *next += 1;
+            }
+            let persistence =
+                if *transient { Persistence::Transient } else { Persistence::Durable };
+            drafts.push((message(text), persistence, targets));
+        }
+        let targets: Vec<Vec<&Queue>> =
+            drafts.iter().map(|(_, _, targets)| targets.values().collect()).collect();
+        let mut parts: Vec<Part<'_>> = drafts
+            .iter()
+            .zip(&targets)
+            .map(|((message, persistence, _), queues)| Part::Append {
+                message: message.into(),
+                persistence: *persistence,
+                queues,
+            })
+            .collect();
+        // It is somewhere in the middle.
+        let acknowledge = Part::Acknowledge { queue: handle, ranges: range.as_slice() };
+        parts.insert(parts.len() / 2, acknowledge);
+        let done = self.store().apply_together(&parts).unwrap();
+        assert_eq!(done.messages, gone as u64);
+        self.changed(done.durable_at);
     }
 
     /// Opens the store again: it has to be in one of the possible states.

@@ -9,6 +9,7 @@
 //! what a record means. The first failed write or sync is the last thing that happens: see [`StoreError::Failed`].
 
 pub(crate) mod group;
+mod unit;
 mod waiters;
 mod writer;
 
@@ -21,6 +22,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use self::group::{GROUP_HEADER, Group};
+pub(crate) use self::unit::Outline;
 use self::waiters::{Action, Waiters, WakerSlot};
 use self::writer::Target;
 use super::checksum::StoreId;
@@ -31,7 +33,9 @@ use super::mutant::{Mutant, is_active};
 use super::options::Background;
 use super::record::{self, FRAME, RecordKind};
 use super::segment::{PAGE, Segment, SegmentHeader, SegmentPool, SegmentSet};
-use super::sync::{AtomicBool, AtomicU64, Bell, Condvar, Mutex, OnceLock, Ordering, Slip, breaks};
+use super::sync::{
+    AtomicBool, AtomicU64, Bell, Condvar, Mutex, MutexGuard, OnceLock, Ordering, Slip, breaks,
+};
 use super::units::{Lsn, SegmentId};
 
 /// The largest record, in bytes.
@@ -214,41 +218,34 @@ impl Log {
         if length as u64 > RECORD_LIMIT {
             return Err(StoreError::TooLarge { bytes: length as u64, limit: RECORD_LIMIT });
         }
-        let mut core = self.core.lock();
+        let mut core = self.open_for_appending()?;
+        let oversized = self.make_room(&mut core, length);
+        let placed = core.put(kind, length, references, encode);
+        let begun = core.open.records == 1;
+        self.appended(&mut core, oversized, begun);
+        Ok(placed)
+    }
+
+    /// The lock under which records are appended, of a log that takes them.
+    fn open_for_appending(&self) -> Result<MutexGuard<'_, Core>, StoreError> {
+        let core = self.core.lock();
         self.check()?;
         if core.stopping {
             return Err(StoreError::Closed);
         }
-        let oversized = self.make_room(&mut core, length);
-        let group = &mut core.open;
-        let (lsn, start) = (group.position(), group.buffer.len());
-        // With the padding that may follow, so that the bytes of a group need not move once more.
-        group.buffer.reserve(length + PAGE as usize);
-        let buffer = group.buffer.tail();
-        buffer.resize(buffer.len() + FRAME, 0);
-        encode(buffer);
-        debug_assert_eq!(group.buffer.len(), start + length, "a record is as long as announced");
-        record::seal(&mut group.buffer.as_mut_slice()[start..], kind, lsn, group.segment.seed);
-        group.records += 1;
-        let placed = Placed { lsn, length: length as u32, end: group.position() };
-        if let Some(share) = placed.length.checked_div(references.min(u32::from(u16::MAX))) {
-            group.segment.live.add(references, u64::from(share) * u64::from(references));
-        }
-        if group.records == 1 {
-            core.open_since = Instant::now();
-        }
+        Ok(core)
+    }
+
+    /// Goes on behind what fills a segment by itself, and wakes the writer where it has something to do: be it to set a
+    /// deadline for a group that has `begun` with what was appended.
+    fn appended(&self, core: &mut Core, oversized: bool, begun: bool) {
         if oversized {
-            self.roll(&mut core);
+            self.roll(core);
         }
-        if core.writer_waits && core.writer_has_work(&self.config) {
-            core.writer_waits = false;
-            self.work.notify_one();
-        } else if core.writer_waits && core.open.records == 1 {
-            // It sleeps without a deadline: let it set one for this group.
+        if core.writer_waits && (core.writer_has_work(&self.config) || begun) {
             core.writer_waits = false;
             self.work.notify_one();
         }
-        Ok(placed)
     }
 
     /// Whether there is room for a record of `size` payload bytes that brings something new. On a full disk there is,
@@ -258,7 +255,13 @@ impl Log {
     /// that much.
     pub(crate) fn admit(&self, size: usize) -> Result<(), StoreError> {
         let length = FRAME + size;
-        if !self.pool.is_full() || length as u64 > RECORD_LIMIT {
+        // What is too large is told so by whoever appends it.
+        if length as u64 > RECORD_LIMIT { Ok(()) } else { self.admit_bytes(length) }
+    }
+
+    /// The same for so many bytes of records that go into one group.
+    fn admit_bytes(&self, length: usize) -> Result<(), StoreError> {
+        if !self.pool.is_full() {
             return Ok(());
         }
         // Room would not help a log that has failed.
@@ -554,6 +557,34 @@ fn plan(
 }
 
 impl Core {
+    /// Adds a record of `length` bytes to the open group, which has room for it.
+    fn put(
+        &mut self,
+        kind: RecordKind,
+        length: usize,
+        references: u32,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> Placed {
+        let group = &mut self.open;
+        let (lsn, start) = (group.position(), group.buffer.len());
+        // With the padding that may follow, so that the bytes of a group need not move once more.
+        group.buffer.reserve(length + PAGE as usize);
+        let buffer = group.buffer.tail();
+        buffer.resize(buffer.len() + FRAME, 0);
+        encode(buffer);
+        debug_assert_eq!(group.buffer.len(), start + length, "a record is as long as announced");
+        record::seal(&mut group.buffer.as_mut_slice()[start..], kind, lsn, group.segment.seed);
+        group.records += 1;
+        let placed = Placed { lsn, length: length as u32, end: group.position() };
+        if let Some(share) = placed.length.checked_div(references.min(u32::from(u16::MAX))) {
+            group.segment.live.add(references, u64::from(share) * u64::from(references));
+        }
+        if group.records == 1 {
+            self.open_since = Instant::now();
+        }
+        placed
+    }
+
     fn last_record_end(&self) -> Lsn {
         if self.open.is_empty() { self.open.previous } else { self.open.position() }
     }

@@ -37,10 +37,10 @@ use super::compaction::Compacted;
 use super::disk::{Access, DirectoryLock, Disk};
 use super::entropy::Entropy;
 use super::error::{Damage, OpenError, StoreError};
-use super::log::Log;
+use super::log::{Log, Outline};
 use super::mutant::{Mutant, is_active};
 use super::options::Options;
-use super::record::Record;
+use super::record::{Record, RecordKind};
 use super::segment::{FreeFile, SegmentSet};
 use super::superblock::{Superblock, SuperblockFile};
 use super::units::{Lsn, SegmentId};
@@ -251,13 +251,24 @@ pub(crate) fn take_up(
     catalog: Catalog,
 ) -> Result<Catalog, StoreError> {
     let mut replay = Replay::new(segments, catalog);
-    for (kind, payload) in &tail.records {
-        // Applying it counts what is live of it.
-        let append = |buffer: &mut Vec<u8>| buffer.extend_from_slice(payload);
-        let placed = log.append(*kind, payload.len(), 0, append)?;
-        replay
-            .apply_record(placed.lsn, &Record { kind: *kind, payload })
-            .expect("its meaning was looked at when the log was walked");
+    // The group may have been a unit, or several, and be larger than a segment: it is one group again.
+    let at_once = if is_active(Mutant::DivideTail) { 1 } else { tail.records.len().max(1) };
+    for records in tail.records.chunks(at_once) {
+        // Applying them counts what is live of them.
+        let outline = |(kind, payload): &(RecordKind, Vec<u8>)| Outline {
+            kind: *kind,
+            size: payload.len(),
+            references: 0,
+        };
+        let unit: Vec<Outline> = records.iter().map(outline).collect();
+        let encode = |number: usize, buffer: &mut Vec<u8>| {
+            buffer.extend_from_slice(&records[number].1);
+        };
+        for ((kind, payload), placed) in records.iter().zip(log.append_unit(&unit, encode)?) {
+            replay
+                .apply_record(placed.lsn, &Record { kind: *kind, payload })
+                .expect("its meaning was looked at when the log was walked");
+        }
     }
     Ok(replay.finish())
 }
