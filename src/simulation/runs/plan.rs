@@ -75,6 +75,23 @@ pub enum Action {
         /// 1: one after the other.
         step: u8,
     },
+    /// All at once: acknowledges messages, and publishes others.
+    Replace {
+        /// The queue whose messages go.
+        queue: u8,
+        /// So many messages from its front on are passed over.
+        skip: u8,
+        /// How many.
+        count: u8,
+        /// The queues that get each of the others, as for [`Action::Publish`].
+        queues: u8,
+        /// The size of a body in bytes.
+        bytes: u32,
+        /// How many messages.
+        times: u8,
+        /// They are to survive a restart.
+        durable: bool,
+    },
     /// Acknowledges all that is in a queue.
     Purge {
         /// Which queue.
@@ -189,18 +206,20 @@ impl Plan {
         let calm = pick(&[1, 3, 12]);
         let count = 6 + random.below(pick(&[20, 40, 40, 160]));
         let mut actions = vec![Action::CreateQueue; 1 + random.below(3) as usize];
-        actions.extend((0..count).map(|_| Action::of(&random, calm)));
+        // What an even seed gives is not to change: some of them are told of by tests.
+        let replaces = seed % 2 == 1;
+        actions.extend((0..count).map(|_| Action::of(&random, calm, replaces)));
         Plan { seed, setup, actions }
     }
 }
 
 impl Action {
-    fn of(random: &Random, calm: u64) -> Action {
+    fn of(random: &Random, calm: u64, replaces: bool) -> Action {
         let byte = || random.next() as u8;
         if random.below(8 * calm) < 4 {
             return Action::trouble(random);
         }
-        match random.below(30) {
+        match random.below(if replaces { 33 } else { 30 }) {
             0 => Action::CreateQueue,
             1..=2 => Action::Change {
                 put: random.one_in(2).then(|| (byte() % 8, (random.next() % 300) as u16)),
@@ -232,6 +251,20 @@ impl Action {
             22..=25 => Action::Confirm,
             26..=27 => Action::Checkpoint,
             28 => Action::Compact,
+            30..=32 => {
+                // One may be larger than a segment; several have to fit.
+                let times = byte() % 5;
+                let bytes = if times == 1 { size(random) } else { random.below(2000) as u32 };
+                Action::Replace {
+                    queue: byte(),
+                    skip: if random.one_in(2) { 0 } else { byte() % 40 },
+                    count: byte() % 12,
+                    queues: byte() & byte(),
+                    bytes,
+                    times,
+                    durable: !random.one_in(8),
+                }
+            }
             _ => Action::Check,
         }
     }
@@ -346,6 +379,14 @@ impl fmt::Display for Action {
                 write!(
                     f,
                     "acknowledge {count} messages of queue {queue}, behind {skip}, each {step}."
+                )
+            }
+            Action::Replace { queue, skip, count, queues, bytes, times, durable } => {
+                let kind = if *durable { "durable" } else { "transient" };
+                write!(
+                    f,
+                    "all at once: acknowledge {count} messages of queue {queue}, behind {skip}; publish {times} {kind} \
+                     messages of {bytes} bytes to queues {queues:#010b}"
                 )
             }
             Action::Purge { queue } => write!(f, "acknowledge everything in queue {queue}"),

@@ -18,7 +18,8 @@ use super::failure::{Failure, FailureKind};
 use super::plan::Action;
 use crate::simulation::ledger::{Known, KnownChange};
 use crate::storage::{
-    Fetch, Fetched, Lsn, Message, Persistence, Queue, QueueId, Sequence, SequenceRange, StoreError,
+    Fetch, Fetched, Lsn, Message, Operation, Persistence, Queue, QueueId, Sequence, SequenceRange,
+    StoreError,
 };
 
 /// How many durable queues there are at most.
@@ -75,6 +76,10 @@ impl Run<'_> {
             }
             Action::Acknowledge { queue, skip, count, step } => {
                 self.acknowledge(*queue, (*skip).into(), (*count).into(), (*step).into())
+            }
+            Action::Replace { queue, skip, count, queues, bytes, times, durable } => {
+                let ranges = self.some_of(*queue, (*skip).into(), (*count).into(), 1);
+                self.replace(ranges, *queues, *bytes, *times, *durable)
             }
             Action::Purge { queue } => {
                 let Some(queue) = self.pick(*queue) else { return Ok(()) };
@@ -239,15 +244,8 @@ impl Run<'_> {
     }
 
     fn publish(&mut self, queues: u8, bytes: u32, durable: bool) -> Result<(), Trouble> {
-        if queues & 0x80 != 0 && self.volatile.is_none() {
-            self.volatile = Some(self.driver().store().create_volatile_queue());
-        }
-        let all = self.queues();
-        let bits = all.iter().enumerate().filter(|(at, _)| queues & (1 << (at % 8)) != 0);
-        let mut targets: Vec<&Queue> = bits.map(|(_, queue)| queue).collect();
-        if targets.is_empty() {
-            targets.extend(all.iter().cycle().skip(queues.into()).take(1));
-        }
+        let targets = self.targets(queues);
+        let targets: Vec<&Queue> = targets.iter().collect();
         if targets.is_empty() {
             return Ok(());
         }
@@ -260,12 +258,85 @@ impl Run<'_> {
             self.driver().publish_transient(body.clone(), &targets)?;
         }
         for (queue, place) in targets.iter().zip(places) {
-            if !durable || !queue.is_durable() {
-                let known = Known { header: "header".into(), body: body.clone(), deliveries: 0 };
-                self.passing.entry(queue.id()).or_default().insert(place, known);
+            self.note_passing(queue, place, &body, durable);
+        }
+        Ok(())
+    }
+
+    /// Acknowledges messages of a queue and publishes others, all at once.
+    fn replace(
+        &mut self,
+        gone: Option<(Queue, Vec<SequenceRange>)>,
+        queues: u8,
+        bytes: u32,
+        times: u8,
+        durable: bool,
+    ) -> Result<(), Trouble> {
+        let targets = self.targets(queues);
+        let references: Vec<&Queue> = targets.iter().collect();
+        let first: Vec<Sequence> = targets.iter().map(Queue::next_sequence).collect();
+        let times = if targets.is_empty() { 0 } else { times };
+        let bodies: Vec<Bytes> = (1..=u64::from(times))
+            .map(|number| body(self.published + number, bytes as usize))
+            .collect();
+        self.published += u64::from(times);
+        let messages: Vec<Message> =
+            bodies.iter().map(|body| Message::new("header", body)).collect();
+        let persistence = if durable { Persistence::Durable } else { Persistence::Transient };
+        let appends = messages.iter().map(|message| Operation::Append {
+            message: message.into(),
+            persistence,
+            queues: &references,
+        });
+        let acknowledge =
+            gone.as_ref().map(|(queue, ranges)| Operation::Acknowledge { queue, ranges });
+        let operations: Vec<Operation<'_>> = appends.chain(acknowledge).collect();
+        let outcome = self.driver().apply_together(&operations);
+        // What only makes room is taken in any case.
+        if times == 0 {
+            outcome.map_err(always)?
+        } else {
+            outcome?
+        };
+        if let Some((queue, ranges)) = gone {
+            self.forget_passing(&queue, &ranges);
+        }
+        for (number, body) in (0..).zip(&bodies) {
+            for (queue, first) in targets.iter().zip(&first) {
+                self.note_passing(queue, Sequence::new(first.get() + number), body, durable);
             }
         }
         Ok(())
+    }
+
+    /// The queues that these bits mean; there is a volatile one from the first time on that it is meant.
+    fn targets(&mut self, queues: u8) -> Vec<Queue> {
+        if queues & 0x80 != 0 && self.volatile.is_none() {
+            self.volatile = Some(self.driver().store().create_volatile_queue());
+        }
+        let all = self.queues();
+        let bits = all.iter().enumerate().filter(|(at, _)| queues & (1 << (at % 8)) != 0);
+        let targets: Vec<Queue> = bits.map(|(_, queue)| queue.clone()).collect();
+        if targets.is_empty() {
+            return all.iter().cycle().skip(queues.into()).take(1).cloned().collect();
+        }
+        targets
+    }
+
+    /// Notes a message that no restart brings back, if it is one.
+    fn note_passing(&mut self, queue: &Queue, place: Sequence, body: &Bytes, durable: bool) {
+        if !durable || !queue.is_durable() {
+            let known = Known { header: "header".into(), body: body.clone(), deliveries: 0 };
+            self.passing.entry(queue.id()).or_default().insert(place, known);
+        }
+    }
+
+    fn forget_passing(&mut self, queue: &Queue, ranges: &[SequenceRange]) {
+        if let Some(passing) = self.passing.get_mut(&queue.id()) {
+            passing.retain(|place, _| {
+                !ranges.iter().any(|range| (range.first..=range.last).contains(place))
+            });
+        }
     }
 
     /// Reads so many messages from a place on.
@@ -324,7 +395,21 @@ impl Run<'_> {
         count: usize,
         step: usize,
     ) -> Result<(), Trouble> {
-        let Some(queue) = self.pick(queue) else { return Ok(()) };
+        let Some((queue, ranges)) = self.some_of(queue, skip, count, step) else { return Ok(()) };
+        self.driver().acknowledge(&queue, &ranges).map_err(always)?;
+        self.forget_passing(&queue, &ranges);
+        Ok(())
+    }
+
+    /// The places of some of a queue's messages, each `step`th, behind those that are passed over; `None`: there are none.
+    fn some_of(
+        &mut self,
+        queue: u8,
+        skip: usize,
+        count: usize,
+        step: usize,
+    ) -> Option<(Queue, Vec<SequenceRange>)> {
+        let queue = self.pick(queue)?;
         let expected = self.expected_in(&queue);
         let places = expected.keys().skip(skip).step_by(step.max(1)).take(count);
         let mut ranges: Vec<SequenceRange> = Vec::new();
@@ -334,16 +419,7 @@ impl Run<'_> {
                 _ => ranges.push(SequenceRange::one(*place)),
             }
         }
-        if ranges.is_empty() {
-            return Ok(());
-        }
-        self.driver().acknowledge(&queue, &ranges).map_err(always)?;
-        if let Some(passing) = self.passing.get_mut(&queue.id()) {
-            passing.retain(|place, _| {
-                !ranges.iter().any(|range| (range.first..=range.last).contains(place))
-            });
-        }
-        Ok(())
+        (!ranges.is_empty()).then_some((queue, ranges))
     }
 
     /// How many messages there are is always known.
