@@ -8,7 +8,7 @@ use super::fault::Fault;
 use super::output::Output;
 use super::running::Outcome;
 use crate::broker::{
-    self, Bind, Confirm, Consume, DeclareExchange, DeclareQueue, Delivery, DeliveryTag,
+    self, Bind, Committed, Confirm, Consume, DeclareExchange, DeclareQueue, Delivery, DeliveryTag,
     DestinationKind, Get, Reason,
 };
 use crate::message::{Envelope, RawProperties, ShortStr};
@@ -86,6 +86,10 @@ impl Channel {
     ) -> Result<bool, Fault> {
         let Some(inner) = &mut self.inner else { return Ok(true) };
         let message = &published.message;
+        if inner.is_transactional() {
+            inner.stage(message, published.mandatory)?;
+            return Ok(true);
+        }
         let routed = match inner.publish(message) {
             Err(refusal) if refusal.reason() == Reason::ResourceError => return Ok(false),
             routed => routed?,
@@ -120,7 +124,7 @@ impl Channel {
         else {
             return Ok(false);
         };
-        if body_size > largest {
+        if body_size > largest || inner.is_transactional() {
             return Ok(false);
         }
         let envelope = Envelope { exchange, routing_key, properties, published_at: None };
@@ -261,7 +265,29 @@ impl Channel {
         }
     }
 
-    /// Does what a method asks for. `basic.publish` and `channel.close` are dealt with elsewhere.
+    /// `tx.commit`; `None`: there is no room on the disk for what it is to store, or for all of it. What is left is
+    /// the next commit's.
+    pub(super) fn commit(
+        &mut self,
+        is_full: bool,
+        output: &mut Output,
+    ) -> Result<Option<Outcome>, Fault> {
+        let inner = self.inner()?;
+        if is_full && inner.has_staged() {
+            return Ok(None);
+        }
+        let Committed { durable_at, returned } = match inner.tx_commit() {
+            Err(refusal) if refusal.reason() == Reason::ResourceError => return Ok(None),
+            committed => committed?,
+        };
+        for message in &returned {
+            let (size, body) = (message.body_len(), message.pieces());
+            self.give_back(&envelope(message)?, None, size, body, output);
+        }
+        Ok(Some(self.answer(false, durable_at, &Method::TxCommitOk {}, output)))
+    }
+
+    /// Does what a method asks for. `basic.publish`, `tx.commit` and `channel.close` are dealt with elsewhere.
     pub(super) fn method(
         &mut self,
         method: &Method<'_>,
@@ -280,8 +306,13 @@ impl Channel {
             Method::AccessRequest { .. } => {
                 Ok(self.answer(false, None, &Method::AccessRequestOk { ticket: 1 }, output))
             }
-            Method::TxSelect {} | Method::TxCommit {} | Method::TxRollback {} => {
-                Err(Fault::connection(ReplyCode::NotImplemented, "transactions"))
+            Method::TxSelect {} => {
+                self.inner()?.tx_select()?;
+                Ok(self.answer(false, None, &Method::TxSelectOk {}, output))
+            }
+            Method::TxRollback {} => {
+                self.inner()?.tx_rollback()?;
+                Ok(self.answer(false, None, &Method::TxRollbackOk {}, output))
             }
             Method::ExchangeDeclare { .. }
             | Method::ExchangeDelete { .. }
@@ -497,7 +528,7 @@ impl Channel {
                 Ok(self.answer(false, None, &Method::BasicQosOk {}, output))
             }
             Method::ConfirmSelect { nowait } => {
-                inner.confirm_select();
+                inner.confirm_select()?;
                 Ok(self.answer(nowait, None, &Method::ConfirmSelectOk {}, output))
             }
             _ => Err(unimplemented_method()),

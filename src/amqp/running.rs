@@ -269,6 +269,11 @@ impl Running {
                 output.method(number, &Method::ChannelCloseOk {});
                 Ok(Outcome::Done)
             }
+            Method::TxCommit {} => {
+                let committed = channel.commit(gateway.store.is_full(), output);
+                let outcome = committed.map_err(|fault| fault.during(method.id()))?;
+                Ok(outcome.unwrap_or(Outcome::NoRoom(Some(frame))))
+            }
             Method::BasicConsume { .. } => self
                 .consume(number, &method, gateway, output)
                 .map_err(|fault| fault.during(method.id())),

@@ -1,5 +1,7 @@
 //! A channel: what one client does on it, without the frames.
 
+mod transacting;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,7 +13,6 @@ use super::confirms::{Confirm, Confirms};
 use super::consumer::{ChannelCredit, Consumer, Spec};
 use super::delivery::{ChannelNumber, Delivery, DeliveryTag, Get};
 use super::names::random_name;
-use super::promises::Publisher;
 use super::queue::{DeleteIf, Queue, QueueSpec};
 use super::refusal::{Reason, Refusal};
 use super::replies::{DIRECT_REPLY_TO, ReplyConsumer, is_reserved};
@@ -22,10 +23,13 @@ use super::request::{
 use super::routing::Matches;
 use super::session::{Shared, give_back};
 use super::settlement::{Settlement, requeue};
+use super::transaction::{Transaction, Verdict};
 use super::unacknowledged::{Held, Unacknowledged};
 use super::virtual_host::Routed;
 use crate::message::{Envelope, Scratch, ShortStr};
 use crate::storage::{Draft, Lsn, Message, MessageMemory, StoreError};
+
+pub use transacting::Committed;
 
 /// One AMQP channel (AMQP 0-9-1, section 1.5). It belongs to the task of its connection; nothing here waits for the disk.
 ///
@@ -39,6 +43,8 @@ pub struct Channel {
     number: ChannelNumber,
     matches: Matches,
     confirms: Option<Confirms>,
+    /// After `tx.select`. In a box, because hardly any channel has one.
+    transaction: Option<Box<Transaction>>,
     /// In an order, so that closing the channel always does the same.
     consumers: BTreeMap<ShortStr, Arc<Consumer>>,
     /// What gets direct replies: one at most.
@@ -87,6 +93,7 @@ impl Channel {
             number,
             matches: Matches::default(),
             confirms: None,
+            transaction: None,
             consumers: BTreeMap::new(),
             reply_consumer: None,
             credit: Arc::default(),
@@ -248,12 +255,20 @@ impl Channel {
     }
 
     /// `confirm.select`: messages published from now on are confirmed. Asking twice changes nothing.
-    pub fn confirm_select(&mut self) {
+    ///
+    /// # Errors
+    /// 406 when the channel is transactional.
+    pub fn confirm_select(&mut self) -> Result<(), Refusal> {
+        if self.is_transactional() {
+            let why = "cannot switch from tx to confirm mode";
+            return Err(Refusal::new(Reason::PreconditionFailed, why));
+        }
         self.confirms.get_or_insert_default();
+        Ok(())
     }
 
-    /// `basic.publish`. Exchange, routing key, headers and delivery mode are those of the message's
-    /// [`Envelope`](crate::message::Envelope).
+    /// `basic.publish`, where there is no transaction (in one, [`stage`](Self::stage) it). Exchange, routing key, headers and
+    /// delivery mode are those of the message's [`Envelope`](crate::message::Envelope).
     ///
     /// # Errors
     /// 403 internal exchange, 404 no such exchange, 406 too large for the store, another user's `user-id`, a malformed
@@ -290,9 +305,8 @@ impl Channel {
         if self.confirms.is_some() && self.settlement.is_pending() {
             self.flush()?;
         }
-        let Shared { virtual_host, user, .. } = &*self.session;
-        let reply_address = self.reply_consumer.as_ref().map(|consumer| consumer.address());
-        let publisher = Publisher { user, reply_address };
+        let publisher = self.session.publisher(self.reply_consumer.as_deref());
+        let virtual_host = &self.session.virtual_host;
         let (arrivals, matches) = (&mut self.arrivals, &mut self.matches);
         let routed = virtual_host.publish(envelope, message, publisher, arrivals, matches)?;
         arrivals.note(matches.queues());
@@ -510,6 +524,9 @@ impl Channel {
     /// # Errors
     /// 406 unknown delivery tag.
     pub fn ack(&mut self, tag: DeliveryTag, multiple: bool) -> Result<(), Refusal> {
+        if self.settle_later(tag, multiple, Verdict::Acknowledged)? {
+            return Ok(());
+        }
         if multiple {
             for held in self.take_through(tag)? {
                 self.settlement.done(&held);
@@ -526,6 +543,10 @@ impl Channel {
     /// # Errors
     /// 406 unknown delivery tag, 541 when the store failed.
     pub fn nack(&mut self, tag: DeliveryTag, multiple: bool, requeue: bool) -> Result<(), Refusal> {
+        let verdict = if requeue { Verdict::Requeued } else { Verdict::Rejected };
+        if self.settle_later(tag, multiple, verdict)? {
+            return Ok(());
+        }
         let held = if multiple {
             self.take_through(tag)?
         } else {
@@ -618,6 +639,7 @@ impl Drop for Channel {
         if let Err(error) = self.settlement.flush() {
             tracing::error!(%error, "acknowledgements of a closing channel are lost");
         }
+        self.abandon_transaction();
         requeue(self.unacknowledged.take_all());
         self.credit.close();
         for queue in abandoned {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use thiserror::Error;
 use tracing::warn;
 
+use super::limits::Limits;
 use super::record::{
     BindingKey, BindingRecord, ExchangeKey, ExchangeRecord, QueueNote, QueueRecord, RecordError,
 };
@@ -53,8 +54,16 @@ impl Broker {
     /// # Errors
     /// [`StartError`]; the store is unchanged.
     pub fn open(store: Store) -> Result<Self, StartError> {
+        Self::with_limits(store, Limits::default())
+    }
+
+    /// The same with limits other than the default ones.
+    ///
+    /// # Errors
+    /// [`StartError`]; the store is unchanged.
+    pub fn with_limits(store: Store, limits: Limits) -> Result<Self, StartError> {
         let workers = WorkerThreads::start(&store)?;
-        let default = VirtualHost::new(DEFAULT_VIRTUAL_HOST, Arc::clone(workers.workers()));
+        let default = VirtualHost::new(DEFAULT_VIRTUAL_HOST, Arc::clone(workers.workers()), limits);
         restore(&default, &store)?;
         let virtual_hosts = HashMap::from([(DEFAULT_VIRTUAL_HOST, default)]);
         let sessions = AtomicU64::new(0);

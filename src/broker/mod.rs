@@ -63,6 +63,7 @@ mod exchange;
 mod handle;
 mod in_force;
 mod jobs;
+mod limits;
 mod loader;
 mod names;
 mod outbox;
@@ -80,14 +81,16 @@ mod settlement;
 mod stored_queue;
 mod timer;
 mod topology;
+mod transaction;
 mod unacknowledged;
 mod virtual_host;
 mod workers;
 
-pub use channel::{Channel, Published};
+pub use channel::{Channel, Committed, Published};
 pub use confirms::Confirm;
 pub use delivery::{ChannelNumber, Delivery, DeliveryTag, Event, Get};
 pub use handle::{Broker, StartError};
+pub use limits::Limits;
 pub use record::RecordError;
 pub use refusal::{Reason, Refusal, Scope};
 pub use request::{

@@ -6,6 +6,9 @@ use std::task::{Context, Poll};
 use super::channel::Channel;
 use super::delivery::{ChannelNumber, Delivery, Event};
 use super::outbox::Outbox;
+use super::promises::Publisher;
+use super::replies::ReplyConsumer;
+use super::transaction::StagedBytes;
 use super::virtual_host::VirtualHost;
 use crate::message::ShortStr;
 
@@ -30,12 +33,22 @@ pub(super) struct Shared {
     pub(super) user: ShortStr,
     pub(super) virtual_host: Arc<VirtualHost>,
     pub(super) outbox: Arc<Outbox>,
+    /// What the transactions of its channels hold.
+    pub(super) staged: Arc<StagedBytes>,
+}
+
+impl Shared {
+    /// Who publishes on a channel with that consumer of direct replies.
+    pub(super) fn publisher<'p>(&'p self, replies: Option<&'p ReplyConsumer>) -> Publisher<'p> {
+        Publisher { user: &self.user, reply_address: replies.map(ReplyConsumer::address) }
+    }
 }
 
 impl Session {
     pub(super) fn new(id: SessionId, user: ShortStr, virtual_host: Arc<VirtualHost>) -> Self {
         let outbox = Arc::default();
-        Self { shared: Arc::new(Shared { id, user, virtual_host, outbox }) }
+        let staged = Arc::new(StagedBytes::new(virtual_host.limits().transaction));
+        Self { shared: Arc::new(Shared { id, user, virtual_host, outbox, staged }) }
     }
 
     /// The user who has authenticated.

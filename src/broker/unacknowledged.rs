@@ -56,6 +56,38 @@ impl Unacknowledged {
         Some(taken)
     }
 
+    /// Takes out deliveries with their tags, in order, which may [come back](Self::put_back): the one with that tag, or with
+    /// `multiple` all before it too, and with tag 0 all that there are. `None` when that tag is unknown.
+    pub(super) fn take_tagged(
+        &mut self,
+        tag: DeliveryTag,
+        multiple: bool,
+    ) -> Option<Vec<(DeliveryTag, Held)>> {
+        if !multiple {
+            return Some(vec![(tag, self.take(tag)?)]);
+        }
+        let count = if tag == DeliveryTag(0) {
+            self.slots.len()
+        } else {
+            let place = self.find(tag)?;
+            self.slots[place].1.as_ref()?;
+            place + 1
+        };
+        let taken: Vec<_> =
+            self.slots.drain(..count).filter_map(|(tag, held)| Some((tag, held?))).collect();
+        self.held -= taken.len();
+        self.close_holes();
+        Some(taken)
+    }
+
+    /// Puts deliveries back that were taken out.
+    pub(super) fn put_back(&mut self, taken: Vec<(DeliveryTag, Held)>) {
+        self.held += taken.len();
+        self.slots.retain(|(_, held)| held.is_some());
+        self.slots.extend(taken.into_iter().map(|(tag, held)| (tag, Some(held))));
+        self.slots.make_contiguous().sort_unstable_by_key(|(tag, _)| *tag);
+    }
+
     /// Takes out all deliveries, in order.
     pub(super) fn take_all(&mut self) -> Vec<Held> {
         self.held = 0;

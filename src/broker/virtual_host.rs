@@ -2,6 +2,7 @@
 
 mod dead_lettering;
 mod publishing;
+mod staging;
 
 use std::sync::{Arc, Weak};
 
@@ -11,6 +12,7 @@ use tracing::{error, warn};
 pub(super) use self::publishing::Routed;
 use super::arguments::{check_exchange, check_queue, check_queue_equivalence};
 use super::exchange::{Exchange, ExchangeSpec, PREDECLARED};
+use super::limits::Limits;
 use super::outbox::Wakers;
 use super::queue::{DeleteIf, Queue, QueueSpec};
 use super::record::{BindingKey, ExchangeKey, ExchangeRecord, QueueNote, QueueRecord};
@@ -32,6 +34,7 @@ pub(super) struct VirtualHost {
     this: Weak<VirtualHost>,
     store: Store,
     workers: Arc<Workers>,
+    limits: Limits,
     topology: RwLock<Topology>,
     /// When everything that was ever purged is so durably. Held while a queue is purged.
     purged_at: Mutex<Option<Lsn>>,
@@ -40,7 +43,7 @@ pub(super) struct VirtualHost {
 
 impl VirtualHost {
     /// A virtual host with the pre-declared exchanges and nothing else.
-    pub(super) fn new(name: ShortStr, workers: Arc<Workers>) -> Arc<Self> {
+    pub(super) fn new(name: ShortStr, workers: Arc<Workers>, limits: Limits) -> Arc<Self> {
         let mut topology = Topology::default();
         for (exchange, kind) in PREDECLARED {
             let spec = ExchangeSpec::predeclared(exchange.clone(), kind);
@@ -53,6 +56,7 @@ impl VirtualHost {
             this: this.clone(),
             store,
             workers,
+            limits,
             topology,
             purged_at,
             replies,
@@ -61,6 +65,10 @@ impl VirtualHost {
 
     pub(super) fn name(&self) -> &ShortStr {
         &self.name
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// The channels that get direct replies.

@@ -14,7 +14,7 @@ fn persistent_messages_are_confirmed_together_when_the_log_is_durable() {
     client.channel.declare_queue(&durable("q")).unwrap();
     client.send("q", "before confirm.select");
     assert_eq!(client.channel.confirms(rig.broker.store().durable_lsn()), None);
-    client.channel.confirm_select();
+    client.channel.confirm_select().unwrap();
     client.send_numbers("q", 0..3);
     assert_eq!(client.channel.confirms(Lsn::ZERO), None);
     let first = client.channel.awaited_lsn().unwrap();
@@ -24,7 +24,7 @@ fn persistent_messages_are_confirmed_together_when_the_log_is_durable() {
         rig.broker.store().wait_durable(lsn).unwrap();
         client.channel.confirms(lsn);
     }
-    client.channel.confirm_select();
+    client.channel.confirm_select().unwrap();
     client.send("q", "one");
     let lsn = client.channel.awaited_lsn().unwrap();
     rig.broker.store().wait_durable(lsn).unwrap();
@@ -36,7 +36,7 @@ fn persistent_messages_are_confirmed_together_when_the_log_is_durable() {
 fn what_need_not_wait_is_confirmed_at_once_but_never_before_earlier_messages() {
     let rig = Rig::new();
     let mut client = rig.connect();
-    client.channel.confirm_select();
+    client.channel.confirm_select().unwrap();
     client.channel.declare_queue(&durable("q")).unwrap();
     let transient = message("", "q", "transient", &Properties::default());
     client.channel.publish(&transient).unwrap();
@@ -86,7 +86,7 @@ fn a_confirm_vouches_for_the_acknowledgements_before_it() {
     client.send("tasks", "task");
     client.channel.consume(&consumer("tasks", "c")).unwrap();
     let task = client.await_deliveries(1).remove(0);
-    client.channel.confirm_select();
+    client.channel.confirm_select().unwrap();
     client.channel.ack(task.tag, false).unwrap();
     client.send("results", "result");
     let kept: u64 = rig.broker.store().queues().iter().map(|queue| queue.len()).sum();
@@ -101,7 +101,7 @@ fn a_confirm_waits_for_earlier_acknowledgements_even_if_its_message_is_not_store
     let mut client = rig.connect();
     client.channel.declare_queue(&durable("q")).unwrap();
     client.channel.declare_queue(&queue("transient")).unwrap();
-    client.channel.confirm_select();
+    client.channel.confirm_select().unwrap();
     for (nth, to) in [(2, "transient"), (4, "nowhere")] {
         client.send("q", "a request");
         let stored = client.channel.awaited_lsn().unwrap();

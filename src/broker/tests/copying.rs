@@ -148,7 +148,7 @@ fn copies_are_as_durable_as_the_message() {
     for q in ["a", "b", "c"] {
         client.channel.declare_queue(&durable(q)).unwrap();
     }
-    client.channel.confirm_select();
+    client.channel.confirm_select().unwrap();
     let properties = with_headers(&[("CC", array(&["b"])), ("BCC", array(&["c"]))]);
     assert_eq!(publish(&mut client, ("", "a"), &properties).0, 3);
     let lsn = client.channel.awaited_lsn().expect("a confirm waits for the log");

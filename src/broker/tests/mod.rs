@@ -13,6 +13,7 @@ mod replying;
 mod restarting;
 mod threads;
 mod topology;
+mod transactions;
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -40,9 +41,17 @@ impl Rig {
     }
 
     fn on(dir: TempDir) -> Self {
+        Self::open(dir, Limits::default())
+    }
+
+    fn with_limits(limits: Limits) -> Self {
+        Self::open(tempfile::tempdir().unwrap(), limits)
+    }
+
+    fn open(dir: TempDir, limits: Limits) -> Self {
         let options = Options { segment_size: 1 << 20, ..Options::default() };
         let store = Store::open(dir.path().join("data"), options).unwrap();
-        Self { broker: Broker::open(store).unwrap(), dir }
+        Self { broker: Broker::with_limits(store, limits).unwrap(), dir }
     }
 
     /// Stops cleanly and starts again. All clients must have gone.

@@ -215,7 +215,7 @@ fn a_reply_is_confirmed_at_once_and_nothing_of_it_is_stored() {
     let rig = Rig::new();
     let (mut client, address) = asking(&rig);
     let mut server = rig.connect();
-    server.channel.confirm_select();
+    server.channel.confirm_select().unwrap();
     let durable = rig.broker.store().durable_lsn();
     assert_eq!(reply(&mut server, &address, "x"), 1);
     assert_eq!(server.channel.awaited_lsn(), None);

@@ -114,7 +114,7 @@ impl VirtualHost {
 
     /// Delivers a message to the channels that await it as a direct reply.
     #[cold]
-    fn reply(
+    pub(super) fn reply(
         &self,
         envelope: &Envelope<'_>,
         message: Draft<'_>,
@@ -135,7 +135,7 @@ impl VirtualHost {
     }
 
     /// The exchange of that name, for clients to publish to; `None` for the default one.
-    fn publishing_to<'t>(
+    pub(super) fn publishing_to<'t>(
         &self,
         topology: &'t Topology,
         name: &[u8],

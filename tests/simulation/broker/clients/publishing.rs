@@ -9,7 +9,7 @@ impl Clients {
     pub(in super::super) fn confirm_select(&mut self, at: At) {
         let chan = self.chan(at);
         chan.confirming = true;
-        chan.inner.confirm_select();
+        chan.inner.confirm_select().unwrap();
     }
 
     /// Publishes a message of so many bytes at least; the exchange must be there, and not internal.

@@ -1,0 +1,138 @@
+//! The transactions of a channel: `tx.select`, `tx.commit`, `tx.rollback`.
+
+use super::Channel;
+use crate::broker::delivery::DeliveryTag;
+use crate::broker::refusal::{Reason, Refusal};
+use crate::broker::settlement::requeue;
+use crate::broker::transaction::{Settled, Transaction, Verdict};
+use crate::storage::{Lsn, Message};
+
+/// What a commit has come to.
+#[derive(Debug)]
+pub struct Committed {
+    /// `commit-ok` must not be sent before the store is durable up to here; `None`: there is nothing to wait for.
+    pub durable_at: Option<Lsn>,
+    /// Mandatory messages that nobody has: they are returned (312, `NO_ROUTE`) before `commit-ok`.
+    pub returned: Vec<Message>,
+}
+
+fn not_transactional() -> Refusal {
+    Refusal::new(Reason::PreconditionFailed, "channel is not transactional")
+}
+
+impl Channel {
+    /// `tx.select`: what is published and acknowledged from now on counts when it is committed. Asking twice changes nothing.
+    ///
+    /// # Errors
+    /// 406 when the channel's messages are confirmed.
+    pub fn tx_select(&mut self) -> Result<(), Refusal> {
+        if self.confirms.is_some() {
+            let why = "cannot switch from confirm to tx mode";
+            return Err(Refusal::new(Reason::PreconditionFailed, why));
+        }
+        let memory = &self.session.staged;
+        self.transaction.get_or_insert_with(|| Box::new(Transaction::new(memory.clone())));
+        Ok(())
+    }
+
+    /// Whether messages have to be [staged](Self::stage) rather than published.
+    #[must_use]
+    pub fn is_transactional(&self) -> bool {
+        self.transaction.is_some()
+    }
+
+    /// Whether a commit would store messages, for which there has to be room on the disk.
+    #[must_use]
+    pub fn has_staged(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|transaction| transaction.has_messages())
+    }
+
+    /// `basic.publish` in a transaction. The message is copied, and stored when the transaction is committed.
+    ///
+    /// # Errors
+    /// Those of [`publish`](Self::publish), but for what has to do with storing it; 406 when the connection's transactions
+    /// hold too much, or the channel has none.
+    pub fn stage(&mut self, message: &Message, mandatory: bool) -> Result<(), Refusal> {
+        let publisher = self.session.publisher(self.reply_consumer.as_deref());
+        let transaction = self.transaction.as_mut().ok_or_else(not_transactional)?;
+        let virtual_host = &self.session.virtual_host;
+        let staged = virtual_host.stage(message, mandatory, publisher, &mut self.matches)?;
+        transaction.stage(staged)
+    }
+
+    /// `tx.commit`: everything is done in the order in which it was asked for, first what was published, so that a crash
+    /// before `commit-ok` may leave a message twice, and never not at all.
+    ///
+    /// # Errors
+    /// 406 when the channel has no transaction; 506 the disk is full: to be called again later, and goes on then; 541 when the
+    /// store failed.
+    pub fn tx_commit(&mut self) -> Result<Committed, Refusal> {
+        let mut transaction = self.transaction.take().ok_or_else(not_transactional)?;
+        let outcome = self.commit(&mut transaction);
+        self.transaction = Some(transaction);
+        outcome
+    }
+
+    fn commit(&mut self, transaction: &mut Transaction) -> Result<Committed, Refusal> {
+        while let Some(staged) = transaction.next() {
+            let virtual_host = &self.session.virtual_host;
+            let (arrivals, matches) = (&mut self.arrivals, &mut self.matches);
+            let routed = virtual_host.publish_staged(staged, arrivals, matches)?;
+            arrivals.note(matches.queues());
+            transaction.published(&routed);
+        }
+        for settled in transaction.take_settled() {
+            self.carry_out(settled)?;
+        }
+        self.flush()?;
+        let (published_at, returned) = transaction.take_published();
+        // All that was ever acknowledged here is a little more than is asked for, and never comes later in the log.
+        Ok(Committed { durable_at: published_at.max(self.settlement.durable_at()), returned })
+    }
+
+    fn carry_out(&mut self, settled: Settled) -> Result<(), Refusal> {
+        let verdict = settled.verdict;
+        let held = settled.into_held();
+        match verdict {
+            Verdict::Acknowledged => {
+                held.iter().for_each(|held| self.settlement.done(held));
+                Ok(())
+            }
+            Verdict::Rejected => {
+                held.iter().for_each(|held| self.settlement.rejected(held));
+                Ok(())
+            }
+            Verdict::Requeued => self.requeue(held),
+        }
+    }
+
+    /// `tx.rollback`: what was published is forgotten, and what was acknowledged can be acknowledged again.
+    ///
+    /// # Errors
+    /// 406 when the channel has no transaction.
+    pub fn tx_rollback(&mut self) -> Result<(), Refusal> {
+        let transaction = self.transaction.as_mut().ok_or_else(not_transactional)?;
+        self.unacknowledged.put_back(transaction.roll_back());
+        Ok(())
+    }
+
+    /// Acknowledges or rejects in the transaction, if there is one; false: there is none.
+    pub(super) fn settle_later(
+        &mut self,
+        tag: DeliveryTag,
+        multiple: bool,
+        verdict: Verdict,
+    ) -> Result<bool, Refusal> {
+        let Some(transaction) = &mut self.transaction else { return Ok(false) };
+        let held = self.unacknowledged.take_tagged(tag, multiple);
+        transaction.settle(verdict, held.ok_or_else(|| super::unknown(tag))?);
+        Ok(true)
+    }
+
+    /// Returns what a transaction that is never committed holds: the channel is going.
+    pub(super) fn abandon_transaction(&mut self) {
+        if let Some(mut transaction) = self.transaction.take() {
+            requeue(transaction.roll_back().into_iter().map(|(_, held)| held).collect());
+        }
+    }
+}

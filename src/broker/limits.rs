@@ -1,0 +1,20 @@
+//! What a broker lets its clients take.
+
+/// How much of what stays or waits in memory there may be. What goes beyond is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Queues of a virtual host. Default 100,000.
+    pub queues: usize,
+    /// Exchanges of a virtual host, besides those that there always are. Default 100,000.
+    pub exchanges: usize,
+    /// Bindings of a virtual host. Default 1,000,000.
+    pub bindings: usize,
+    /// Bytes of messages that the transactions of a connection hold until they are committed. Default 256 MiB.
+    pub transaction: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { queues: 100_000, exchanges: 100_000, bindings: 1_000_000, transaction: 256 << 20 }
+    }
+}

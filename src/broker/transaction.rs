@@ -1,0 +1,214 @@
+//! A channel's transaction (AMQP 0-9-1, section 1.9): what is to be done when it is committed, and not before.
+//!
+//! A message is looked at and routed when it is published, so that what is wrong with it is said then; it is stored with the
+//! commit, in those of its queues that are there. A delivery that is acknowledged or rejected is
+//! the transaction's until the end: it cannot be acknowledged twice, keeps its consumer's credit, and goes back to the channel when
+//! the transaction is rolled back.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use super::delivery::DeliveryTag;
+use super::refusal::{Reason, Refusal};
+use super::unacknowledged::Held;
+use super::virtual_host::Routed;
+use crate::message::ShortStr;
+use crate::storage::{Lsn, Message};
+
+/// What a staged message counts for besides its bytes, and each name that it was routed to.
+const MESSAGE_OVERHEAD: usize = 128;
+const NAME_OVERHEAD: usize = 64;
+
+/// A message that was published in a transaction.
+#[derive(Debug)]
+pub(super) struct Staged {
+    /// As it is to be stored.
+    pub(super) message: Message,
+    pub(super) mandatory: bool,
+    /// The queues that it was routed to, by name: if one has been deleted and declared again, it is the new one's.
+    pub(super) queues: Box<[ShortStr]>,
+    /// The addresses of direct replies that it was routed to.
+    pub(super) replies: Box<[ShortStr]>,
+}
+
+/// What became of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Acknowledged,
+    Rejected,
+    Requeued,
+}
+
+/// Deliveries with the same verdict.
+#[derive(Debug)]
+pub(super) struct Settled {
+    pub(super) verdict: Verdict,
+    held: Vec<(DeliveryTag, Held)>,
+}
+
+/// What all transactions of a connection hold in memory.
+#[derive(Debug)]
+pub(super) struct StagedBytes {
+    used: AtomicUsize,
+    limit: usize,
+}
+
+/// What a channel is to do at its next commit.
+#[derive(Debug)]
+pub(super) struct Transaction {
+    staged: VecDeque<Staged>,
+    /// In the order in which they came.
+    settled: Vec<Settled>,
+    /// Of the connection.
+    memory: Arc<StagedBytes>,
+    /// What it has taken of that.
+    bytes: usize,
+    /// When what a commit has published so far is durable.
+    published_at: Option<Lsn>,
+    /// Mandatory messages that it has found nobody for.
+    returned: Vec<Message>,
+}
+
+impl StagedBytes {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { used: AtomicUsize::new(0), limit }
+    }
+}
+
+impl Staged {
+    fn bytes(&self) -> usize {
+        let names = self.queues.len() + self.replies.len();
+        self.message.size() + MESSAGE_OVERHEAD + names * NAME_OVERHEAD
+    }
+}
+
+impl Settled {
+    pub(super) fn into_held(self) -> Vec<Held> {
+        self.held.into_iter().map(|(_, held)| held).collect()
+    }
+}
+
+impl Transaction {
+    pub(super) fn new(memory: Arc<StagedBytes>) -> Self {
+        Self {
+            staged: VecDeque::new(),
+            settled: Vec::new(),
+            memory,
+            bytes: 0,
+            published_at: None,
+            returned: Vec::new(),
+        }
+    }
+
+    /// Whether anything is to be stored.
+    pub(super) fn has_messages(&self) -> bool {
+        !self.staged.is_empty()
+    }
+
+    /// Adds a message, if the connection's transactions may hold as much (406).
+    pub(super) fn stage(&mut self, staged: Staged) -> Result<(), Refusal> {
+        let bytes = staged.bytes();
+        // The channels of a connection belong to one task: nobody else adds meanwhile.
+        let used = self.memory.used.load(Relaxed) + bytes;
+        let limit = self.memory.limit;
+        if used > limit {
+            return Err(Refusal::new(
+                Reason::PreconditionFailed,
+                format_args!(
+                    "messages of {used} bytes in uncommitted transactions of the connection, \
+                     which may hold {limit}: commit more often"
+                ),
+            ));
+        }
+        self.memory.used.store(used, Relaxed);
+        self.bytes += bytes;
+        self.staged.push_back(staged);
+        Ok(())
+    }
+
+    /// Adds deliveries.
+    pub(super) fn settle(&mut self, verdict: Verdict, held: Vec<(DeliveryTag, Held)>) {
+        match self.settled.last_mut() {
+            Some(last) if last.verdict == verdict => last.held.extend(held),
+            _ => self.settled.push(Settled { verdict, held }),
+        }
+    }
+
+    /// The message that a commit has to publish next.
+    pub(super) fn next(&self) -> Option<&Staged> {
+        self.staged.front()
+    }
+
+    /// That one has been published.
+    pub(super) fn published(&mut self, routed: &Routed) {
+        let Some(staged) = self.staged.pop_front() else { return };
+        self.give_back(staged.bytes());
+        self.published_at = self.published_at.max(routed.durable_at);
+        if staged.mandatory && routed.queues == 0 && routed.replies == 0 {
+            self.returned.push(staged.message);
+        }
+    }
+
+    /// What a commit has to do with deliveries, in order.
+    pub(super) fn take_settled(&mut self) -> Vec<Settled> {
+        mem::take(&mut self.settled)
+    }
+
+    /// When everything that has been published since the last commit is durable, and what of it has to be returned.
+    pub(super) fn take_published(&mut self) -> (Option<Lsn>, Vec<Message>) {
+        (self.published_at.take(), mem::take(&mut self.returned))
+    }
+
+    /// Forgets everything; the deliveries are the channel's again.
+    pub(super) fn roll_back(&mut self) -> Vec<(DeliveryTag, Held)> {
+        self.staged = VecDeque::new();
+        self.give_back(self.bytes);
+        self.take_settled().into_iter().flat_map(|settled| settled.held).collect()
+    }
+
+    fn give_back(&mut self, bytes: usize) {
+        self.memory.used.fetch_sub(bytes, Relaxed);
+        self.bytes -= bytes;
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        self.give_back(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn staged(size: usize) -> Staged {
+        let message = Message::new(vec![0; size], []);
+        Staged { message, mandatory: false, queues: Box::default(), replies: Box::default() }
+    }
+
+    fn stored() -> Routed {
+        Routed { queues: 1, ..Routed::default() }
+    }
+
+    #[test]
+    fn what_transactions_hold_is_counted_for_all_of_a_connection_and_given_back() {
+        let memory = Arc::new(StagedBytes::new(3 * (100 + MESSAGE_OVERHEAD)));
+        let (mut one, mut other) =
+            (Transaction::new(Arc::clone(&memory)), Transaction::new(Arc::clone(&memory)));
+        one.stage(staged(100)).unwrap();
+        one.stage(staged(100)).unwrap();
+        other.stage(staged(100)).unwrap();
+        let refusal = other.stage(staged(0)).unwrap_err();
+        assert_eq!(refusal.reason(), Reason::PreconditionFailed);
+        one.published(&stored());
+        other.stage(staged(100)).unwrap();
+        assert!(other.stage(staged(0)).is_err());
+        other.roll_back();
+        one.stage(staged(100)).unwrap();
+        drop(one);
+        assert_eq!(memory.used.load(Relaxed), 0);
+    }
+}
