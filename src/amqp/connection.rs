@@ -69,7 +69,7 @@ struct Wait {
     fault: Option<Fault>,
 }
 
-/// The peer has published, and the disk is full: no frame is looked at until there is room.
+/// The peer has published, and publishers are held back: no frame is looked at until there is room.
 struct Blocked {
     room: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// The first that was not looked at.
@@ -294,7 +294,7 @@ impl Connection {
         self.peer_leaves = true;
     }
 
-    /// Holds a publisher back until there is room on the disk, and tells it if it wants to know.
+    /// Holds a publisher back until there is room, and tells it if it wants to know.
     fn block(&mut self, frame: Option<Frame>) {
         self.blocked = Some(Blocked { room: Box::pin(self.gateway.room()), frame });
         if let State::Running(running) = &self.state
@@ -302,7 +302,8 @@ impl Connection {
             && !self.told_blocked
         {
             self.told_blocked = true;
-            self.output.method(0, &Method::ConnectionBlocked { reason: b"low on disk" });
+            let reason = self.gateway.reason();
+            self.output.method(0, &Method::ConnectionBlocked { reason });
         }
     }
 

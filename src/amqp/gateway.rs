@@ -1,8 +1,11 @@
 //! What all connections share.
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 
 use super::limits::{Limits, User};
+use super::scarcity::{Resource, Scarcity, reason};
 use crate::broker::Broker;
 use crate::storage::{Store, StoreError};
 
@@ -14,8 +17,9 @@ pub struct Gateway {
     pub(super) users: Vec<User>,
     pub(super) limits: Limits,
     failure: watch::Receiver<Option<StoreError>>,
-    /// Changes whenever the store becomes full, or has room again.
-    room: watch::Receiver<u64>,
+    scarcity: Arc<Scarcity>,
+    /// Changes whenever the store becomes full or has room again, or something else becomes short or is not any more.
+    room: Arc<watch::Sender<u64>>,
 }
 
 impl Gateway {
@@ -26,17 +30,48 @@ impl Gateway {
         store.on_failure(move |error| {
             failing.send_replace(Some(error));
         });
-        let (changing, room) = watch::channel(0);
+        let room = Arc::new(watch::channel(0).0);
+        let changing = Arc::clone(&room);
         store.on_room_change(move || changing.send_modify(|changes| *changes += 1));
-        Gateway { broker, store, users, limits, failure, room }
+        Gateway { broker, store, users, limits, failure, scarcity: Arc::default(), room }
     }
 
-    /// Completes when the store is not full: at once, usually.
+    /// Says whether something is short: publishers are held back while it is. Whether that is news.
+    pub fn set_short(&self, resource: Resource, is_short: bool) -> bool {
+        let is_news = self.scarcity.set(resource, is_short);
+        if is_news {
+            self.room.send_modify(|changes| *changes += 1);
+        }
+        is_news
+    }
+
+    /// Whether publishers are held back.
+    pub(super) fn holds_publishers_back(&self) -> bool {
+        self.store.is_full() || self.scarcity.is_any()
+    }
+
+    /// Whether there is too little space on the disk for what is new.
+    pub(super) fn is_low_on_disk(&self) -> bool {
+        self.store.is_full() || self.scarcity.is_of(Resource::Disk)
+    }
+
+    /// Whether there is too little memory for what is new.
+    pub(super) fn is_low_on_memory(&self) -> bool {
+        self.scarcity.is_of(Resource::Memory)
+    }
+
+    /// Why they are held back, for `connection.blocked`.
+    pub(super) fn reason(&self) -> &'static [u8] {
+        reason(self.is_low_on_disk(), self.is_low_on_memory())
+    }
+
+    /// Completes when publishers are not held back: at once, usually.
     pub(super) fn room(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (store, mut changes) = (self.store.clone(), self.room.clone());
+        let (store, scarcity) = (self.store.clone(), Arc::clone(&self.scarcity));
+        let mut changes = self.room.subscribe();
         async move {
             // An error means that the store is gone: nobody waits for it then.
-            while store.is_full() && changes.changed().await.is_ok() {}
+            while (store.is_full() || scarcity.is_any()) && changes.changed().await.is_ok() {}
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! - [`codec`]: frames and methods, pure.
 //! - `handshake`, `sasl`, `limits`: negotiation.
+//! - `gateway`, `scarcity`: what all connections share, and what holds publishers back.
 //! - `connection`, `running`, `channel`, `assembly`: the protocol's state, and the translation of its methods into the broker's
 //!   requests and back. No sockets: frames in, an `Output` out.
 //! - `task`: one tokio task per connection, which joins that state with a `transport` (a socket, with TLS or without) and the clock.
@@ -25,10 +26,12 @@ mod limits;
 mod output;
 mod running;
 mod sasl;
+mod scarcity;
 mod task;
 mod transport;
 
 pub use gateway::Gateway;
 pub use limits::{Limits, User};
+pub use scarcity::Resource;
 pub(crate) use task::serve;
 pub(crate) use transport::Transport;

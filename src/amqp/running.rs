@@ -30,7 +30,7 @@ pub(super) enum Outcome {
     Wait(Lsn, BytesMut),
     /// Wait for the message that `basic.get` asked for: it is being read from disk.
     WaitForMessage,
-    /// The disk is full: look at no further frame before there is room, then [resume](Running::resume) and look at this one
+    /// Publishers are held back: look at no further frame before there is room, then [resume](Running::resume) and look at this one
     /// again, if it is one.
     NoRoom(Option<Frame>),
     /// The peer has sent `connection.close`.
@@ -125,7 +125,7 @@ impl Running {
         output: &mut Output,
     ) -> Result<bool, Fault> {
         let number = whole.channel;
-        if whole.body.len() > COPIED || gateway.store.is_full() {
+        if whole.body.len() > COPIED || gateway.holds_publishers_back() {
             return Ok(false);
         }
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(false) };
@@ -234,6 +234,9 @@ impl Running {
             channel.noted = true;
             self.noted.push(number);
         }
+        if frame.kind == FrameKind::Body && gateway.is_low_on_memory() {
+            return Ok(Outcome::NoRoom(Some(frame)));
+        }
         if frame.kind != FrameKind::Method || !channel.assembly.is_idle() {
             self.unfinished -= channel.assembly.held();
             let published = channel.assembly.push(frame, gateway.limits.message_size);
@@ -256,7 +259,7 @@ impl Running {
                     .during(method.id()))
             }
             // Here nothing of the message has been taken yet.
-            Method::BasicPublish { .. } if gateway.store.is_full() => {
+            Method::BasicPublish { .. } if gateway.holds_publishers_back() => {
                 Ok(Outcome::NoRoom(Some(frame)))
             }
             Method::BasicPublish { .. } => {
@@ -270,7 +273,7 @@ impl Running {
                 Ok(Outcome::Done)
             }
             Method::TxCommit {} => {
-                let committed = channel.commit(gateway.store.is_full(), output);
+                let committed = channel.commit(gateway.is_low_on_disk(), output);
                 let outcome = committed.map_err(|fault| fault.during(method.id()))?;
                 Ok(outcome.unwrap_or(Outcome::NoRoom(Some(frame))))
             }

@@ -53,6 +53,14 @@ impl Topology {
         self.queues.get(name)
     }
 
+    pub(super) fn queue_count(&self) -> usize {
+        self.queues.len()
+    }
+
+    pub(super) fn binding_count(&self) -> usize {
+        self.bindings.len()
+    }
+
     pub(super) fn add_queue(&mut self, queue: Arc<Queue>) {
         if let Some(owner) = queue.spec().owner {
             self.owned.entry(owner).or_default().push(Arc::clone(&queue));

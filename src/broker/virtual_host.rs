@@ -94,6 +94,21 @@ impl VirtualHost {
         Self::missing(&self.queue_label(name))
     }
 
+    /// Refuses one more where there are as many as there may be (406), in the words that a client of RabbitMQ may know.
+    fn check_count(
+        &self,
+        count: usize,
+        limit: usize,
+        what: impl std::fmt::Display,
+    ) -> Result<(), Refusal> {
+        if count < limit {
+            return Ok(());
+        }
+        let host = &self.name;
+        let text = format_args!("{what} limit in vhost '{host}' ({limit}) is reached");
+        Err(Refusal::new(Reason::PreconditionFailed, text))
+    }
+
     // ---- What the store holds, at start ----
 
     /// Puts back an exchange that was found in the store.
@@ -198,6 +213,11 @@ impl VirtualHost {
         }
         refuse_reserved("exchange", &request.name)?;
         check_exchange(&label, &spec.arguments)?;
+        self.check_count(
+            topology.exchanges.len().saturating_sub(PREDECLARED.len()),
+            self.limits.exchanges,
+            format_args!("cannot declare exchange '{}': exchange", spec.name),
+        )?;
         let mut declared_at = None;
         if spec.durable {
             let key = ExchangeKey { virtual_host: self.name.clone(), name: spec.name.clone() };
@@ -278,6 +298,7 @@ impl VirtualHost {
         if let Some(found) = topology.binding(&key) {
             return Ok(found.declared_at);
         }
+        self.check_count(topology.binding_count(), self.limits.bindings, "cannot bind: binding")?;
         let stored = source_durable && target_stored;
         let mut declared_at = None;
         if stored {
@@ -342,6 +363,11 @@ impl VirtualHost {
             check_queue_equivalence(queue, &spec)?;
             return Ok(Arc::clone(queue));
         }
+        self.check_count(
+            topology.queue_count(),
+            self.limits.queues,
+            format_args!("cannot declare queue '{}': queue", spec.name),
+        )?;
         let (store, declared_at) = if spec.durable && spec.owner.is_none() {
             let record = QueueRecord {
                 virtual_host: spec.virtual_host.clone(),

@@ -97,6 +97,7 @@ fn print_running(running: &Running) {
     } else {
         println!("disk: not full, {ready}");
     }
+    print_levels(running);
     println!(
         "written since the start: {} in {} syncs; in memory: {} of messages, {} places of queues",
         text::bytes(running.log.bytes),
@@ -110,6 +111,27 @@ fn print_running(running: &Running) {
             "SET ASIDE: {} DAMAGED MESSAGES; stop the server, then `haypile verify` says which and where",
             text::count(set_aside)
         ),
+    }
+}
+
+fn print_levels(running: &Running) {
+    let known = |bytes: Option<u64>| bytes.map_or("an unknown amount".to_owned(), text::bytes);
+    let memory = format!(
+        "memory: {} in use of {} allowed",
+        known(running.memory_bytes),
+        known(running.memory_limit_bytes)
+    );
+    let disk = format!(
+        "disk: {} free, {} to be left",
+        known(running.disk_free_bytes),
+        text::bytes(running.disk_free_limit_bytes)
+    );
+    for (is_low, levels) in [(running.low_on_memory, memory), (running.low_on_disk, disk)] {
+        if is_low {
+            println!("PUBLISHERS ARE HELD BACK: {levels}");
+        } else {
+            println!("{levels}");
+        }
     }
 }
 

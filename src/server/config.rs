@@ -7,7 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::tls::Tls;
+use super::watermarks::Watermarks;
 use crate::amqp::{Limits, User};
+use crate::broker;
 use crate::storage;
 
 /// A server's configuration. `Config::default()` is what `haypile serve` runs without any options.
@@ -26,6 +28,10 @@ pub struct Config {
     pub users: Vec<User>,
     /// What one connection may do.
     pub limits: Limits,
+    /// How much there may be of what stays.
+    pub broker_limits: broker::Limits,
+    /// Where publishers are held back because of memory or disk space.
+    pub watermarks: Watermarks,
     /// Connections at the same time; more are closed as soon as they are accepted. Default 10,000.
     pub max_connections: usize,
     /// Threads that serve connections; each connection stays on one of them. Default: as many as there are processors.
@@ -49,6 +55,8 @@ impl Default for Config {
             storage: storage::Options::default(),
             users: vec![User::guest()],
             limits: Limits::default(),
+            broker_limits: broker::Limits::default(),
+            watermarks: Watermarks::default(),
             max_connections: 10_000,
             threads: thread::available_parallelism().map_or(1, NonZero::get),
             grace: Duration::from_secs(5),

@@ -6,8 +6,10 @@
 mod config;
 pub mod inspection;
 mod listeners;
+mod memory;
 mod threads;
 mod tls;
+mod watermarks;
 
 use std::future::Future;
 use std::io;
@@ -23,12 +25,14 @@ use tokio::task::JoinSet;
 
 use self::inspection::{Identity, Inspected, InspectionSocket};
 use self::threads::ConnectionThreads;
+use self::watermarks::Watch;
 use crate::amqp::{self, Gateway, Transport};
 use crate::broker::{Broker, StartError};
 use crate::storage::{Clock, OpenError, RecoveryReport, Store, StoreError};
 
 pub use config::Config;
 pub use tls::{ClientCertificates, Tls, TlsError};
+pub use watermarks::Watermarks;
 
 /// Why a server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +113,7 @@ pub struct Server {
     clock: Arc<dyn Clock>,
     inspections: Option<InspectionSocket>,
     gateway: Arc<Gateway>,
+    watch: Watch,
     threads: Arc<ConnectionThreads>,
     max_connections: usize,
     grace: Duration,
@@ -143,12 +148,16 @@ impl Server {
             Ok(store) => store,
             Err(error) => return Err(BindError::Store { directory, error }),
         };
-        let broker = match Broker::open(store.clone()) {
+        let broker = match Broker::with_limits(store.clone(), config.broker_limits) {
             Ok(broker) => broker,
             Err(error) => return Err(BindError::Broker { directory, error }),
         };
         let gateway = Gateway::new(broker, store.clone(), config.users, config.limits);
+        let gateway = Arc::new(gateway);
         let inspections = InspectionSocket::open(&directory);
+        let watch = Watch::new(Arc::clone(&gateway), directory, config.watermarks);
+        // Before anybody publishes.
+        watch.look();
         Ok(Server {
             listeners,
             addresses: plain,
@@ -156,7 +165,8 @@ impl Server {
             store,
             clock,
             inspections,
-            gateway: Arc::new(gateway),
+            gateway,
+            watch,
             threads: Arc::new(threads),
             max_connections: config.max_connections,
             grace: config.grace,
@@ -195,6 +205,7 @@ impl Server {
             clock,
             inspections,
             gateway,
+            watch,
             threads,
             max_connections,
             grace,
@@ -204,9 +215,11 @@ impl Server {
         let mut inspecting = JoinSet::new();
         if let Some(socket) = inspections {
             let identity = Identity { addresses, since: clock.now() };
-            let inspected = Inspected { store: store.clone(), clock, identity };
+            let levels = watch.levels();
+            let inspected = Inspected { store: store.clone(), clock, identity, levels };
             inspecting.spawn(socket.answer(inspected, stopped.clone()));
         }
+        let watching = tokio::spawn(watch.keep_looking(stopped.clone()));
         let slots = Arc::new(Semaphore::new(max_connections));
         let mut accepting = JoinSet::new();
         for listener in listeners {
@@ -231,6 +244,8 @@ impl Server {
             error = gateway.failed() => return Err(give_up(&threads, error).await),
         }
         threads.stop().await;
+        // It only fails when it has panicked, which has been said.
+        watching.await.ok();
         drop(gateway);
         // Before the store gives the directory back, and with it the socket's name.
         while inspecting.join_next().await.is_some() {}

@@ -137,6 +137,41 @@ fn a_publisher_that_does_not_know_the_frame_is_held_back_in_silence() {
     assert_eq!(publisher.method().name(), "basic.ack");
 }
 
+/// What a transaction acknowledges makes room, and what it publishes needs some.
+#[test]
+fn a_commit_waits_for_room_only_when_it_has_something_to_store() {
+    let (server, _) = limited_server();
+    let mut committing = publisher(&server);
+    committing.declare_queue(1, "other", true);
+    for channel in [2, 3] {
+        committing.open_channel(channel);
+        assert_eq!(committing.call(channel, &Method::TxSelect {}).name(), "tx.select-ok");
+    }
+    committing.publish(2, "", "other", b"staged while there was room");
+    assert!(committing.is_served());
+    let mut publisher = publisher(&server);
+    let confirmed = fill(&mut publisher, true);
+    let get = Method::BasicGet { reserved_1: 0, queue: b"q", no_ack: false };
+    assert_eq!(committing.call(3, &get).name(), "basic.get-ok");
+    committing.content();
+    committing.send(3, &Method::BasicAck { delivery_tag: 1, multiple: false });
+    assert_eq!(committing.call(3, &Method::TxCommit {}).name(), "tx.commit-ok");
+    assert_eq!(committing.call(2, &Method::TxCommit {}).name(), "connection.blocked");
+    assert!(silent(&mut committing));
+    let mut consumer = server.open_channel();
+    drain(&mut consumer, confirmed);
+    let (mut committed, mut blocked) = (false, true);
+    while !committed || blocked {
+        match committing.method().name() {
+            "tx.commit-ok" if !committed => committed = true,
+            "connection.unblocked" if blocked => blocked = false,
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(committing.call(1, &crate::basic_get("other")).name(), "basic.get-ok");
+    assert_eq!(committing.content().1, b"staged while there was room");
+}
+
 #[test]
 fn declaring_something_durable_on_a_full_disk_is_506() {
     let (server, disk) = limited_server();

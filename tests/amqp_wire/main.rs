@@ -16,6 +16,7 @@ mod properties;
 mod quota;
 mod routing;
 mod tls;
+mod transactions;
 
 use std::io::{Read, Write};
 use std::thread;

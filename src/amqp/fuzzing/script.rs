@@ -264,6 +264,9 @@ fn method(kind: u8, number: u16, input: &mut Input<'_>, out: &mut BytesMut) {
         },
         30 if bit(0) => Method::BasicRecover { requeue: bit(1) },
         30 => Method::ChannelFlow { active: !bit(1) },
+        _ if flags >> 5 & 3 == 1 => Method::TxSelect {},
+        _ if flags >> 5 & 3 == 2 => Method::TxCommit {},
+        _ if flags >> 5 & 3 == 3 => Method::TxRollback {},
         _ => Method::ConfirmSelect { nowait: bit(0) },
     };
     put_method(out, number, &method);

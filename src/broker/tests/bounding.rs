@@ -93,7 +93,7 @@ fn a_queue_that_is_full_may_refuse_and_its_publisher_is_told() {
     for queue in ["q", "other"] {
         client.channel.bind(&binding("amq.fanout", queue, "")).unwrap();
     }
-    client.channel.confirm_select();
+    client.channel.confirm_select().unwrap();
     for (number, refused) in [(0, false), (1, false), (2, true)] {
         let message = message("amq.fanout", "", &number.to_string(), &persistent());
         let published = client.channel.publish(&message).unwrap();

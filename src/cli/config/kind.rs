@@ -34,6 +34,8 @@ pub(super) enum Kind {
     Count(Slot<u64>, RangeInclusive<u64>),
     /// In bytes, and a multiple of the last number.
     Size(Slot<u64>, RangeInclusive<u64>, u64),
+    /// A size, or as much as befits the machine.
+    Budget(Slot<Option<u64>>, RangeInclusive<u64>),
     /// In milliseconds, and a multiple of the last number.
     Time(Slot<Duration>, RangeInclusive<u64>, u64),
 }
@@ -167,6 +169,12 @@ impl Kind {
                 let fits = |size: &u64| range.contains(size) && size.is_multiple_of(*multiple);
                 *slot(settings) = units::parse_size(written.text()?).filter(fits)?;
             }
+            Kind::Budget(slot, range) => {
+                *slot(settings) = match written.text()? {
+                    AUTO => None,
+                    text => Some(units::parse_size(text).filter(|size| range.contains(size))?),
+                }
+            }
             Kind::Time(slot, range, multiple) => {
                 let fits = |time: &Duration| {
                     u64::try_from(time.as_millis())
@@ -198,6 +206,9 @@ impl Kind {
             Kind::Truth(slot) => slot(settings).to_string(),
             Kind::Count(slot, _) => slot(settings).to_string(),
             Kind::Size(slot, ..) => quoted(&units::show_size(*slot(settings))),
+            Kind::Budget(slot, _) => {
+                quoted(&slot(settings).map_or_else(|| AUTO.to_owned(), units::show_size))
+            }
             Kind::Time(slot, ..) => quoted(&units::show_time(*slot(settings))),
         })
     }
@@ -237,6 +248,12 @@ impl Kind {
                     "a size from {least} to {most}{of}, written like \"64 MiB\", with B, KiB, MiB or GiB"
                 )
             }
+            Kind::Budget(_, range) => {
+                let (least, most) = (size(*range.start()), size(*range.end()));
+                format!(
+                    "\"{AUTO}\" or a size from {least} to {most}, written like \"64 MiB\", with B, KiB, MiB or GiB"
+                )
+            }
             Kind::Time(_, range, multiple) => {
                 let of = match multiple {
                     1 => String::new(),
@@ -249,7 +266,7 @@ impl Kind {
     }
 }
 
-/// One thread for each processor.
+/// What befits the machine.
 const AUTO: &str = "auto";
 
 /// What a short string of the protocol can hold, in bytes.

@@ -7,7 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::amqp::{Limits, User};
-use crate::server::{ClientCertificates, Config, Tls};
+use crate::broker;
+use crate::server::{ClientCertificates, Config, Tls, Watermarks};
 use crate::storage::Options;
 
 /// One value per setting. What each of them may be is in the [table](super::table); the defaults are those of
@@ -23,7 +24,7 @@ pub(in crate::cli) struct Settings {
     pub(super) grace: Duration,
     pub(super) tls: TlsFiles,
     pub(super) login: Login,
-    pub(super) limits: ConnectionLimits,
+    pub(super) limits: ClientLimits,
     pub(super) storage: Engine,
 }
 
@@ -47,13 +48,20 @@ pub(super) struct Login {
 }
 
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct ConnectionLimits {
+pub(super) struct ClientLimits {
     pub(super) connections: u64,
     pub(super) channel_max: u64,
     pub(super) frame_max: u64,
     pub(super) heartbeat: Duration,
     pub(super) consumers: u64,
     pub(super) message_size: u64,
+    pub(super) transaction_size: u64,
+    pub(super) queues: u64,
+    pub(super) exchanges: u64,
+    pub(super) bindings: u64,
+    /// `None`: what befits the machine.
+    pub(super) memory: Option<u64>,
+    pub(super) disk_free: u64,
     pub(super) handshake_timeout: Duration,
     pub(super) close_timeout: Duration,
 }
@@ -72,8 +80,17 @@ pub(super) struct Engine {
 
 impl Default for Settings {
     fn default() -> Settings {
-        let Config { listen, data_dir, storage, limits, max_connections, grace, .. } =
-            Config::default();
+        let Config {
+            listen,
+            data_dir,
+            storage,
+            limits,
+            broker_limits,
+            watermarks,
+            max_connections,
+            grace,
+            ..
+        } = Config::default();
         let User { name, password, loopback_only } = User::guest();
         Settings {
             data_dir,
@@ -83,13 +100,19 @@ impl Default for Settings {
             grace,
             tls: TlsFiles { listen: Tls::default_addresses(), ..TlsFiles::default() },
             login: Login { user: name, password, remote: !loopback_only },
-            limits: ConnectionLimits {
+            limits: ClientLimits {
                 connections: max_connections as u64,
                 channel_max: limits.channel_max.into(),
                 frame_max: limits.frame_max.into(),
                 heartbeat: Duration::from_secs(limits.heartbeat.into()),
                 consumers: limits.consumers as u64,
                 message_size: limits.message_size,
+                transaction_size: broker_limits.transaction as u64,
+                queues: broker_limits.queues as u64,
+                exchanges: broker_limits.exchanges as u64,
+                bindings: broker_limits.bindings as u64,
+                memory: watermarks.memory,
+                disk_free: watermarks.disk_free,
                 handshake_timeout: limits.handshake,
                 close_timeout: limits.close,
             },
@@ -126,6 +149,8 @@ impl Settings {
             storage: storage.into_options(),
             users: vec![user],
             max_connections: fit(limits.connections),
+            broker_limits: limits.broker_limits(),
+            watermarks: Watermarks { memory: limits.memory, disk_free: limits.disk_free },
             limits: limits.into_limits(),
             threads,
             grace,
@@ -171,6 +196,14 @@ impl Settings {
                  `grace` must not be the shorter one",
             ));
         }
+        if self.limits.memory.is_some_and(|most| most < self.storage.cache) {
+            found.push((
+                "limits.memory",
+                "storage.cache",
+                "messages that wait to be delivered would hold publishers back; \
+                 `limits.memory` must not be the smaller one",
+            ));
+        }
         if self.storage.checkpoint_distance < self.storage.segment_size {
             found.push((
                 "storage.checkpoint_distance",
@@ -208,7 +241,16 @@ impl TlsFiles {
     }
 }
 
-impl ConnectionLimits {
+impl ClientLimits {
+    fn broker_limits(&self) -> broker::Limits {
+        broker::Limits {
+            queues: fit(self.queues),
+            exchanges: fit(self.exchanges),
+            bindings: fit(self.bindings),
+            transaction: fit(self.transaction_size),
+        }
+    }
+
     fn into_limits(self) -> Limits {
         Limits {
             channel_max: fit(self.channel_max),

@@ -18,7 +18,7 @@ pub(super) const SECTIONS: [(&str, &str); 5] = [
     ("", "The server"),
     ("tls", "TLS"),
     ("login", "Who may log in"),
-    ("limits", "What connections may cost"),
+    ("limits", "What clients may cost"),
     ("storage", "The engine"),
 ];
 
@@ -132,6 +132,36 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "limits.message_size",
         meaning: "The largest body of a message. Bodies that have not arrived completely may together take twice as much of a connection.",
         kind: Kind::Size(|all| &mut all.limits.message_size, 1..=512 * MIB, 1),
+    },
+    Setting {
+        key: "limits.transaction_size",
+        meaning: "What messages that are published in transactions may take of a connection until these are committed.",
+        kind: Kind::Size(|all| &mut all.limits.transaction_size, 1..=1024 * GIB, 1),
+    },
+    Setting {
+        key: "limits.queues",
+        meaning: "Queues of a virtual host.",
+        kind: Kind::Count(|all| &mut all.limits.queues, 1..=100_000_000),
+    },
+    Setting {
+        key: "limits.exchanges",
+        meaning: "Exchanges of a virtual host, besides those that there always are.",
+        kind: Kind::Count(|all| &mut all.limits.exchanges, 1..=100_000_000),
+    },
+    Setting {
+        key: "limits.bindings",
+        meaning: "Bindings of a virtual host.",
+        kind: Kind::Count(|all| &mut all.limits.bindings, 1..=100_000_000),
+    },
+    Setting {
+        key: "limits.memory",
+        meaning: "Publishers are held back while the server uses more memory than this, messages that it keeps in memory included. \"auto\" is two fifths of what the machine, or the server's control group, has.",
+        kind: Kind::Budget(|all| &mut all.limits.memory, MIB..=1024 * GIB),
+    },
+    Setting {
+        key: "limits.disk_free",
+        meaning: "Publishers are held back while less than this is left on the file system of the data directory.",
+        kind: Kind::Size(|all| &mut all.limits.disk_free, 0..=1024 * GIB, 1),
     },
     Setting {
         key: "limits.handshake_timeout",

@@ -25,6 +25,7 @@ fn another(setting: &Setting) -> String {
         Kind::Truth(_) => "true".to_owned(),
         Kind::Threads(_, range) | Kind::Count(_, range) => range.end().to_string(),
         Kind::Size(_, range, _) => show_size(*range.end()),
+        Kind::Budget(_, range) => show_size(*range.end()),
         Kind::Time(_, range, _) => show_time(Duration::from_millis(*range.end())),
     }
 }

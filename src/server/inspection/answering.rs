@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{Report, Running, SOCKET};
+use crate::server::watermarks::Levels;
 use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::{Clock, Store, Timestamp};
 
@@ -42,6 +44,7 @@ pub(in crate::server) struct Inspected {
     pub(in crate::server) store: Store,
     pub(in crate::server) clock: Arc<dyn Clock>,
     pub(in crate::server) identity: Identity,
+    pub(in crate::server) levels: Arc<Mutex<Levels>>,
 }
 
 impl Inspected {
@@ -49,10 +52,8 @@ impl Inspected {
     fn report(&self) -> Result<Vec<u8>, serde_json::Error> {
         let now = self.clock.now();
         let inspection = self.store.inspect();
-        let Identity { addresses, since } = &self.identity;
-        let version = env!("CARGO_PKG_VERSION");
-        let running =
-            inspection.open.map(|open| Running::new(&open, version, addresses, *since, now));
+        let levels = *self.levels.lock();
+        let running = inspection.open.map(|open| Running::new(&open, &self.identity, &levels, now));
         serde_json::to_vec(&Report::new(&inspection, now, running))
     }
 }

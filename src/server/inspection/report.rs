@@ -5,7 +5,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::answering::Identity;
 use crate::broker::StoredQueue;
+use crate::server::watermarks::Levels;
 use crate::storage::inspect::{CompactionView, Inspection, OpenView, Replay, SegmentView};
 use crate::storage::{Compacted, CompactionActivity, CompactionEnd, Timestamp};
 
@@ -62,6 +64,18 @@ pub struct Running {
     pub for_ms: u64,
     /// There is no room for all the segments that are to be ready: publishers are held back.
     pub disk_full: bool,
+    /// Space that is left on the data directory's file system; `None`: that is not known.
+    pub disk_free_bytes: Option<u64>,
+    /// Where publishers are held back for want of it.
+    pub disk_free_limit_bytes: u64,
+    /// Publishers are held back for want of it.
+    pub low_on_disk: bool,
+    /// Memory in use by the process; `None`: that is not known.
+    pub memory_bytes: Option<u64>,
+    /// Where publishers are held back because of it; `None`: nowhere, as it is not known how much there is.
+    pub memory_limit_bytes: Option<u64>,
+    /// Publishers are held back because of it.
+    pub low_on_memory: bool,
     /// Segments ready for the log to go on to.
     pub segments_ready: u64,
     /// Segments that are to be ready and are not yet.
@@ -299,18 +313,23 @@ impl Report {
 impl Running {
     pub(super) fn new(
         open: &OpenView,
-        version: &str,
-        addresses: &[std::net::SocketAddr],
-        since: Timestamp,
+        identity: &Identity,
+        levels: &Levels,
         now: Timestamp,
     ) -> Running {
         Running {
             pid: std::process::id(),
-            version: version.to_owned(),
-            addresses: addresses.iter().map(ToString::to_string).collect(),
-            since_unix_ms: since.unix_millis(),
-            for_ms: millis(since, now),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            addresses: identity.addresses.iter().map(ToString::to_string).collect(),
+            since_unix_ms: identity.since.unix_millis(),
+            for_ms: millis(identity.since, now),
             disk_full: open.is_full,
+            disk_free_bytes: levels.disk_free,
+            disk_free_limit_bytes: levels.disk_free_limit,
+            low_on_disk: levels.low_on_disk,
+            memory_bytes: levels.memory,
+            memory_limit_bytes: levels.memory_limit,
+            low_on_memory: levels.low_on_memory,
             segments_ready: open.segments_ready,
             segments_wanted: open.segments_wanted,
             spare_files: open.spare_files,
