@@ -17,6 +17,7 @@ mod quota;
 mod routing;
 mod tls;
 mod transactions;
+mod watermarks;
 
 use std::io::{Read, Write};
 use std::thread;

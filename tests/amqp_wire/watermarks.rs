@@ -1,0 +1,145 @@
+//! Memory and disk space run short under a running server: publishers are held back, everybody else goes on.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use haypile::amqp::codec::{Method, put_content_header, put_method};
+use haypile::message::RawProperties;
+
+use crate::common::process::{Process, haypile, run};
+use crate::common::{Client, publish_method};
+
+const MIB: usize = 1 << 20;
+
+fn serve(directory: &Path, settings: &[&str]) -> Process {
+    let mut arguments = vec!["--listen", "127.0.0.1:0", "--set", "storage.segment_size=1 MiB"];
+    for setting in settings {
+        arguments.extend(["--set", setting]);
+    }
+    Process::serve_with(directory, &arguments)
+}
+
+/// A client with channel 1 open that wants to know when it is blocked.
+fn client(server: &Process) -> Client {
+    let mut client = Client::new(server.addresses()[0]);
+    client.understands_blocked = true;
+    client.open_connection(2047, 131_072, 0);
+    client.open_channel(1);
+    client
+}
+
+fn expect_blocked(client: &mut Client, expected: &str) {
+    match client.method().method() {
+        Method::ConnectionBlocked { reason } => assert_eq!(reason, expected.as_bytes()),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Whether the server has something to say within that time.
+fn speaks(client: &Client, within: Duration) -> bool {
+    client.stream.set_read_timeout(Some(within)).unwrap();
+    let outcome = client.stream.peek(&mut [0]);
+    client.stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    match outcome {
+        Ok(count) => count > 0,
+        Err(error) => {
+            assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+            false
+        }
+    }
+}
+
+fn running(directory: &Path) -> serde_json::Value {
+    let output = run(haypile(&["inspect", "--json", directory.to_str().unwrap()]));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    report["running"].clone()
+}
+
+fn transaction(client: &mut Client, mebibytes: usize) {
+    assert_eq!(client.call(1, &Method::TxSelect {}).name(), "tx.select-ok");
+    for _ in 0..mebibytes {
+        client.publish(1, "", "q", &vec![7; MIB]);
+    }
+}
+
+#[test]
+fn publishers_are_blocked_while_memory_is_short_and_go_on_when_there_is_enough() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = serve(directory.path(), &["limits.memory=96 MiB", "storage.cache=1 MiB"]);
+    let mut other = client(&server);
+    other.declare_queue(1, "q", false);
+    other.publish(1, "", "q", b"early");
+    assert!(other.is_served());
+    // One holds a lot, and is not publishing when it gets too much.
+    let mut holding = client(&server);
+    transaction(&mut holding, 60);
+    assert!(holding.is_served());
+    let limit = 96 * MIB as u64;
+    assert_eq!(running(directory.path())["memory_limit_bytes"], limit);
+    assert_eq!(running(directory.path())["low_on_memory"], false);
+    let mut publishing = client(&server);
+    // Of this message one half has arrived when it begins.
+    publishing.open_channel(2);
+    let mut halves = BytesMut::new();
+    put_method(&mut halves, 2, &publish_method("", "q", false));
+    put_content_header(&mut halves, 2, 8, RawProperties::NONE);
+    halves.extend_from_slice(b"\x03\0\x02\0\0\0\x04half\xce");
+    publishing.send_bytes(&halves);
+    transaction(&mut publishing, 50);
+    let begin = Instant::now();
+    while !speaks(&publishing, Duration::from_millis(100)) {
+        assert!(begin.elapsed() < Duration::from_secs(10), "never blocked");
+        publishing.publish(1, "", "q", b"another");
+    }
+    expect_blocked(&mut publishing, "low on memory");
+    assert_eq!(running(directory.path())["low_on_memory"], true);
+    publishing.send_bytes(b"\x03\0\x02\0\0\0\x04half\xce");
+    assert!(!speaks(&publishing, Duration::from_millis(700)));
+    // Those who do not publish are served, and are told nothing.
+    assert_eq!(other.call(1, &crate::basic_get("q")).name(), "basic.get-ok");
+    assert_eq!(other.content().1, b"early");
+    assert_eq!(holding.call(1, &Method::TxRollback {}).name(), "tx.rollback-ok");
+    assert_eq!(publishing.method().name(), "connection.unblocked");
+    assert_eq!(publishing.call(1, &Method::TxRollback {}).name(), "tx.rollback-ok");
+    assert_eq!(other.call(1, &crate::basic_get("q")).name(), "basic.get-ok");
+    assert_eq!(other.content().1, b"halfhalf");
+    assert_eq!(other.call(1, &crate::basic_get("q")).name(), "basic.get-empty");
+    assert_eq!(running(directory.path())["low_on_memory"], false);
+    server.signal("TERM");
+    let (_, log) = server.end();
+    let said = |what: &str| log.matches(what).count();
+    assert_eq!(said("low on memory: publishers are held back"), 1, "{log}");
+    assert_eq!(said("there is enough memory again"), 1, "{log}");
+}
+
+#[test]
+fn publishers_are_blocked_while_too_little_is_left_on_the_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = serve(directory.path(), &["limits.disk_free=1024 GiB"]);
+    let mut consumer = client(&server);
+    consumer.declare_queue(1, "q", true);
+    let mut publisher = client(&server);
+    assert!(publisher.is_served(), "it has not published yet");
+    publisher.publish(1, "", "q", b"held");
+    expect_blocked(&mut publisher, "low on disk");
+    assert!(!speaks(&publisher, Duration::from_millis(500)));
+    assert_eq!(consumer.call(1, &crate::basic_get("q")).name(), "basic.get-empty");
+    let running = running(directory.path());
+    assert_eq!((&running["low_on_disk"], &running["disk_full"]), (&true.into(), &false.into()));
+    assert_eq!(running["disk_free_limit_bytes"], 1_u64 << 40);
+    server.signal("TERM");
+    let (_, log) = server.end();
+    assert_eq!(log.matches("low on disk: publishers are held back").count(), 1, "{log}");
+}
+
+#[test]
+fn who_is_blocked_by_both_is_told_both() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = ["limits.disk_free=1024 GiB", "limits.memory=1 MiB", "storage.cache=0 B"];
+    let server = serve(directory.path(), &settings);
+    let mut publisher = client(&server);
+    publisher.publish(1, "", "q", b"held");
+    expect_blocked(&mut publisher, "low on disk & memory");
+}
