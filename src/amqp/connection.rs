@@ -296,7 +296,12 @@ impl Connection {
 
     /// Holds a publisher back until there is room, and tells it if it wants to know.
     fn block(&mut self, frame: Option<Frame>) {
-        self.blocked = Some(Blocked { room: Box::pin(self.gateway.room()), frame });
+        // A message that has begun may have to be finished before there is any room.
+        let room: Pin<Box<dyn Future<Output = ()> + Send>> = match &frame {
+            Some(frame) if frame.kind == FrameKind::Body => Box::pin(self.gateway.room_to_finish()),
+            _ => Box::pin(self.gateway.room()),
+        };
+        self.blocked = Some(Blocked { room, frame });
         if let State::Running(running) = &self.state
             && running.understands_blocked()
             && !self.told_blocked

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::limits::{Limits, User};
 use super::scarcity::{Resource, Scarcity, reason};
@@ -20,6 +20,8 @@ pub struct Gateway {
     scarcity: Arc<Scarcity>,
     /// Changes whenever the store becomes full or has room again, or something else becomes short or is not any more.
     room: Arc<watch::Sender<u64>>,
+    /// For the one connection that may finish a message while memory is short.
+    finishing: Arc<Semaphore>,
 }
 
 impl Gateway {
@@ -33,7 +35,8 @@ impl Gateway {
         let room = Arc::new(watch::channel(0).0);
         let changing = Arc::clone(&room);
         store.on_room_change(move || changing.send_modify(|changes| *changes += 1));
-        Gateway { broker, store, users, limits, failure, scarcity: Arc::default(), room }
+        let (scarcity, finishing) = (Arc::default(), Arc::new(Semaphore::new(1)));
+        Gateway { broker, store, users, limits, failure, scarcity, room, finishing }
     }
 
     /// Says whether something is short: publishers are held back while it is. Whether that is news.
@@ -63,6 +66,23 @@ impl Gateway {
     /// Why they are held back, for `connection.blocked`.
     pub(super) fn reason(&self) -> &'static [u8] {
         reason(self.is_low_on_disk(), self.is_low_on_memory())
+    }
+
+    /// Leave to go on with a message that has begun, although memory is short: messages that have arrived by half, and take all of
+    /// it, would otherwise wait for each other. One connection has it at a time.
+    pub(super) fn leave_to_finish(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.finishing).try_acquire_owned().ok()
+    }
+
+    /// Completes when there may be [leave](Self::leave_to_finish), or none is needed any more.
+    pub(super) fn room_to_finish(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (room, leave) = (self.room(), Arc::clone(&self.finishing).acquire_owned());
+        async move {
+            tokio::select! {
+                () = room => {}
+                _ = leave => {}
+            }
+        }
     }
 
     /// Completes when publishers are not held back: at once, usually.

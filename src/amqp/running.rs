@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::assembly::{COPIED, PUBLISH, Published};
 use super::channel::Channel;
@@ -52,6 +53,8 @@ pub(super) struct Running {
     awaiting: Option<u16>,
     /// A message, and its channel, that arrived before the disk was full, and that there was no room for any more.
     held: Option<(u16, Published)>,
+    /// Leave to finish a message while memory is short.
+    leave: Option<OwnedSemaphorePermit>,
     /// Reused by every round.
     events: Vec<Event>,
     /// For messages that have arrived in one go.
@@ -69,6 +72,7 @@ impl Running {
             unfinished: 0,
             awaiting: None,
             held: None,
+            leave: None,
             events: Vec::new(),
             memory: MessageMemory::default(),
         }
@@ -234,8 +238,11 @@ impl Running {
             channel.noted = true;
             self.noted.push(number);
         }
-        if frame.kind == FrameKind::Body && gateway.is_low_on_memory() {
-            return Ok(Outcome::NoRoom(Some(frame)));
+        if frame.kind == FrameKind::Body && gateway.is_low_on_memory() && self.leave.is_none() {
+            self.leave = gateway.leave_to_finish();
+            if self.leave.is_none() {
+                return Ok(Outcome::NoRoom(Some(frame)));
+            }
         }
         if frame.kind != FrameKind::Method || !channel.assembly.is_idle() {
             self.unfinished -= channel.assembly.held();
@@ -248,7 +255,11 @@ impl Running {
                 ));
             }
             return match published? {
-                Some(published) => self.publish(number, published, output),
+                Some(published) => {
+                    // Others have their turn, with each message.
+                    self.leave = None;
+                    self.publish(number, published, output)
+                }
                 None => Ok(Outcome::Done),
             };
         }
@@ -381,6 +392,7 @@ impl Running {
         output.method(number, &fault.channel_close());
         if let Some(channel) = self.channels.get_mut(&number) {
             self.unfinished -= channel.assembly.held();
+            self.leave = None;
             channel.shut();
         }
     }

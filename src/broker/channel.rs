@@ -88,6 +88,7 @@ impl Published {
 
 impl Channel {
     pub(super) fn new(session: Arc<Shared>, number: ChannelNumber) -> Self {
+        let credit = ChannelCredit::new(session.virtual_host.limits().unacknowledged);
         Self {
             session,
             number,
@@ -96,7 +97,7 @@ impl Channel {
             transaction: None,
             consumers: BTreeMap::new(),
             reply_consumer: None,
-            credit: Arc::default(),
+            credit: Arc::new(credit),
             prefetch: 0,
             last_tag: DeliveryTag(0),
             unacknowledged: Unacknowledged::default(),
@@ -479,9 +480,16 @@ impl Channel {
     /// `basic.get`.
     ///
     /// # Errors
-    /// 404 no such queue, 405 another connection's queue, 541 its messages cannot be read.
+    /// 404 no such queue, 405 another connection's queue, 406 too many unacknowledged deliveries, 541 its messages cannot be read.
     pub fn get(&mut self, queue: &[u8], no_ack: bool) -> Result<Get, Refusal> {
         let queue = self.queue(queue)?;
+        let most = self.session.virtual_host.limits().unacknowledged;
+        if !no_ack && self.unacknowledged.len() >= most as usize {
+            return Err(Refusal::new(
+                Reason::PreconditionFailed,
+                format_args!("reached maximum ({most}) of unacknowledged deliveries per channel"),
+            ));
+        }
         let got = queue.get(&self.session.outbox, self.number, no_ack)?;
         if matches!(got, Get::Pending)
             && !self.pending_gets.iter().any(|other| Arc::ptr_eq(other, &queue))

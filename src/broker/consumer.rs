@@ -156,20 +156,30 @@ impl Returned {
     }
 }
 
-/// The credit that all consumers of a channel share: `basic.qos` with `global=true`.
-#[derive(Debug, Default)]
+/// The credit that all consumers of a channel share: `basic.qos` with `global=true`, and never more than the broker allows.
+#[derive(Debug)]
 pub(super) struct ChannelCredit {
-    /// 0 for any number.
     limit: AtomicU32,
+    /// What the broker allows.
+    most: u32,
     used: AtomicU32,
     /// Consumers that were refused because the channel had its fill.
     starved: Mutex<Vec<Arc<Consumer>>>,
 }
 
 impl ChannelCredit {
+    /// Credit for as many as the broker allows.
+    pub(super) fn new(most: u32) -> Self {
+        Self {
+            limit: AtomicU32::new(most),
+            most,
+            used: AtomicU32::new(0),
+            starved: Mutex::default(),
+        }
+    }
+
     fn is_exhausted(&self) -> bool {
-        let limit = self.limit.load(SeqCst);
-        limit != 0 && self.used.load(SeqCst) >= limit
+        self.used.load(SeqCst) >= self.limit.load(SeqCst)
     }
 
     /// Takes credit for `most` messages (one at least), or as many as there is credit for. Consumers of several queues may
@@ -178,7 +188,7 @@ impl ChannelCredit {
         loop {
             let used = self.used.load(SeqCst);
             let limit = self.limit.load(SeqCst);
-            let count = if limit == 0 { most } else { most.min(limit.saturating_sub(used)) };
+            let count = most.min(limit.saturating_sub(used));
             if count > 0 {
                 if self.used.compare_exchange_weak(used, used + count, SeqCst, SeqCst).is_ok() {
                     return count;
@@ -197,7 +207,9 @@ impl ChannelCredit {
         }
     }
 
+    /// 0 for any number.
     pub(super) fn set_limit(&self, limit: u32) {
+        let limit = if limit == 0 { self.most } else { limit.min(self.most) };
         self.limit.store(limit, SeqCst);
     }
 

@@ -9,12 +9,21 @@ pub struct Limits {
     pub exchanges: usize,
     /// Bindings of a virtual host. Default 1,000,000.
     pub bindings: usize,
+    /// Deliveries that a channel's client may hold unacknowledged: its consumers get no more than that, as if it were their
+    /// prefetch count, and `basic.get` is refused. Default 1,000,000.
+    pub unacknowledged: u32,
     /// Bytes of messages that the transactions of a connection hold until they are committed. Default 256 MiB.
     pub transaction: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { queues: 100_000, exchanges: 100_000, bindings: 1_000_000, transaction: 256 << 20 }
+        Self {
+            queues: 100_000,
+            exchanges: 100_000,
+            bindings: 1_000_000,
+            unacknowledged: 1_000_000,
+            transaction: 256 << 20,
+        }
     }
 }

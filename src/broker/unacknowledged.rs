@@ -94,6 +94,11 @@ impl Unacknowledged {
         self.slots.drain(..).filter_map(|(_, held)| held).collect()
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.held
+    }
+
     #[cfg(test)]
     pub(super) fn slots(&self) -> usize {
         self.slots.len()

@@ -23,7 +23,7 @@ pub(super) fn available() -> Option<u64> {
 }
 
 /// Has the allocator give the system what it keeps for later: it may keep most of what was ever in use, and what is kept looks
-/// like what is used.
+/// like what is used. Without this, publishers that were held back once might be so for ever.
 pub(super) fn give_back_unused() {
     #[cfg(target_env = "gnu")]
     glibc::malloc_trim(0);

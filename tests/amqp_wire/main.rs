@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // clippy.toml allows them in `#[test]`s, not in their helpers
 
+mod abuse;
 mod bounds;
 #[path = "../common/certificates.rs"]
 mod certificates;

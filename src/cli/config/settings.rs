@@ -55,6 +55,7 @@ pub(super) struct ClientLimits {
     pub(super) heartbeat: Duration,
     pub(super) consumers: u64,
     pub(super) message_size: u64,
+    pub(super) unacknowledged: u64,
     pub(super) transaction_size: u64,
     pub(super) queues: u64,
     pub(super) exchanges: u64,
@@ -107,6 +108,7 @@ impl Default for Settings {
                 heartbeat: Duration::from_secs(limits.heartbeat.into()),
                 consumers: limits.consumers as u64,
                 message_size: limits.message_size,
+                unacknowledged: broker_limits.unacknowledged.into(),
                 transaction_size: broker_limits.transaction as u64,
                 queues: broker_limits.queues as u64,
                 exchanges: broker_limits.exchanges as u64,
@@ -247,6 +249,7 @@ impl ClientLimits {
             queues: fit(self.queues),
             exchanges: fit(self.exchanges),
             bindings: fit(self.bindings),
+            unacknowledged: fit(self.unacknowledged),
             transaction: fit(self.transaction_size),
         }
     }

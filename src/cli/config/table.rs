@@ -134,6 +134,11 @@ pub(super) static SETTINGS: &[Setting] = &[
         kind: Kind::Size(|all| &mut all.limits.message_size, 1..=512 * MIB, 1),
     },
     Setting {
+        key: "limits.unacknowledged",
+        meaning: "Deliveries that a channel's client may hold unacknowledged. Its consumers get no more before it acknowledges some; `basic.get` is refused.",
+        kind: Kind::Count(|all| &mut all.limits.unacknowledged, 1..=4_000_000_000),
+    },
+    Setting {
         key: "limits.transaction_size",
         meaning: "What messages that are published in transactions may take of a connection until these are committed.",
         kind: Kind::Size(|all| &mut all.limits.transaction_size, 1..=1024 * GIB, 1),
