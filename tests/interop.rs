@@ -88,6 +88,11 @@ mod current_pika {
     }
 
     #[test]
+    fn what_is_committed_is_there_and_what_is_rolled_back_is_not() {
+        run(Client::Pika, "test_transactions.py", &["pika"], SCENARIO);
+    }
+
+    #[test]
     fn messages_go_through_tls_and_a_client_certificate_is_shown_or_not() {
         let directory = certificate_files();
         run(Client::Pika, "test_tls.py", &[directory.path().to_str().unwrap()], SCENARIO);
@@ -184,6 +189,15 @@ mod celery {
     #[test]
     fn confirmed_tasks_survive_kill_nine_of_the_broker() {
         run(Client::Celery, "test_celery.py", &["killed_broker"], SCENARIO);
+    }
+}
+
+mod py_amqp {
+    use super::{Client, SCENARIO, run};
+
+    #[test]
+    fn what_is_committed_is_there_and_what_is_rolled_back_is_not() {
+        run(Client::Celery, "test_transactions.py", &["py_amqp"], SCENARIO);
     }
 }
 
