@@ -130,6 +130,11 @@ fn a_running_server_says_what_is_in_it_and_what_it_is_doing() {
     assert_eq!(running["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(running["volatile_queues"], 1);
     assert_eq!((&running["disk_full"], &running["messages_set_aside"]), (&false.into(), &0.into()));
+    assert_eq!(
+        (&running["low_on_memory"], &running["low_on_disk"]),
+        (&false.into(), &false.into())
+    );
+    assert!(running["memory_bytes"].as_u64() < running["memory_limit_bytes"].as_u64());
     assert!(running["log"]["groups"].as_u64().unwrap() > 0, "{found}");
     assert!(running["since_unix_ms"].as_u64() <= found["inspected_unix_ms"].as_u64());
     assert!(found["checkpoint_lsn"].as_u64().unwrap() > 0, "it was left with a checkpoint");
@@ -146,6 +151,9 @@ fn a_running_server_says_what_is_in_it_and_what_it_is_doing() {
         &*format!("running: process {}, for ", server.id()),
         &server.addresses()[0].to_string(),
         "disk: not full",
+        "memory: ",
+        " in use of ",
+        " free, 50.0 MiB to be left",
         "s ago",
         "compaction: ",
         " borne",
