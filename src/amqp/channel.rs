@@ -69,7 +69,7 @@ impl Channel {
             inner.confirms(durable)
         {
             let confirm = if refused {
-                Method::BasicNack { delivery_tag, multiple, requeue: false }
+                Method::BasicNack { delivery_tag, multiple, requeue: true }
             } else {
                 Method::BasicAck { delivery_tag, multiple }
             };

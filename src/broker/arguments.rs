@@ -138,10 +138,27 @@ pub(super) fn check_queue(label: &str, queue: &QueueSpec) -> Result<(), Refusal>
     refuse_unsupported(label, &UNSUPPORTED_BY_QUEUES, arguments)?;
     check_choice(label, arguments, "x-queue-mode", &[b"default", b"lazy"])?;
     check_rules(label, arguments)?;
-    match arguments.get(b"x-queue-version").map(Value::as_integer) {
-        None | Some(Some(1 | 2)) => Ok(()),
-        Some(_) => Err(invalid(label, "x-queue-version", "it must be 1 or 2")),
+    check_version(label, arguments)
+}
+
+fn check_version(label: &str, arguments: &FieldTable) -> Result<(), Refusal> {
+    let name = "x-queue-version";
+    let Some(value) = arguments.get(name.as_bytes()) else { return Ok(()) };
+    let why = match value.as_integer() {
+        Some(1 | 2) => return Ok(()),
+        Some(other) => format!("\"unsupported queue version '{other}'\""),
+        None => format!("\"expected integer, got {}\"", type_name(value.tag())),
+    };
+    Err(invalid(label, name, &why))
+}
+
+/// Refuses a quorum queue whose name the server is to make up.
+pub(super) fn check_server_named(arguments: &FieldTable) -> Result<(), Refusal> {
+    if !counts_deliveries(arguments) {
+        return Ok(());
     }
+    let why = "Cannot declare a server-named queue for type rabbit_quorum_queue";
+    Err(Refusal::new(Reason::PreconditionFailed, why))
 }
 
 /// Checks what [`Rules`](super::rules::Rules) are made of.

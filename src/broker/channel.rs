@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::arguments::consumer_priority;
+use super::arguments::{check_server_named, consumer_priority};
 use super::arrivals::Arrivals;
 use super::confirms::{Confirm, Confirms};
 use super::consumer::{ChannelCredit, Consumer, Spec};
@@ -198,6 +198,9 @@ impl Channel {
             queue
         } else {
             let server_named = request.name.is_empty();
+            if server_named {
+                check_server_named(&request.arguments)?;
+            }
             let name = if server_named { random_name("amq.gen-")? } else { request.name.clone() };
             let spec = QueueSpec {
                 name,

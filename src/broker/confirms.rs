@@ -12,7 +12,8 @@ pub struct Confirm {
     pub tag: DeliveryTag,
     /// Whether it is a `basic.nack`: a queue had no room for the message.
     pub refused: bool,
-    /// Whether it confirms more than that one: all before it that have not been confirmed.
+    /// Whether it stands for all before it as well that have not been confirmed. A `basic.nack` does because RabbitMQ's do, and
+    /// there are none.
     pub multiple: bool,
 }
 
@@ -73,7 +74,7 @@ impl Confirms {
             Some(next) if next == self.confirmed + 1 => {
                 self.refused.pop_front();
                 self.confirmed = next;
-                return Some(Confirm { tag: DeliveryTag(next), refused: true, multiple: false });
+                return Some(Confirm { tag: DeliveryTag(next), refused: true, multiple: true });
             }
             // Those before it have been taken.
             Some(later) => later - 1,
@@ -115,12 +116,12 @@ mod tests {
             }
         }
         let expected = [
-            (false, 1, true, false),
+            (false, 1, true, true),
             (false, 3, false, true),
-            (false, 4, true, false),
-            (false, 5, true, false),
+            (false, 4, true, true),
+            (false, 5, true, true),
             (true, 6, false, false),
-            (true, 7, true, false),
+            (true, 7, true, true),
         ];
         assert_eq!(taken, expected);
     }

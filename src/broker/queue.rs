@@ -337,7 +337,7 @@ impl Queue {
         };
         let got = match supply {
             Supply::Ready => match self.hand_out(state, no_ack) {
-                Some((delivery, left)) => Get::Message(delivery, left),
+                Some(delivery) => Get::Message(delivery, self.left(state)),
                 None => Get::Empty,
             },
             Supply::Empty => Get::Empty,
@@ -353,6 +353,12 @@ impl Queue {
         Ok(got)
     }
 
+    /// How many messages are ready, those not counted that are to leave.
+    fn left(self: &Arc<Self>, state: &mut State) -> u32 {
+        self.look_after(state);
+        self.ready(state)
+    }
+
     /// Forgets the `basic.get` requests of a channel that is going.
     pub(super) fn forget_gets(&self, outbox: &Arc<Outbox>, channel: ChannelNumber) {
         if let Some(state) = &mut *self.state.lock() {
@@ -360,12 +366,12 @@ impl Queue {
         }
     }
 
-    fn hand_out(self: &Arc<Self>, state: &mut State, no_ack: bool) -> Option<(Delivery, u32)> {
+    fn hand_out(self: &Arc<Self>, state: &mut State, no_ack: bool) -> Option<Delivery> {
         let Fetched { sequence, message, deliveries } = state.backlog.pop()?;
         self.less_ready(message.body_len());
         state.unacknowledged += 1;
         let origin = Origin::Get { queue: Arc::clone(self), no_ack };
-        Some((Delivery { origin, sequence, deliveries, message }, self.ready(state)))
+        Some(Delivery { origin, sequence, deliveries, message })
     }
 
     /// Counts hand-outs, so that `redelivered` survives a restart.
@@ -649,8 +655,12 @@ impl Queue {
                 return;
             }
             let Some(get) = state.gets.pop_front() else { return };
-            let message =
-                if supply == Supply::Ready { self.hand_out(state, get.no_ack) } else { None };
+            let message = if supply == Supply::Ready {
+                let delivery = self.hand_out(state, get.no_ack);
+                delivery.map(|delivery| (delivery, self.left(state)))
+            } else {
+                None
+            };
             match get.outbox.push(Event::Got { channel: get.channel, message }) {
                 Ok(waker) => wakers.add(waker),
                 Err(event) => self.take_back(state, event.into_delivery().into_iter().collect()),

@@ -106,7 +106,7 @@ fn a_queue_that_is_full_may_refuse_and_its_publisher_is_told() {
     let confirms: Vec<_> = std::iter::from_fn(|| client.channel.confirms(durable)).collect();
     let expected = [
         Confirm { tag: DeliveryTag(2), refused: false, multiple: true },
-        Confirm { tag: DeliveryTag(3), refused: true, multiple: false },
+        Confirm { tag: DeliveryTag(3), refused: true, multiple: true },
     ];
     assert_eq!(confirms, expected);
     assert_eq!((client.ready("q"), client.ready("other")), (2, 3), "the others have it");

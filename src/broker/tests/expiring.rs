@@ -138,8 +138,8 @@ fn a_message_expires_when_it_is_the_next_one() {
     client.send("q", "for ever");
     slow.pass(500);
     assert_eq!(client.ready("q"), 3);
-    let (long, _) = client.get("q").unwrap();
-    assert_eq!((long.body.as_str(), client.ready("q")), ("long", 1), "the short one has gone");
+    let (long, left) = client.get("q").unwrap();
+    assert_eq!((long.body.as_str(), left), ("long", 1), "the short one is not there any more");
     slow.pass(499);
     client.channel.nack(long.tag, false, true).unwrap();
     assert_eq!(client.ready("q"), 2);
