@@ -14,10 +14,12 @@ use super::codec::{
 };
 use super::fault::Fault;
 use super::gateway::Gateway;
-use super::handshake::{Access, Failure, Handshake, Header};
+use super::handshake::{Access, Failure, Handshake, Header, Progress};
 use super::limits::Limits;
 use super::output::Output;
 use super::running::{Outcome, Running};
+use crate::broker::access::LoginRefused;
+use crate::message::ShortStr;
 use crate::storage::{Durable, Lsn, StoreError};
 
 /// Nothing is read while more than this waits to be written, in bytes: a peer that asks and does not
@@ -37,6 +39,8 @@ pub(super) struct Connection {
     frames: Frames,
     /// Frames to write.
     pub(super) output: Output,
+    /// The password is being verified: no frame is looked at meanwhile.
+    login: Option<Pin<Box<dyn Future<Output = Result<ShortStr, LoginRefused>> + Send>>>,
     wait: Option<Wait>,
     blocked: Option<Blocked>,
     /// Whether the peer has been told that it is blocked, and not yet that it is not.
@@ -84,6 +88,7 @@ impl Connection {
             state: State::Handshake(Handshake::new()),
             frames: Frames::default(),
             output: Output::default(),
+            login: None,
             wait: None,
             blocked: None,
             told_blocked: false,
@@ -110,6 +115,7 @@ impl Connection {
             _ => false,
         };
         self.wait.is_none()
+            && self.login.is_none()
             && self.blocked.is_none()
             && !answering
             && self.output.len() < READ_BELOW
@@ -174,6 +180,9 @@ impl Connection {
     pub(super) fn work(&mut self, input: &mut BytesMut) {
         self.receive(input);
         let State::Running(running) = &mut self.state else { return };
+        if let Some(reason) = running.take_order_to_close() {
+            return self.fail(&Fault::connection(ReplyCode::ConnectionForced, reason));
+        }
         let awaited = self.wait.as_mut().map(|wait| &mut wait.answers);
         let settled = running.settle();
         if let Err(fault) = settled.and_then(|()| running.deliver(&mut self.output, awaited)) {
@@ -349,20 +358,35 @@ impl Connection {
         }
         let access = Access {
             limits: &self.gateway.limits,
-            users: &self.gateway.users,
+            accounts: self.gateway.broker.accounts(),
             loopback: self.peer.ip().to_canonical().is_loopback(),
         };
-        if let Some(terms) = handshake.method(&method, &access, &mut self.output)? {
-            let session = self
-                .gateway
-                .broker
-                .connect(&terms.virtual_host, &terms.user)
-                .map_err(|refusal| Fault::from(refusal).during(method.id()))?;
-            self.output.method(0, &Method::ConnectionOpenOk { reserved_1: b"" });
-            tracing::info!(peer = %self.peer, user = %terms.user, "connection open");
-            self.state = State::Running(Box::new(Running::new(self.peer, terms, session)));
+        match handshake.method(&method, &access, &mut self.output)? {
+            Progress::Next => {}
+            Progress::Verify(verification) => {
+                self.login = Some(Box::pin(self.gateway.verify(verification)));
+            }
+            Progress::Open(terms) => {
+                let session = self
+                    .gateway
+                    .broker
+                    .connect(&terms.virtual_host, &terms.user)
+                    .map_err(|refusal| Fault::from(refusal).during(method.id()))?;
+                session.set_peer(self.peer.to_string());
+                self.output.method(0, &Method::ConnectionOpenOk { reserved_1: b"" });
+                tracing::info!(peer = %self.peer, user = %terms.user, "connection open");
+                self.state = State::Running(Box::new(Running::new(self.peer, terms, session)));
+            }
         }
         Ok(())
+    }
+
+    /// The password has been verified.
+    fn logged_in(&mut self, login: Result<ShortStr, LoginRefused>) {
+        let State::Handshake(handshake) = &mut self.state else { return };
+        if let Err(failure) = handshake.verified(login, &self.gateway.limits, &mut self.output) {
+            self.refuse(failure);
+        }
     }
 
     fn refuse(&mut self, failure: Failure) {
@@ -453,6 +477,7 @@ impl Connection {
     }
 
     fn leave(&mut self, next: State) {
+        self.login = None;
         self.wait = None;
         self.blocked = None;
         self.confirm = None;
@@ -469,6 +494,13 @@ impl Connection {
         } else {
             Poll::Pending
         };
+        if let Some(login) = &mut self.login
+            && let Poll::Ready(outcome) = login.as_mut().poll(context)
+        {
+            self.login = None;
+            self.logged_in(outcome);
+            ready = Poll::Ready(());
+        }
         if let Some(wait) = &mut self.wait
             && let Poll::Ready(result) = wait.durable.as_mut().poll(context)
         {

@@ -1,12 +1,17 @@
 //! What all connections share.
 
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread;
 
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::limits::{Limits, User};
 use super::scarcity::{Resource, Scarcity, reason};
 use crate::broker::Broker;
+use crate::broker::access::{Administrator, LoginRefused, Verification};
+use crate::message::ShortStr;
 use crate::storage::{Store, StoreError};
 
 /// The broker, its store, and the rules for connections.
@@ -14,8 +19,9 @@ use crate::storage::{Store, StoreError};
 pub struct Gateway {
     pub(super) broker: Broker,
     pub(super) store: Store,
-    pub(super) users: Vec<User>,
     pub(super) limits: Limits,
+    /// For passwords to be verified: as many at a time as there are processors. Each takes some memory.
+    verifying: Arc<Semaphore>,
     failure: watch::Receiver<Option<StoreError>>,
     scarcity: Arc<Scarcity>,
     /// Changes whenever the store becomes full or has room again, or something else becomes short or is not any more.
@@ -25,9 +31,18 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Lets `users` connect to `broker`, which keeps its messages in `store`.
+    /// Lets `users` connect to `broker`, which keeps its messages in `store`: as administrators, beside the users that are stored.
     #[must_use]
     pub fn new(broker: Broker, store: Store, users: Vec<User>, limits: Limits) -> Gateway {
+        let administrators =
+            users.into_iter().filter_map(|User { name, password, loopback_only }| {
+                // A longer name cannot be logged in with.
+                let name = ShortStr::try_from(name.as_str()).ok()?;
+                Some(Administrator { name, password, loopback_only })
+            });
+        broker.accounts().appoint(administrators.collect());
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        let verifying = Arc::new(Semaphore::new(processors));
         let (failing, failure) = watch::channel(None);
         store.on_failure(move |error| {
             failing.send_replace(Some(error));
@@ -36,7 +51,31 @@ impl Gateway {
         let changing = Arc::clone(&room);
         store.on_room_change(move || changing.send_modify(|changes| *changes += 1));
         let (scarcity, finishing) = (Arc::default(), Arc::new(Semaphore::new(1)));
-        Gateway { broker, store, users, limits, failure, scarcity, room, finishing }
+        Gateway { broker, store, limits, verifying, failure, scarcity, room, finishing }
+    }
+
+    /// Verifies a password, not on the thread of the connection, and when it is its turn.
+    pub(super) fn verify(
+        &self,
+        verification: Verification,
+    ) -> impl Future<Output = Result<ShortStr, LoginRefused>> + Send + use<> {
+        let verifying = Arc::clone(&self.verifying);
+        async move {
+            let turn = verifying.acquire_owned().await;
+            let run = move || {
+                let outcome = verification.run();
+                drop(turn);
+                outcome
+            };
+            match Handle::try_current() {
+                Ok(runtime) => runtime
+                    .spawn_blocking(run)
+                    .await
+                    .unwrap_or_else(|error| Err(LoginRefused::Unverified(error.to_string()))),
+                // Whoever drives a connection without a runtime has nothing else to do.
+                Err(_) => run(),
+            }
+        }
     }
 
     /// Says whether something is short: publishers are held back while it is. Whether that is news.

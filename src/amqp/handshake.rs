@@ -1,12 +1,15 @@
 //! Negotiation: from the protocol header to `connection.open` (AMQP 0-9-1, section 2.2.4). No sockets.
 
+use std::sync::Arc;
+
 use bytes::{Buf, BytesMut};
 
 use super::codec::{FRAME_MIN_SIZE, Method, PROTOCOL_HEADER, ReplyCode};
 use super::fault::Fault;
-use super::limits::{Limits, User};
+use super::limits::Limits;
 use super::output::Output;
-use super::sasl::{self, Credentials, SaslError};
+use super::sasl::{self, SaslError};
+use crate::broker::access::{Accounts, Login, LoginRefused, Verification};
 use crate::message::{FieldTable, RawTable, ShortStr, Value};
 
 /// How far the negotiation is: what the client has to send next.
@@ -14,6 +17,8 @@ use crate::message::{FieldTable, RawTable, ShortStr, Value};
 enum Step {
     Header,
     StartOk,
+    /// Nothing: the password is being verified.
+    Verified,
     TuneOk,
     Open,
 }
@@ -23,6 +28,19 @@ enum Step {
 pub(super) struct Handshake {
     step: Step,
     terms: Terms,
+    /// How the client authenticates.
+    mechanism: String,
+}
+
+/// How far the client's method has brought the negotiation.
+#[derive(Debug)]
+pub(super) enum Progress {
+    /// On to the next method.
+    Next,
+    /// No further method before this has been run, and the outcome been [told](Handshake::verified).
+    Verify(Verification),
+    /// `connection.open` has come: the virtual host is to be opened, and the method to be answered.
+    Open(Terms),
 }
 
 /// What was agreed on, as far as it was.
@@ -76,7 +94,7 @@ impl Handshake {
     pub(super) fn new() -> Handshake {
         // Until something else is agreed on, frames are small.
         let terms = Terms { frame_max: FRAME_MIN_SIZE, ..Terms::default() };
-        Handshake { step: Step::Header, terms }
+        Handshake { step: Step::Header, terms, mechanism: String::new() }
     }
 
     /// Whether the protocol header is still to come, before any frame.
@@ -115,14 +133,13 @@ impl Handshake {
         Header::Accepted
     }
 
-    /// Takes the client's next method. Returns the terms when `connection.open` has come: the
-    /// virtual host is then to be opened, and the method to be answered.
+    /// Takes the client's next method.
     pub(super) fn method(
         &mut self,
         method: &Method<'_>,
         access: &Access<'_>,
         output: &mut Output,
-    ) -> Result<Option<Terms>, Failure> {
+    ) -> Result<Progress, Failure> {
         let limits = access.limits;
         match (self.step, *method) {
             (
@@ -130,10 +147,15 @@ impl Handshake {
                 Method::ConnectionStartOk { client_properties, mechanism, response, .. },
             ) => {
                 self.note_capabilities(client_properties);
-                self.terms.user = self.authenticate(mechanism, response, access)?;
-                self.step = Step::TuneOk;
-                let Limits { channel_max, frame_max, heartbeat, .. } = *limits;
-                output.method(0, &Method::ConnectionTune { channel_max, frame_max, heartbeat });
+                self.mechanism = String::from_utf8_lossy(mechanism).into_owned();
+                match self.authenticate(mechanism, response, access)? {
+                    Login::Accepted(user) => self.verified(Ok(user), limits, output)?,
+                    Login::Refused(why) => self.verified(Err(why), limits, output)?,
+                    Login::Pending(verification) => {
+                        self.step = Step::Verified;
+                        return Ok(Progress::Verify(verification));
+                    }
+                }
             }
             (Step::TuneOk, Method::ConnectionTuneOk { channel_max, frame_max, heartbeat }) => {
                 negotiated("frame_max", frame_max, FRAME_MIN_SIZE, limits.frame_max)
@@ -148,7 +170,7 @@ impl Handshake {
             }
             (Step::Open, Method::ConnectionOpen { virtual_host, .. }) => {
                 self.terms.virtual_host = ShortStr::copy_of(virtual_host);
-                return Ok(Some(self.terms.clone()));
+                return Ok(Progress::Open(self.terms.clone()));
             }
             _ => {
                 return Err(Fault::connection(
@@ -159,7 +181,21 @@ impl Handshake {
                 .into());
             }
         }
-        Ok(None)
+        Ok(Progress::Next)
+    }
+
+    /// Takes note of who it is, or that it is nobody who may log in.
+    pub(super) fn verified(
+        &mut self,
+        login: Result<ShortStr, LoginRefused>,
+        limits: &Limits,
+        output: &mut Output,
+    ) -> Result<(), Failure> {
+        self.terms.user = login.map_err(|why| self.refuse(&why))?;
+        self.step = Step::TuneOk;
+        let Limits { channel_max, frame_max, heartbeat, .. } = *limits;
+        output.method(0, &Method::ConnectionTune { channel_max, frame_max, heartbeat });
+        Ok(())
     }
 
     fn note_capabilities(&mut self, properties: RawTable<'_>) {
@@ -179,23 +215,26 @@ impl Handshake {
         mechanism: &[u8],
         response: &[u8],
         access: &Access<'_>,
-    ) -> Result<ShortStr, Failure> {
-        let name = String::from_utf8_lossy(mechanism);
+    ) -> Result<Login, Failure> {
         match sasl::credentials(mechanism, response) {
-            Ok(credentials) => access.check(credentials).map_err(|why| self.refuse(&name, &why)),
+            Ok(credentials) => {
+                let (user, password) = (credentials.user, credentials.password);
+                Ok(access.accounts.login(user, password, access.loopback))
+            }
             Err(SaslError::UnknownMechanism) => Err(Fault::connection(
                 ReplyCode::CommandInvalid,
-                format_args!("unknown authentication mechanism '{name}'"),
+                format_args!("unknown authentication mechanism '{}'", self.mechanism),
             )
             .into()),
             Err(SaslError::Malformed) => {
-                Err(self.refuse(&name, "the response is not what the mechanism prescribes"))
+                Err(self.refuse(&"the response is not what the mechanism prescribes"))
             }
         }
     }
 
     /// The log is told why; the peer, who may be guessing, is not.
-    fn refuse(&self, mechanism: &str, why: &str) -> Failure {
+    fn refuse(&self, why: &dyn std::fmt::Display) -> Failure {
+        let mechanism = &self.mechanism;
         let fault = Fault::connection(
             ReplyCode::AccessRefused,
             format_args!(
@@ -214,25 +253,9 @@ impl Handshake {
 #[derive(Debug)]
 pub(super) struct Access<'a> {
     pub(super) limits: &'a Limits,
-    pub(super) users: &'a [User],
+    pub(super) accounts: &'a Arc<Accounts>,
     /// Whether the peer is on this machine.
     pub(super) loopback: bool,
-}
-
-impl Access<'_> {
-    fn check(&self, credentials: Credentials<'_>) -> Result<ShortStr, String> {
-        let name = String::from_utf8_lossy(credentials.user);
-        let user = self.users.iter().find(|user| user.name.as_bytes() == credentials.user);
-        match user {
-            Some(user) if user.has_password(credentials.password) => {
-                if user.loopback_only && !self.loopback {
-                    return Err(format!("user '{name}' can only connect via localhost"));
-                }
-                Ok(ShortStr::copy_of(credentials.user))
-            }
-            _ => Err(format!("user '{name}' - invalid credentials")),
-        }
-    }
 }
 
 /// Checks a value of `connection.tune-ok`, for which 0 means "no limit".

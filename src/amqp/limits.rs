@@ -64,27 +64,11 @@ impl User {
     pub fn guest() -> User {
         User { name: "guest".to_owned(), password: "guest".to_owned(), loopback_only: true }
     }
-
-    /// Whether `password` is the user's. Takes the same time wherever the difference is.
-    pub(super) fn has_password(&self, password: &[u8]) -> bool {
-        let own = self.password.as_bytes();
-        let differences = own.iter().zip(password).fold(0, |seen, (a, b)| seen | (a ^ b));
-        own.len() == password.len() && differences == 0
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_password_is_compared_whole() {
-        let guest = User::guest();
-        assert!(guest.has_password(b"guest"));
-        for wrong in [&b""[..], b"gues", b"guestt", b"Guest"] {
-            assert!(!guest.has_password(wrong));
-        }
-    }
 
     #[test]
     fn a_password_never_shows_in_debug_output() {

@@ -155,6 +155,11 @@ impl Running {
         self.conclude(number, outcome, output)
     }
 
+    /// Why the broker wants the connection closed, if it does.
+    pub(super) fn take_order_to_close(&self) -> Option<String> {
+        self.session.take_order_to_close()
+    }
+
     /// Whether the client is to be told when it is held back.
     pub(super) fn understands_blocked(&self) -> bool {
         self.terms.connection_blocked
@@ -366,6 +371,8 @@ impl Running {
             )
             .during(method.id()));
         }
+        let admitted = self.session.check_channel_limit();
+        admitted.map_err(|refusal| Fault::from(refusal).during(method.id()))?;
         let inner = self.session.open_channel(ChannelNumber(number));
         self.channels.insert(number, Channel::new(inner, self.terms.frame_max));
         output.method(number, &Method::ChannelOpenOk { reserved_1: b"" });

@@ -4,9 +4,11 @@ mod transacting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 
+use super::access::Powers;
 use super::arguments::{check_server_named, consumer_priority};
 use super::arrivals::Arrivals;
 use super::confirms::{Confirm, Confirms};
@@ -40,6 +42,8 @@ pub use transacting::Committed;
 #[derive(Debug)]
 pub struct Channel {
     session: Arc<Shared>,
+    /// What the user may do.
+    powers: Powers,
     number: ChannelNumber,
     matches: Matches,
     confirms: Option<Confirms>,
@@ -89,8 +93,12 @@ impl Published {
 impl Channel {
     pub(super) fn new(session: Arc<Shared>, number: ChannelNumber) -> Self {
         let credit = ChannelCredit::new(session.virtual_host.limits().unacknowledged);
+        let Shared { accounts, user, virtual_host, live, .. } = &*session;
+        let powers = Powers::new(Arc::clone(accounts), user.clone(), virtual_host.name().clone());
+        live.channels.fetch_add(1, Relaxed);
         Self {
             session,
+            powers,
             number,
             matches: Matches::default(),
             confirms: None,
@@ -120,7 +128,9 @@ impl Channel {
     /// 403 reserved name or default exchange, 404 passive and missing, 406 not equivalent, 503 unknown type,
     /// 540 argument not supported.
     pub fn declare_exchange(&mut self, request: &DeclareExchange) -> Result<Option<Lsn>, Refusal> {
-        self.session.virtual_host.declare_exchange(request)
+        let virtual_host = &self.session.virtual_host;
+        self.powers.check_declare_exchange(request, || virtual_host.has_exchange(&request.name))?;
+        virtual_host.declare_exchange(request)
     }
 
     /// `exchange.delete`. An exchange that does not exist is as good as deleted.
@@ -132,6 +142,7 @@ impl Channel {
         name: &[u8],
         if_unused: bool,
     ) -> Result<Option<Lsn>, Refusal> {
+        self.powers.check_delete_exchange(name)?;
         self.session.virtual_host.delete_exchange(name, if_unused)
     }
 
@@ -140,7 +151,9 @@ impl Channel {
     /// # Errors
     /// 403 default exchange, 404 one of the ends is missing, 405 another connection's queue, 406 bad arguments.
     pub fn bind(&mut self, request: &Bind) -> Result<Option<Lsn>, Refusal> {
-        self.session.virtual_host.bind(&self.expand(request)?, self.session.id)
+        let bind = self.expand(request)?;
+        self.powers.check_bind(&bind)?;
+        self.session.virtual_host.bind(&bind, self.session.id)
     }
 
     /// `queue.unbind`, `exchange.unbind`. A binding that does not exist is as good as removed.
@@ -148,7 +161,9 @@ impl Channel {
     /// # Errors
     /// 403 default exchange, 405 another connection's queue.
     pub fn unbind(&mut self, request: &Bind) -> Result<Option<Lsn>, Refusal> {
-        self.session.virtual_host.unbind(&self.expand(request)?, self.session.id)
+        let bind = self.expand(request)?;
+        self.powers.check_bind(&bind)?;
+        self.session.virtual_host.unbind(&bind, self.session.id)
     }
 
     /// An empty queue name is the last queue declared; with an empty routing key, that one is its name too.
@@ -172,10 +187,14 @@ impl Channel {
         last.ok_or_else(|| Refusal::new(Reason::NotFound, "no previously declared queue"))
     }
 
-    fn queue(&self, name: &[u8]) -> Result<Arc<Queue>, Refusal> {
+    /// The queue of that name, which is to be read from.
+    fn readable_queue(&mut self, name: &[u8]) -> Result<Arc<Queue>, Refusal> {
         if name.is_empty() {
-            return self.session.virtual_host.queue(&self.queue_name(name)?, self.session.id);
+            let name = self.queue_name(name)?;
+            self.powers.check_read_queue(&name)?;
+            return self.session.virtual_host.queue(&name, self.session.id);
         }
+        self.powers.check_read_queue(name)?;
         self.session.virtual_host.queue(name, self.session.id)
     }
 
@@ -193,7 +212,9 @@ impl Channel {
             if request.name.is_empty() && self.last_queue.is_none() {
                 return Err(self.session.virtual_host.no_queue(&[]));
             }
-            let queue = self.queue(&request.name)?;
+            let name = self.queue_name(&request.name)?;
+            self.powers.check_ask_for_queue(&name)?;
+            let queue = self.session.virtual_host.queue(&name, self.session.id)?;
             queue.touch();
             queue
         } else {
@@ -202,6 +223,8 @@ impl Channel {
                 check_server_named(&request.arguments)?;
             }
             let name = if server_named { random_name("amq.gen-")? } else { request.name.clone() };
+            let virtual_host = &self.session.virtual_host;
+            self.powers.check_declare_queue(request, &name, || virtual_host.has_queue(&name))?;
             let spec = QueueSpec {
                 name,
                 virtual_host: self.session.virtual_host.name().clone(),
@@ -241,6 +264,7 @@ impl Channel {
         // So that the counts are up to date.
         self.flush()?;
         let name = self.queue_name(name)?;
+        self.powers.check_configure_queue(&name)?;
         let conditions = DeleteIf { unused: if_unused, empty: if_empty };
         let virtual_host = &self.session.virtual_host;
         let (messages, durable_at) =
@@ -253,7 +277,7 @@ impl Channel {
     /// # Errors
     /// 404 no such queue, 405 another connection's queue.
     pub fn purge_queue(&mut self, name: &[u8]) -> Result<QueuePurged, Refusal> {
-        let queue = self.queue(name)?;
+        let queue = self.readable_queue(name)?;
         let (messages, durable_at) = self.session.virtual_host.purge(&queue)?;
         Ok(QueuePurged { messages, durable_at })
     }
@@ -304,6 +328,7 @@ impl Channel {
         envelope: &Envelope<'_>,
         message: Draft<'_>,
     ) -> Result<Published, Refusal> {
+        self.powers.check_publish(envelope.exchange)?;
         // A confirm vouches for what the channel did before as well: whoever acknowledges a message, publishes its result
         // and sees that confirmed, will not see the message again.
         if self.confirms.is_some() && self.settlement.is_pending() {
@@ -381,7 +406,7 @@ impl Channel {
         if request.queue.as_bytes() == DIRECT_REPLY_TO {
             return self.consume_replies(request);
         }
-        let queue = self.queue(&request.queue)?;
+        let queue = self.readable_queue(&request.queue)?;
         let tag = self.new_tag(request)?;
         let consumer = Arc::new(Consumer::new(Spec {
             tag: tag.clone(),
@@ -485,7 +510,7 @@ impl Channel {
     /// # Errors
     /// 404 no such queue, 405 another connection's queue, 406 too many unacknowledged deliveries, 541 its messages cannot be read.
     pub fn get(&mut self, queue: &[u8], no_ack: bool) -> Result<Get, Refusal> {
-        let queue = self.queue(queue)?;
+        let queue = self.readable_queue(queue)?;
         let most = self.session.virtual_host.limits().unacknowledged;
         if !no_ack && self.unacknowledged.len() >= most as usize {
             return Err(Refusal::new(
@@ -633,6 +658,7 @@ impl Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
+        self.session.live.channels.fetch_sub(1, Relaxed);
         self.forget_reply_consumer();
         let consumers: Vec<_> = std::mem::take(&mut self.consumers).into_values().collect();
         let abandoned: Vec<_> = consumers

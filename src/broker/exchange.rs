@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::arguments::ALTERNATE_EXCHANGE;
 use super::equivalence::{check_arguments, check_field};
+use super::policy::Policy;
 use super::record::{BindingKey, ExchangeRecord};
 use super::refusal::Refusal;
 use super::routing::{ExchangeKind, Matches, Router};
@@ -55,8 +56,7 @@ impl ExchangeSpec {
 
     /// The exchange that takes what this one routes nowhere. A name that no exchange can have names none.
     fn alternate(&self) -> Option<ShortStr> {
-        let name = self.arguments.get(ALTERNATE_EXCHANGE.as_bytes())?.as_long_str()?;
-        ShortStr::try_from(&name[..]).ok()
+        named_alternate(&self.arguments)
     }
 
     /// What is stored of it.
@@ -79,12 +79,28 @@ impl ExchangeSpec {
     }
 }
 
+fn named_alternate(said: &FieldTable) -> Option<ShortStr> {
+    let name = said.get(ALTERNATE_EXCHANGE.as_bytes())?.as_long_str()?;
+    ShortStr::try_from(&name[..]).ok()
+}
+
 impl Exchange {
     /// An exchange without bindings.
     pub(super) fn new(spec: ExchangeSpec, declared_at: Option<Lsn>) -> Self {
         let router = Router::new(spec.kind);
         let alternate = spec.alternate();
         Self { spec, declared_at, router, outgoing: HashSet::new(), alternate }
+    }
+
+    /// Whether every virtual host has it.
+    pub(super) fn is_predeclared(&self) -> bool {
+        PREDECLARED.iter().any(|(name, _)| *name == self.spec.name)
+    }
+
+    /// What the policy says holds where the exchange's own arguments say nothing.
+    pub(super) fn go_by(&mut self, policy: Option<&Policy>) {
+        let definition = policy.map(|policy| &policy.definition);
+        self.alternate = self.spec.alternate().or_else(|| definition.and_then(named_alternate));
     }
 
     /// Adds to `matches` everything that a message with these keys goes to from here: what its bindings lead to, or if none of

@@ -5,33 +5,44 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 use tracing::warn;
 
+use super::access::{Accounts, Grant};
+use super::connections::{ConnectionListing, Connections, Counts, Live};
 use super::limits::Limits;
 use super::record::{
-    BindingKey, BindingRecord, ExchangeKey, ExchangeRecord, QueueNote, QueueRecord, RecordError,
+    BindingKey, BindingRecord, ExchangeKey, ExchangeRecord, PermissionKey, PolicyKey, QueueNote,
+    QueueRecord, RecordError, UserKey, VirtualHostKey, decode_policy, decode_virtual_host,
 };
 use super::refusal::{Reason, Refusal};
-use super::session::{Session, SessionId};
+use super::session::{Session, SessionId, Shared};
+use super::transaction::StagedBytes;
 use super::virtual_host::VirtualHost;
-use super::workers::WorkerThreads;
+use super::workers::{WorkerThreads, Workers};
 use crate::message::ShortStr;
 use crate::storage::Store;
 
 /// The virtual host that there always is.
-const DEFAULT_VIRTUAL_HOST: ShortStr = ShortStr::from_static("/");
+pub(super) const DEFAULT_VIRTUAL_HOST: ShortStr = ShortStr::from_static("/");
 
 /// A running broker. Cloning gives another handle to the same.
 #[derive(Debug, Clone)]
 pub struct Broker {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    store: Store,
-    virtual_hosts: HashMap<ShortStr, Arc<VirtualHost>>,
+pub(super) struct Inner {
+    pub(super) store: Store,
+    /// Those of each virtual host.
+    limits: Limits,
+    pub(super) virtual_hosts: RwLock<HashMap<ShortStr, Arc<VirtualHost>>>,
+    pub(super) accounts: Arc<Accounts>,
+    pub(super) connections: Arc<Connections>,
+    /// Held by whoever changes virtual hosts, users, permissions or policies: one at a time.
+    pub(super) administering: Mutex<()>,
     sessions: AtomicU64,
     /// Ends its threads when the last handle goes.
     workers: WorkerThreads,
@@ -63,11 +74,42 @@ impl Broker {
     /// [`StartError`]; the store is unchanged.
     pub fn with_limits(store: Store, limits: Limits) -> Result<Self, StartError> {
         let workers = WorkerThreads::start(&store)?;
-        let default = VirtualHost::new(DEFAULT_VIRTUAL_HOST, Arc::clone(workers.workers()), limits);
-        restore(&default, &store)?;
-        let virtual_hosts = HashMap::from([(DEFAULT_VIRTUAL_HOST, default)]);
-        let sessions = AtomicU64::new(0);
-        Ok(Self { inner: Arc::new(Inner { store, virtual_hosts, sessions, workers }) })
+        let accounts = Accounts::new();
+        let mut virtual_hosts = HashMap::new();
+        restore(&mut virtual_hosts, workers.workers(), limits, &accounts)?;
+        let inner = Inner {
+            store,
+            limits,
+            virtual_hosts: RwLock::new(virtual_hosts),
+            accounts: Arc::new(accounts),
+            connections: Arc::default(),
+            administering: Mutex::default(),
+            sessions: AtomicU64::new(0),
+            workers,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// A virtual host with nothing in it, that is not this broker's yet.
+    pub(super) fn new_virtual_host(&self, name: ShortStr) -> Arc<VirtualHost> {
+        VirtualHost::new(name, Arc::clone(self.inner.workers.workers()), self.inner.limits)
+    }
+
+    /// The users and their permissions.
+    #[must_use]
+    pub fn accounts(&self) -> &Arc<Accounts> {
+        &self.inner.accounts
+    }
+
+    /// The connections that are open.
+    #[must_use]
+    pub fn connections(&self) -> Vec<ConnectionListing> {
+        self.inner.connections.list()
+    }
+
+    /// Has connections closed (320): that of this number, or all. How many there are.
+    pub fn close_connections(&self, id: Option<u64>, reason: &str) -> usize {
+        self.inner.connections.order_to_close(reason, |other, _| id.is_none_or(|id| id == other.0))
     }
 
     /// The store that everything is kept in: where to wait for an [`Lsn`](crate::storage::Lsn).
@@ -86,56 +128,136 @@ impl Broker {
     /// A new session for a user who has authenticated.
     ///
     /// # Errors
-    /// 530 when there is no such virtual host.
+    /// 530 when there is no such virtual host, it or the user has connections enough, or the user may not have one to it.
     pub fn connect(&self, virtual_host: &[u8], user: &[u8]) -> Result<Session, Refusal> {
-        let found = self.inner.virtual_hosts.get(virtual_host).ok_or_else(|| {
+        let Inner { accounts, connections, .. } = &*self.inner;
+        // Locked until the connection is known: whoever deletes the virtual host finds it.
+        let virtual_hosts = self.inner.virtual_hosts.read();
+        let host = virtual_hosts.get(virtual_host).ok_or_else(|| {
             let name = String::from_utf8_lossy(virtual_host);
             Refusal::new(Reason::NotAllowed, format_args!("vhost {name} not found"))
         })?;
         let id = SessionId(self.inner.sessions.fetch_add(1, Relaxed));
-        Ok(Session::new(id, ShortStr::copy_of(user), Arc::clone(found)))
+        let user = ShortStr::copy_of(user);
+        let outbox = Arc::default();
+        let live = Live {
+            user: user.clone(),
+            virtual_host: host.name().clone(),
+            outbox: Arc::clone(&outbox),
+            peer: std::sync::OnceLock::new(),
+            channels: AtomicU64::new(0),
+        };
+        let live = connections.add(id, live, |counts| self.admit(host, &user, counts))?;
+        Ok(Session::new(Shared {
+            id,
+            user,
+            virtual_host: Arc::clone(host),
+            outbox,
+            staged: Arc::new(StagedBytes::new(host.limits().transaction)),
+            accounts: Arc::clone(accounts),
+            connections: Arc::clone(connections),
+            live,
+        }))
+    }
+
+    /// Refuses (530) a connection too many, and one that the user may not have.
+    fn admit(&self, host: &VirtualHost, user: &ShortStr, counts: Counts) -> Result<(), Refusal> {
+        let refused = |why: std::fmt::Arguments<'_>| Err(Refusal::new(Reason::NotAllowed, why));
+        let name = host.name();
+        let of_host = host.description().limits.max_connections;
+        let of_user = self.inner.accounts.limits(user).max_connections;
+        if let Some(limit) = of_host.filter(|limit| counts.of_virtual_host >= *limit) {
+            return refused(format_args!(
+                "access to vhost '{name}' refused for user '{user}': \
+                 connection limit ({limit}) is reached"
+            ));
+        }
+        if let Some(limit) = of_user.filter(|limit| counts.of_user >= *limit) {
+            return refused(format_args!(
+                "connection refused for user '{user}': user connection limit ({limit}) is reached"
+            ));
+        }
+        match self.inner.accounts.grant(user, name) {
+            Grant::Nothing => {
+                refused(format_args!("access to vhost '{name}' refused for user '{user}'"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
-/// Puts back exchanges and queues, then the bindings between them.
-fn restore(host: &VirtualHost, store: &Store) -> Result<(), RecordError> {
-    let mut bindings = Vec::new();
-    let mut notes = HashMap::new();
-    for (key, value) in store.entries() {
+/// Virtual hosts by their names.
+type VirtualHosts = HashMap<ShortStr, Arc<VirtualHost>>;
+
+/// The virtual host that something stored is in.
+fn host_of<'h>(
+    hosts: &'h VirtualHosts,
+    virtual_host: &ShortStr,
+    what: &str,
+    name: &ShortStr,
+) -> Option<&'h Arc<VirtualHost>> {
+    let found = hosts.get(virtual_host);
+    if found.is_none() {
+        warn!(%virtual_host, %name, "a stored {what} of an unknown virtual host is left alone");
+    }
+    found
+}
+
+/// Puts back virtual hosts with their policies, users, exchanges and queues, then the bindings between them.
+fn restore(
+    hosts: &mut VirtualHosts,
+    workers: &Arc<Workers>,
+    limits: Limits,
+    accounts: &Accounts,
+) -> Result<(), RecordError> {
+    let new_host = |name: &ShortStr| VirtualHost::new(name.clone(), Arc::clone(workers), limits);
+    hosts.insert(DEFAULT_VIRTUAL_HOST, new_host(&DEFAULT_VIRTUAL_HOST));
+    let entries = workers.store.entries();
+    let of_prefix = |prefix| entries.iter().filter(move |(key, _)| key.first() == Some(&prefix));
+    for (key, value) in of_prefix(VirtualHostKey::PREFIX) {
+        let VirtualHostKey(name) = VirtualHostKey::decode(key)?;
+        let described = decode_virtual_host(value)?;
+        hosts.entry(name).or_insert_with_key(new_host).describe(described);
+    }
+    // Before what they are for: a queue that comes back is to find them in force.
+    for (key, value) in of_prefix(PolicyKey::PREFIX) {
+        let key = PolicyKey::decode(key)?;
+        let policy = decode_policy(&key, value)?;
+        if let Some(host) = host_of(hosts, &key.virtual_host, "policy", &policy.name) {
+            host.restore_policy(policy);
+        }
+    }
+    hosts.values().for_each(|host| host.apply_policies());
+    let (mut bindings, mut notes) = (Vec::new(), HashMap::new());
+    for (key, value) in &entries {
         match key.first() {
+            Some(&(VirtualHostKey::PREFIX | PolicyKey::PREFIX)) => {}
+            Some(&UserKey::PREFIX) => accounts.restore_user(key, value)?,
+            Some(&PermissionKey::PREFIX) => accounts.restore_permissions(key, value)?,
             Some(&ExchangeKey::PREFIX) => {
-                let ExchangeKey { virtual_host, name } = ExchangeKey::decode(&key)?;
-                if is_of(host, &virtual_host, "exchange", &name) {
-                    host.restore_exchange(name, ExchangeRecord::decode(&value)?);
+                let ExchangeKey { virtual_host, name } = ExchangeKey::decode(key)?;
+                if let Some(host) = host_of(hosts, &virtual_host, "exchange", &name) {
+                    host.restore_exchange(name, ExchangeRecord::decode(value)?);
                 }
             }
-            Some(&BindingKey::PREFIX) => {
-                let record = BindingRecord::decode(&key, &value)?;
-                if is_of(host, &record.virtual_host, "binding", &record.source) {
-                    bindings.push(record.into_bind());
-                }
-            }
+            Some(&BindingKey::PREFIX) => bindings.push(BindingRecord::decode(key, value)?),
             Some(&QueueNote::PREFIX) => {
-                notes.insert(QueueNote::queue(&key)?, QueueNote::decode(&value)?);
+                notes.insert(QueueNote::queue(key)?, QueueNote::decode(value)?);
             }
             _ => warn!(key = %key.escape_ascii(), "a stored entry of unknown type is left alone"),
         }
     }
-    for queue in store.queues() {
+    for queue in workers.store.queues() {
         let record = QueueRecord::decode(queue.attributes())?;
-        if is_of(host, &record.virtual_host, "queue", &record.name) {
+        if let Some(host) = host_of(hosts, &record.virtual_host, "queue", &record.name) {
             let note = notes.remove(&queue.id().get()).unwrap_or_default();
             host.restore_queue(record, queue, note);
         }
     }
-    bindings.into_iter().for_each(|bind| host.restore_binding(bind));
-    Ok(())
-}
-
-fn is_of(host: &VirtualHost, virtual_host: &ShortStr, what: &str, name: &ShortStr) -> bool {
-    let known = host.name() == virtual_host;
-    if !known {
-        warn!(%virtual_host, %name, "a stored {what} of an unknown virtual host is left alone");
+    for record in bindings {
+        if let Some(host) = host_of(hosts, &record.virtual_host, "binding", &record.source) {
+            host.restore_binding(record.into_bind());
+        }
     }
-    known
+    Ok(())
 }

@@ -47,6 +47,8 @@
 //!   usual; a deleted queue ignores what it is told. It is deleted under the exclusive topology lock, so no
 //!   publisher is between routing and appending.
 
+pub mod access;
+mod administration;
 mod arguments;
 mod arrivals;
 mod backlog;
@@ -54,19 +56,24 @@ mod backlog;
 pub(crate) mod benchmarks;
 mod channel;
 mod confirms;
+mod connections;
 mod consumer;
 mod copies;
 mod dead_letters;
+pub mod definitions;
 mod delivery;
 mod equivalence;
 mod exchange;
+mod governing;
 mod handle;
+mod hosts;
 mod in_force;
 mod jobs;
 mod limits;
 mod loader;
 mod names;
 mod outbox;
+pub mod policy;
 mod promises;
 mod queue;
 mod record;
@@ -86,10 +93,13 @@ mod unacknowledged;
 mod virtual_host;
 mod workers;
 
+pub use administration::{Administration, AdministrationError};
 pub use channel::{Channel, Committed, Published};
 pub use confirms::Confirm;
+pub use connections::ConnectionListing;
 pub use delivery::{ChannelNumber, Delivery, DeliveryTag, Event, Get};
 pub use handle::{Broker, StartError};
+pub use hosts::{HostDescription, HostLimits};
 pub use limits::Limits;
 pub use record::RecordError;
 pub use refusal::{Reason, Refusal, Scope};

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
@@ -23,6 +24,8 @@ const MAX_BYTES_BEFORE_REPLY: usize = 16 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     state: Mutex<State>,
+    /// Whether there is an order to close: looked at far more often than given.
+    ordered: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +36,8 @@ struct State {
     bytes: usize,
     closed: bool,
     waker: Option<Waker>,
+    /// The connection is to be closed, for this reason.
+    order: Option<String>,
     /// Consumers that were refused because there was no room.
     starved: Vec<Arc<Consumer>>,
 }
@@ -188,10 +193,28 @@ impl Outbox {
         if state.closed || full { Err(reply) } else { Ok(state.push(reply)) }
     }
 
+    /// Has the connection closed by its front end. The first reason is the one that is told.
+    pub(super) fn order_to_close(&self, reason: &str) -> Option<Waker> {
+        let mut state = self.state.lock();
+        if state.closed || self.ordered.swap(true, Relaxed) {
+            return None;
+        }
+        state.order = Some(reason.to_owned());
+        state.waker.take()
+    }
+
+    /// Why the connection is to be closed, if it is and nobody has asked before.
+    pub(super) fn take_order(&self) -> Option<String> {
+        if !self.ordered.load(Relaxed) {
+            return None;
+        }
+        self.state.lock().order.take()
+    }
+
     /// Ready when there is an event; otherwise the waker is called as soon as there is one.
     pub(super) fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
-        if state.events > 0 {
+        if state.events > 0 || state.order.is_some() {
             return Poll::Ready(());
         }
         match &mut state.waker {

@@ -6,7 +6,7 @@ use crate::message::{FieldTable, ShortStr};
 use crate::storage::Lsn;
 
 /// `exchange.declare` (AMQP 0-9-1, 1.6.2.1).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DeclareExchange {
     /// Name of the exchange.
     pub name: ShortStr,
@@ -25,7 +25,7 @@ pub struct DeclareExchange {
 }
 
 /// `queue.declare` (AMQP 0-9-1, 1.7.2.1).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DeclareQueue {
     /// Name of the queue; empty for a name chosen by the server, or with `passive` for the last one declared.
     pub name: ShortStr,
@@ -82,7 +82,7 @@ pub enum DestinationKind {
 }
 
 /// `queue.bind`, `queue.unbind`, `exchange.bind`, `exchange.unbind` (AMQP 0-9-1, 1.7.2.3; RabbitMQ's exchange bindings).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Bind {
     /// The exchange that messages come from.
     pub source: ShortStr,

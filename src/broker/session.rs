@@ -3,17 +3,20 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::access::Accounts;
 use super::channel::Channel;
+use super::connections::{Connections, Live};
 use super::delivery::{ChannelNumber, Delivery, Event};
 use super::outbox::Outbox;
 use super::promises::Publisher;
+use super::refusal::{Reason, Refusal};
 use super::replies::ReplyConsumer;
 use super::transaction::StagedBytes;
 use super::virtual_host::VirtualHost;
 use crate::message::ShortStr;
 
 /// Tells connections apart for as long as the broker runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct SessionId(pub(super) u64);
 
 /// One client's connection: a user, a virtual host, and the events that wait to be sent.
@@ -35,6 +38,10 @@ pub(super) struct Shared {
     pub(super) outbox: Arc<Outbox>,
     /// What the transactions of its channels hold.
     pub(super) staged: Arc<StagedBytes>,
+    pub(super) accounts: Arc<Accounts>,
+    pub(super) connections: Arc<Connections>,
+    /// What others may see of it.
+    pub(super) live: Arc<Live>,
 }
 
 impl Shared {
@@ -45,10 +52,38 @@ impl Shared {
 }
 
 impl Session {
-    pub(super) fn new(id: SessionId, user: ShortStr, virtual_host: Arc<VirtualHost>) -> Self {
-        let outbox = Arc::default();
-        let staged = Arc::new(StagedBytes::new(virtual_host.limits().transaction));
-        Self { shared: Arc::new(Shared { id, user, virtual_host, outbox, staged }) }
+    pub(super) fn new(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Says where the connection comes from, for people to read. The first time counts.
+    pub fn set_peer(&self, peer: String) {
+        self.shared.live.peer.get_or_init(|| peer);
+    }
+
+    /// Why the connection is to be closed (320, `CONNECTION_FORCED`): an operator wants it, or its virtual host or user has been deleted.
+    /// Said once. [`poll_events`](Self::poll_events) is ready when there is something to say.
+    #[must_use]
+    pub fn take_order_to_close(&self) -> Option<String> {
+        self.shared.outbox.take_order()
+    }
+
+    /// Refuses a channel too many for the user, on all connections together. To be asked before [`open_channel`](Self::open_channel).
+    ///
+    /// # Errors
+    /// 530.
+    pub fn check_channel_limit(&self) -> Result<(), Refusal> {
+        let Shared { user, accounts, connections, .. } = &*self.shared;
+        match accounts.limits(user).max_channels {
+            Some(limit) if connections.channels_of(user) >= limit => Err(Refusal::new(
+                Reason::NotAllowed,
+                format_args!(
+                    "number of channels opened for user '{user}' has reached the maximum allowed \
+                     user limit of ({limit})"
+                ),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The user who has authenticated.
@@ -85,7 +120,8 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let Shared { id, virtual_host, outbox, .. } = &*self.shared;
+        let Shared { id, virtual_host, outbox, connections, .. } = &*self.shared;
+        connections.remove(*id);
         outbox.close();
         give_back(outbox.retract_all());
         virtual_host.delete_owned(*id);

@@ -29,6 +29,8 @@ pub(super) struct Topology {
     /// When everything that was ever taken away is so durably. Whoever asks for something to go that is gone already must not
     /// be told before that.
     pub(super) removed_at: Option<Lsn>,
+    /// The virtual host has been deleted: nothing may be added any more.
+    closed: bool,
 }
 
 /// A binding.
@@ -53,12 +55,20 @@ impl Topology {
         self.queues.get(name)
     }
 
-    pub(super) fn queue_count(&self) -> usize {
-        self.queues.len()
-    }
-
     pub(super) fn binding_count(&self) -> usize {
         self.bindings.len()
+    }
+
+    pub(super) fn queues(&self) -> impl ExactSizeIterator<Item = &Arc<Queue>> {
+        self.queues.values()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    pub(super) fn close(&mut self) {
+        self.closed = true;
     }
 
     pub(super) fn add_queue(&mut self, queue: Arc<Queue>) {
@@ -87,6 +97,21 @@ impl Topology {
 
     pub(super) fn binding(&self, key: &BindingKey) -> Option<&Binding> {
         self.bindings.get(key)
+    }
+
+    /// All bindings.
+    pub(super) fn bindings(&self) -> impl Iterator<Item = (&BindingKey, &Bind)> {
+        self.bindings.iter().map(|(key, binding)| (key, &binding.bind))
+    }
+
+    /// The bindings that lead to a queue or exchange.
+    pub(super) fn bindings_to(
+        &self,
+        kind: DestinationKind,
+        name: &ShortStr,
+    ) -> impl Iterator<Item = &Bind> {
+        let keys = self.incoming.get(&(kind, name.clone())).into_iter().flatten();
+        keys.filter_map(|key| self.bindings.get(key)).map(|binding| &binding.bind)
     }
 
     /// What a binding leads to, if it exists.
@@ -153,6 +178,15 @@ impl Topology {
     /// What goes with a binding.
     pub(super) fn plan_binding_removal(&self, key: &BindingKey) -> Removal {
         self.plan(Vec::new(), [key])
+    }
+
+    /// All but the pre-declared exchanges.
+    pub(super) fn plan_everything(&self) -> Removal {
+        let declared = self.exchanges.keys().filter(|name| !name.starts_with(b"amq."));
+        Removal {
+            exchanges: declared.cloned().collect(),
+            bindings: self.bindings.keys().cloned().collect(),
+        }
     }
 
     /// An auto-delete exchange goes with the last binding that it is the source of, which may be the last

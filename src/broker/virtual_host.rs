@@ -12,6 +12,7 @@ use tracing::{error, warn};
 pub(super) use self::publishing::Routed;
 use super::arguments::{check_exchange, check_queue, check_queue_equivalence};
 use super::exchange::{Exchange, ExchangeSpec, PREDECLARED};
+use super::governing::Governed;
 use super::limits::Limits;
 use super::outbox::Wakers;
 use super::queue::{DeleteIf, Queue, QueueSpec};
@@ -32,10 +33,11 @@ pub(super) struct VirtualHost {
     name: ShortStr,
     /// What its queues know it by.
     this: Weak<VirtualHost>,
-    store: Store,
+    pub(super) store: Store,
     workers: Arc<Workers>,
     limits: Limits,
-    topology: RwLock<Topology>,
+    pub(super) topology: RwLock<Topology>,
+    pub(super) governed: Governed,
     /// When everything that was ever purged is so durably. Held while a queue is purged.
     purged_at: Mutex<Option<Lsn>>,
     replies: Replies,
@@ -58,6 +60,7 @@ impl VirtualHost {
             workers,
             limits,
             topology,
+            governed: Governed::default(),
             purged_at,
             replies,
         })
@@ -122,7 +125,9 @@ impl VirtualHost {
             internal,
             arguments,
         };
-        self.topology.write().exchanges.insert(name, Exchange::new(spec, None));
+        let mut exchange = Exchange::new(spec, None);
+        self.govern_exchange(&mut exchange);
+        self.topology.write().exchanges.insert(name, exchange);
     }
 
     /// Puts back a queue that was found in the store, with what is noted of it.
@@ -158,7 +163,10 @@ impl VirtualHost {
     }
 
     fn new_queue(&self, spec: QueueSpec, store: storage::Queue, declared_at: Option<Lsn>) -> Queue {
-        Queue::new(spec, store, declared_at, self.this.clone(), Arc::clone(&self.workers))
+        let (host, workers) = (self.this.clone(), Arc::clone(&self.workers));
+        let queue = Queue::new(spec, store, declared_at, host, workers);
+        self.govern_queue(&queue);
+        queue
     }
 
     /// Puts back a binding that was found in the store, after all exchanges and queues.
@@ -177,6 +185,10 @@ impl VirtualHost {
     }
 
     // ---- Exchanges ----
+
+    pub(super) fn has_exchange(&self, name: &[u8]) -> bool {
+        self.topology.read().exchanges.contains_key(name)
+    }
 
     /// `exchange.declare`.
     pub(super) fn declare_exchange(
@@ -218,13 +230,16 @@ impl VirtualHost {
             self.limits.exchanges,
             format_args!("cannot declare exchange '{}': exchange", spec.name),
         )?;
+        self.refuse_closed(&topology)?;
         let mut declared_at = None;
         if spec.durable {
             let key = ExchangeKey { virtual_host: self.name.clone(), name: spec.name.clone() };
             let change = Change::Put { key: key.encode(), value: spec.record().encode() };
             declared_at = Some(self.store.apply(vec![change])?);
         }
-        topology.exchanges.insert(spec.name.clone(), Exchange::new(spec, declared_at));
+        let mut exchange = Exchange::new(spec, declared_at);
+        self.govern_exchange(&mut exchange);
+        topology.exchanges.insert(request.name.clone(), exchange);
         Ok(declared_at)
     }
 
@@ -334,6 +349,10 @@ impl VirtualHost {
 
     // ---- Queues ----
 
+    pub(super) fn has_queue(&self, name: &[u8]) -> bool {
+        self.topology.read().queue(name).is_some()
+    }
+
     /// The queue of that name, for a connection that may be another than an exclusive queue's owner (405).
     pub(super) fn queue(&self, name: &[u8], session: SessionId) -> Result<Arc<Queue>, Refusal> {
         let topology = self.topology.read();
@@ -364,10 +383,11 @@ impl VirtualHost {
             return Ok(Arc::clone(queue));
         }
         self.check_count(
-            topology.queue_count(),
+            topology.queues().len(),
             self.limits.queues,
             format_args!("cannot declare queue '{}': queue", spec.name),
         )?;
+        self.admit_queue(&topology, &spec.name)?;
         let (store, declared_at) = if spec.durable && spec.owner.is_none() {
             let record = QueueRecord {
                 virtual_host: spec.virtual_host.clone(),

@@ -5,6 +5,7 @@ use crate::broker::delivery::DeliveryTag;
 use crate::broker::refusal::{Reason, Refusal};
 use crate::broker::settlement::requeue;
 use crate::broker::transaction::{Settled, Transaction, Verdict};
+use crate::message::Envelope;
 use crate::storage::{Lsn, Message};
 
 /// What a commit has come to.
@@ -53,6 +54,9 @@ impl Channel {
     /// Those of [`publish`](Self::publish), but for what has to do with storing it; 406 when the connection's transactions
     /// hold too much, or the channel has none.
     pub fn stage(&mut self, message: &Message, mandatory: bool) -> Result<(), Refusal> {
+        let envelope = Envelope::parse(message.header())
+            .map_err(|error| Refusal::new(Reason::InternalError, error))?;
+        self.powers.check_publish(envelope.exchange)?;
         let publisher = self.session.publisher(self.reply_consumer.as_deref());
         let transaction = self.transaction.as_mut().ok_or_else(not_transactional)?;
         let virtual_host = &self.session.virtual_host;

@@ -1,6 +1,6 @@
-//! The topology as it is stored: one file per type of record, each with its byte layout, a version and golden bytes.
+//! Topology, users and policies as they are stored: one file per type of record, each with its byte layout, a version and golden bytes.
 //!
-//! Exchanges and bindings are entries of the store's metadata, whose keys begin with a letter per type; a queue's
+//! Exchanges, bindings, virtual hosts, users, permissions and policies are entries of the store's metadata, whose keys begin with a letter per type; a queue's
 //! record is the attributes of the engine's queue. Names are AMQP short strings (a length byte, then that many
 //! bytes), tables AMQP field tables (a big-endian u32 of length, then the entries), both as on the wire.
 //!
@@ -9,12 +9,20 @@
 mod binding;
 mod exchange;
 mod note;
+mod permission;
+mod policy;
 mod queue;
+mod user;
+mod virtual_host;
 
 pub(super) use binding::{BindingKey, BindingRecord};
 pub(super) use exchange::{ExchangeKey, ExchangeRecord};
 pub(super) use note::QueueNote;
+pub(super) use permission::{PermissionKey, decode_permissions, encode_permissions};
+pub(super) use policy::{PolicyKey, decode_policy, encode_policy};
 pub(super) use queue::QueueRecord;
+pub(super) use user::{UserKey, decode_user, encode_user};
+pub(super) use virtual_host::{VirtualHostKey, decode_virtual_host, encode_virtual_host};
 
 use thiserror::Error;
 
@@ -51,11 +59,23 @@ pub enum RecordError {
         /// What it says.
         value: u8,
     },
+    /// It can be read, and says what cannot be done.
+    #[error("the {what} record cannot be used: {why}")]
+    Unusable {
+        /// Type of the record.
+        what: &'static str,
+        /// What is wrong.
+        why: String,
+    },
 }
 
 impl RecordError {
     fn malformed(what: &'static str) -> impl Fn(DecodeError) -> Self {
         move |source| Self::Malformed { what, source }
+    }
+
+    fn unusable(what: &'static str, why: &dyn std::fmt::Display) -> Self {
+        Self::Unusable { what, why: why.to_string() }
     }
 }
 
@@ -72,6 +92,28 @@ fn put_name(out: &mut Vec<u8>, name: &[u8]) {
 
 fn name(reader: &mut Reader<'_>) -> Result<ShortStr, DecodeError> {
     reader.short_str().map(ShortStr::copy_of)
+}
+
+fn put_long(out: &mut Vec<u8>, bytes: &[u8]) {
+    let length = u32::try_from(bytes.len()).expect("what comes in a request is shorter than 4 GiB");
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(bytes);
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// At most 65,535 names: what was checked when they were given.
+fn put_names(out: &mut Vec<u8>, names: &[ShortStr]) {
+    let count = u16::try_from(names.len()).unwrap_or(u16::MAX);
+    out.extend_from_slice(&count.to_be_bytes());
+    names.iter().take(count.into()).for_each(|name| put_name(out, name));
+}
+
+fn names(reader: &mut Reader<'_>) -> Result<Vec<ShortStr>, DecodeError> {
+    let count = reader.u16()?;
+    (0..count).map(|_| name(reader)).collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ mod copying;
 mod dead_lettering;
 mod dispatching;
 mod expiring;
+mod hosting;
+mod permissions;
 mod reading_back;
 mod replying;
 mod restarting;

@@ -42,7 +42,7 @@ pub(super) fn start(dir: &str, options: Options) -> Result<Broker, Broken> {
 
 /// Looks at everything there is. The broker is of no use to anybody afterwards: its messages have been consumed.
 pub(super) fn observe(broker: &Broker, universe: &Universe) -> Result<Survivors, Broken> {
-    let session = broker.connect(b"/", b"observer").map_err(broken)?;
+    let session = broker.connect(b"/", b"guest").map_err(broken)?;
     let channel = session.open_channel(ChannelNumber(1));
     let mut observer = Observer { broker, channel, session };
     let store = broker.store();

@@ -1,0 +1,332 @@
+//! All users of a broker and their permissions: the settings' own, and those that are stored.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
+
+use parking_lot::RwLock;
+use thiserror::Error;
+
+use super::login::Remembered;
+use super::password::Password;
+use super::permissions::Permissions;
+use super::powers::Grant;
+use super::user::{User, UserLimits};
+use crate::broker::record::RecordError;
+use crate::broker::record::{
+    PermissionKey, UserKey, decode_permissions, decode_user, encode_permissions, encode_user,
+};
+use crate::message::ShortStr;
+use crate::storage::Change;
+
+/// So many tags a user or virtual host may have.
+pub(in crate::broker) const MOST_TAGS: usize = 256;
+
+/// The user that may connect from its own machine only, wherever it is stored: its password is known to everybody.
+const GUEST: &[u8] = b"guest";
+
+/// A user that the settings name: all permissions on every virtual host. It is not stored.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Administrator {
+    /// The user's name.
+    pub name: ShortStr,
+    /// The user's password.
+    pub password: String,
+    /// Whether the user may connect from this machine only.
+    pub loopback_only: bool,
+}
+
+/// Without the password, so that it never gets into a log.
+impl std::fmt::Debug for Administrator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Administrator({})", self.name)
+    }
+}
+
+/// Why users and permissions were not changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AccessError {
+    /// There is no such user.
+    #[error("user '{0}' does not exist")]
+    NoUser(ShortStr),
+    /// There is one of that name.
+    #[error("user '{0}' already exists")]
+    UserExists(ShortStr),
+    /// The settings say what there is to say of it.
+    #[error(
+        "user '{0}' is the user of the settings (login.user), who has all permissions: what is to be different is changed there"
+    )]
+    Administrator(ShortStr),
+    /// A user without a name.
+    #[error("a user must have a name")]
+    NoName,
+    /// More tags than are kept.
+    #[error("{0} has more than {MOST_TAGS} tags")]
+    TooManyTags(String),
+}
+
+/// All users and permissions.
+#[derive(Debug)]
+pub struct Accounts {
+    book: RwLock<Book>,
+    /// Grows whenever anything in the book changes: whoever remembers something of it looks here first.
+    generation: AtomicU64,
+    pub(super) remembered: Remembered,
+}
+
+/// What is in them.
+#[derive(Debug, Clone, Default)]
+struct Book {
+    administrators: Vec<Administrator>,
+    users: BTreeMap<ShortStr, Arc<User>>,
+    permissions: BTreeMap<PermissionKey, Arc<Permissions>>,
+}
+
+/// What is known of whoever tries to log in.
+#[derive(Debug)]
+pub(super) enum Known {
+    Administrator(Administrator),
+    Stored { user: Arc<User>, loopback_only: bool },
+    Nobody,
+}
+
+impl Accounts {
+    /// No stored users, and `guest` (password `guest`, from this machine only) as administrator.
+    pub(in crate::broker) fn new() -> Self {
+        let guest = Administrator {
+            name: ShortStr::from_static("guest"),
+            password: "guest".to_owned(),
+            loopback_only: true,
+        };
+        let book = Book { administrators: vec![guest], ..Book::default() };
+        Self {
+            book: RwLock::new(book),
+            generation: AtomicU64::new(1),
+            remembered: Remembered::new(),
+        }
+    }
+
+    /// Says who the settings name, in place of those before.
+    pub fn appoint(&self, administrators: Vec<Administrator>) {
+        self.change(|book| book.administrators = administrators);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Book)) {
+        let mut book = self.book.write();
+        change(&mut book);
+        self.remembered.forget();
+        self.generation.fetch_add(1, Release);
+    }
+
+    /// Grows with every change.
+    #[inline]
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Acquire)
+    }
+
+    /// Puts back a user that was found in the store.
+    pub(in crate::broker) fn restore_user(
+        &self,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(), RecordError> {
+        let user = decode_user(key, value)?;
+        self.change(|book| _ = book.users.insert(user.name.clone(), Arc::new(user)));
+        Ok(())
+    }
+
+    /// Puts back permissions that were found in the store.
+    pub(in crate::broker) fn restore_permissions(
+        &self,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(), RecordError> {
+        let key = PermissionKey::decode(key)?;
+        let permissions = decode_permissions(value)?;
+        self.change(|book| _ = book.permissions.insert(key, Arc::new(permissions)));
+        Ok(())
+    }
+
+    pub(super) fn find(&self, name: &[u8]) -> Known {
+        let book = self.book.read();
+        if let Some(found) = book.administrators.iter().find(|other| &other.name[..] == name) {
+            return Known::Administrator(found.clone());
+        }
+        match book.users.get(name) {
+            Some(user) => Known::Stored { user: Arc::clone(user), loopback_only: name == GUEST },
+            None => Known::Nobody,
+        }
+    }
+
+    /// Does something while a user's password stays what it is; not at all if it is another by now.
+    pub(super) fn while_password_is(&self, name: &[u8], password: &Password, then: impl FnOnce()) {
+        let book = self.book.read();
+        let current = book.users.get(name).and_then(|user| user.password.as_ref());
+        if current == Some(password) {
+            then();
+        }
+    }
+
+    /// What a user may do in a virtual host.
+    pub(in crate::broker) fn grant(&self, user: &ShortStr, virtual_host: &ShortStr) -> Grant {
+        let book = self.book.read();
+        if book.administrators.iter().any(|other| other.name == *user) {
+            return Grant::Everything;
+        }
+        let key = PermissionKey { user: user.clone(), virtual_host: virtual_host.clone() };
+        match book.permissions.get(&key) {
+            Some(permissions) if book.users.contains_key(user) => {
+                Grant::Some(Arc::clone(permissions))
+            }
+            _ => Grant::Nothing,
+        }
+    }
+
+    /// What a user's connections may be: nothing is said of the settings' own.
+    pub(in crate::broker) fn limits(&self, user: &ShortStr) -> UserLimits {
+        self.book.read().users.get(user).map(|user| user.limits).unwrap_or_default()
+    }
+
+    /// Whether the settings name this user.
+    #[must_use]
+    pub fn is_administrator(&self, name: &[u8]) -> bool {
+        self.book.read().administrators.iter().any(|other| &other.name[..] == name)
+    }
+
+    /// The names of the settings' users.
+    #[must_use]
+    pub fn administrators(&self) -> Vec<ShortStr> {
+        self.book.read().administrators.iter().map(|found| found.name.clone()).collect()
+    }
+
+    /// The stored users, by name.
+    #[must_use]
+    pub fn users(&self) -> Vec<User> {
+        self.book.read().users.values().map(|user| User::clone(user)).collect()
+    }
+
+    /// All stored permissions: user, virtual host, and what the user may do there.
+    #[must_use]
+    pub fn permissions(&self) -> Vec<(ShortStr, ShortStr, Permissions)> {
+        let book = self.book.read();
+        let listed = book.permissions.iter().map(|(key, permissions)| {
+            (key.user.clone(), key.virtual_host.clone(), Permissions::clone(permissions))
+        });
+        listed.collect()
+    }
+
+    /// A copy to be changed. Only one may be under way.
+    pub(in crate::broker) fn draft(&self) -> Draft {
+        Draft { book: self.book.read().clone(), changes: Vec::new() }
+    }
+
+    /// What has been drafted holds from now on. Its changes are in the log by then.
+    pub(in crate::broker) fn adopt(&self, draft: Draft) {
+        self.change(|book| *book = draft.book);
+    }
+}
+
+/// Users and permissions as they are going to be, and the changes of what is stored that make them so.
+#[derive(Debug)]
+pub(in crate::broker) struct Draft {
+    book: Book,
+    changes: Vec<Change>,
+}
+
+impl Draft {
+    /// The changes of what is stored.
+    pub(in crate::broker) fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// A stored user, who can be changed and [put](Self::put_user) back.
+    pub(in crate::broker) fn user(&self, name: &ShortStr) -> Result<User, AccessError> {
+        self.refuse_administrator(name)?;
+        let user = self.book.users.get(name).ok_or_else(|| AccessError::NoUser(name.clone()))?;
+        Ok(User::clone(user))
+    }
+
+    fn refuse_administrator(&self, name: &ShortStr) -> Result<(), AccessError> {
+        if self.book.administrators.iter().any(|other| other.name == *name) {
+            return Err(AccessError::Administrator(name.clone()));
+        }
+        Ok(())
+    }
+
+    /// Adds a user of a name that is not taken.
+    pub(in crate::broker) fn add_user(&mut self, user: User) -> Result<bool, AccessError> {
+        if self.book.users.contains_key(&user.name) {
+            return Err(AccessError::UserExists(user.name));
+        }
+        self.put_user(user)
+    }
+
+    /// Adds a user, or replaces the one of that name. Whether that changes anything.
+    pub(in crate::broker) fn put_user(&mut self, user: User) -> Result<bool, AccessError> {
+        if user.name.is_empty() {
+            return Err(AccessError::NoName);
+        }
+        self.refuse_administrator(&user.name)?;
+        if user.tags.len() > MOST_TAGS {
+            return Err(AccessError::TooManyTags(format!("user '{}'", user.name)));
+        }
+        if self.book.users.get(&user.name).is_some_and(|found| **found == user) {
+            return Ok(false);
+        }
+        let key = UserKey(user.name.clone()).encode();
+        self.changes.push(Change::Put { key, value: encode_user(&user) });
+        self.book.users.insert(user.name.clone(), Arc::new(user));
+        Ok(true)
+    }
+
+    /// Removes a user with all permissions.
+    pub(in crate::broker) fn delete_user(&mut self, name: &ShortStr) -> Result<bool, AccessError> {
+        self.user(name)?;
+        self.book.users.remove(name);
+        self.changes.push(Change::Remove { key: UserKey(name.clone()).encode() });
+        self.clear(|key| key.user == *name);
+        Ok(true)
+    }
+
+    /// Gives a user permissions in a virtual host, in place of those before. Whether that changes anything.
+    pub(in crate::broker) fn permit(
+        &mut self,
+        user: &ShortStr,
+        virtual_host: &ShortStr,
+        permissions: Permissions,
+    ) -> Result<bool, AccessError> {
+        self.user(user)?;
+        let key = PermissionKey { user: user.clone(), virtual_host: virtual_host.clone() };
+        if self.book.permissions.get(&key).is_some_and(|found| **found == permissions) {
+            return Ok(false);
+        }
+        let value = encode_permissions(&permissions);
+        self.changes.push(Change::Put { key: key.encode(), value });
+        self.book.permissions.insert(key, Arc::new(permissions));
+        Ok(true)
+    }
+
+    /// Takes a user's permissions in a virtual host away. Whether there were any.
+    pub(in crate::broker) fn forbid(
+        &mut self,
+        user: &ShortStr,
+        virtual_host: &ShortStr,
+    ) -> Result<bool, AccessError> {
+        self.user(user)?;
+        Ok(self.clear(|key| key.user == *user && key.virtual_host == *virtual_host))
+    }
+
+    /// Takes all permissions in a virtual host away, which is going.
+    pub(in crate::broker) fn forget_virtual_host(&mut self, name: &ShortStr) {
+        self.clear(|key| key.virtual_host == *name);
+    }
+
+    fn clear(&mut self, gone: impl Fn(&PermissionKey) -> bool) -> bool {
+        let keys: Vec<_> = self.book.permissions.keys().filter(|key| gone(key)).cloned().collect();
+        for key in &keys {
+            self.book.permissions.remove(key);
+            self.changes.push(Change::Remove { key: key.encode() });
+        }
+        !keys.is_empty()
+    }
+}

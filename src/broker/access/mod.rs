@@ -1,0 +1,30 @@
+//! Who may do what: users, their passwords and permissions, and what a channel may do by them.
+//!
+//! - [`Accounts`]: all users and permissions of a broker, in memory and in the store.
+//! - [`Password`]: how a password is kept and verified. [`Login`]: what comes of an attempt.
+//! - `Powers`: what one channel may do, remembered for as long as no permission changes; `enforcing` asks them for each method.
+//! - [`Pattern`]: a regular expression of an operator's; policies use them as well.
+//!
+//! It may use the store (for what is kept) and records. It must never know of exchanges and queues other than by their names.
+//!
+//! The user of the settings is an administrator: all permissions on every virtual host, whatever is stored. Stored users come
+//! beside it.
+
+mod accounts;
+mod enforcing;
+mod login;
+mod password;
+mod pattern;
+mod permissions;
+mod powers;
+mod user;
+
+pub use accounts::{AccessError, Accounts, Administrator};
+pub use login::{Login, LoginRefused, Verification};
+pub use password::{Password, PasswordError};
+pub use pattern::{Pattern, PatternError};
+pub use permissions::{Permissions, Right};
+pub use user::{User, UserLimits};
+
+pub(super) use accounts::{Draft, MOST_TAGS};
+pub(super) use powers::{Grant, Powers};

@@ -1,0 +1,144 @@
+//! What one channel may do: what its user is granted, remembered for as long as nothing changes.
+
+use std::sync::Arc;
+
+use super::accounts::Accounts;
+use super::permissions::{Permissions, Right};
+use crate::broker::refusal::{Reason, Refusal};
+use crate::message::ShortStr;
+
+/// What the default exchange is called where permissions are concerned.
+const DEFAULT_EXCHANGE: &[u8] = b"amq.default";
+
+/// What a user may do in a virtual host.
+#[derive(Debug, Clone)]
+pub(in crate::broker) enum Grant {
+    /// Everything: an administrator.
+    Everything,
+    /// What these permissions say.
+    Some(Arc<Permissions>),
+    /// Nothing, not even connect.
+    Nothing,
+}
+
+/// What a request is about.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Resource<'n> {
+    Exchange(&'n [u8]),
+    Queue(&'n [u8]),
+}
+
+impl<'n> Resource<'n> {
+    fn name(self) -> &'n [u8] {
+        match self {
+            Resource::Exchange(b"") => DEFAULT_EXCHANGE,
+            Resource::Exchange(name) | Resource::Queue(name) => name,
+        }
+    }
+
+    fn kind(self) -> &'static str {
+        match self {
+            Resource::Exchange(_) => "exchange",
+            Resource::Queue(_) => "queue",
+        }
+    }
+}
+
+/// The powers of one channel.
+#[derive(Debug)]
+pub(in crate::broker) struct Powers {
+    accounts: Arc<Accounts>,
+    user: ShortStr,
+    virtual_host: ShortStr,
+    /// Of the accounts, when all of the following was so.
+    generation: u64,
+    grant: Grant,
+    writes_everywhere: bool,
+    /// The exchange that was last published to with permission.
+    written: Option<ShortStr>,
+}
+
+impl Powers {
+    pub(in crate::broker) fn new(
+        accounts: Arc<Accounts>,
+        user: ShortStr,
+        virtual_host: ShortStr,
+    ) -> Self {
+        let mut powers = Self {
+            accounts,
+            user,
+            virtual_host,
+            generation: 0,
+            grant: Grant::Nothing,
+            writes_everywhere: false,
+            written: None,
+        };
+        powers.refresh();
+        powers
+    }
+
+    /// Refuses (403) to publish to an exchange. Where permission has been given before, this is two comparisons.
+    #[inline]
+    pub(in crate::broker) fn check_publish(&mut self, exchange: &[u8]) -> Result<(), Refusal> {
+        let current = self.generation == self.accounts.generation();
+        let written = || self.written.as_ref().is_some_and(|name| &name[..] == exchange);
+        if current && (self.writes_everywhere || written()) {
+            return Ok(());
+        }
+        self.look_up_publish(exchange)
+    }
+
+    #[cold]
+    fn look_up_publish(&mut self, exchange: &[u8]) -> Result<(), Refusal> {
+        self.check(Right::Write, Resource::Exchange(exchange))?;
+        self.written = Some(ShortStr::copy_of(exchange));
+        Ok(())
+    }
+
+    fn refresh(&mut self) {
+        // First the number: should there be a change in between, the next look is one too many.
+        self.generation = self.accounts.generation();
+        self.grant = self.accounts.grant(&self.user, &self.virtual_host);
+        self.writes_everywhere = match &self.grant {
+            Grant::Everything => true,
+            Grant::Some(permissions) => permissions.allow_everything(Right::Write),
+            Grant::Nothing => false,
+        };
+        self.written = None;
+    }
+
+    fn has(&mut self, right: Right, resource: Resource<'_>) -> bool {
+        if self.generation != self.accounts.generation() {
+            self.refresh();
+        }
+        match &self.grant {
+            Grant::Everything => true,
+            Grant::Some(permissions) => permissions.allow(right, resource.name()),
+            Grant::Nothing => false,
+        }
+    }
+
+    /// Refuses (403) what the user has no right to.
+    pub(super) fn check(&mut self, right: Right, resource: Resource<'_>) -> Result<(), Refusal> {
+        self.check_any(&[right], resource)
+    }
+
+    /// Refuses (403) what the user has none of these rights to.
+    pub(super) fn check_any(
+        &mut self,
+        rights: &[Right],
+        resource: Resource<'_>,
+    ) -> Result<(), Refusal> {
+        if rights.iter().any(|right| self.has(*right, resource)) {
+            return Ok(());
+        }
+        let (kind, name) = (resource.kind(), String::from_utf8_lossy(resource.name()));
+        let Self { user, virtual_host, .. } = self;
+        Err(Refusal::new(
+            Reason::AccessRefused,
+            format_args!(
+                "access to {kind} '{name}' in vhost '{virtual_host}' refused for user '{user}'"
+            ),
+        ))
+    }
+}
