@@ -5,8 +5,9 @@
 //! | [`storage`] | the engine: queues of messages over one log, to be embedded in other programs | nothing |
 //! | `message` | the AMQP message model: properties and field tables | nothing |
 //! | `broker` | exchanges, bindings, queues, consumers, confirms; no sockets | `storage`, `message` |
+//! | `definitions` | users, policies, exchanges, queues and bindings as a file | `broker` |
 //! | `amqp` | the protocol: framing, methods, connections | `broker` |
-//! | `server` | listeners, configuration, start and stop | `amqp` |
+//! | `server` | listeners, configuration, start and stop | `amqp`, `definitions` |
 //! | `cli` | the command line | all of them |
 //! | `simulation` | a disk that is worse than any real one, and what the engine is put through on it | `storage` |
 //!
@@ -21,6 +22,8 @@ pub mod benchmarks;
 pub mod broker;
 #[cfg(feature = "broker")]
 pub mod cli;
+#[cfg(feature = "broker")]
+pub mod definitions;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

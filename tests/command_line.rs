@@ -13,6 +13,8 @@ mod configuring;
 mod inspecting;
 #[path = "command_line/lying_broker.rs"]
 mod lying_broker;
+#[path = "command_line/operating.rs"]
+mod operating;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -12,10 +12,12 @@
 //! - A queue holds its consumers (`rotation`) and knows which of the engine's messages are ready (`backlog`).
 //! - An outbox holds what waits to be sent on one connection.
 //! - `replies` knows the channels that await direct replies.
+//! - [`access`] knows the users and what they may do, [`policy`] what operators say of queues and exchanges by their names, `connections` who is
+//!   connected. [`Administration`] changes virtual hosts, users and policies; [`definitions`] are all of it, and the topology, as one value.
 //! - The loader's threads read messages back that are on disk only.
 //!
 //! # How a message moves
-//! `Channel::publish` routes it (what an exchange routes nowhere goes on to its alternate) and appends it to the engine's queues, and notes them (`arrivals`). `Channel::flush`, once for
+//! `Channel::publish` asks whether the user may, routes it (what an exchange routes nowhere goes on to its alternate) and appends it to the engine's queues, and notes them (`arrivals`). `Channel::flush`, once for
 //! all that came together, dispatches each of them: under the queue's lock, the consumer whose turn it is and that has credit
 //! and room gets the next message into its connection's outbox. The connection's task takes it out, and `Channel::accept` gives it a delivery tag. An
 //! acknowledgement goes to the queue, which removes the message from the engine and dispatches again. A message
@@ -26,6 +28,10 @@
 //! place either acknowledges it or puts it back, and releases its consumer's credit then and only then.
 //!
 //! # Lock order
+//! Whoever administers takes the right to, then the list of virtual hosts if that changes; who connects shares that list, and takes the list of
+//! connections and then the users. Nobody takes one of these with one of the following locked, but for the users, which are
+//! looked at with nothing locked behind them. A virtual host's description and policies come after its topology.
+//!
 //! 1. A virtual host's topology: shared while a message is routed and appended, exclusive while
 //!    something is declared, bound or deleted.
 //! 2. A virtual host's note of the last purge, while a queue is purged.

@@ -1,4 +1,4 @@
-//! The command line: `haypile serve`, `config`, `inspect`, `verify`, `repair`, `torture`, `bench`.
+//! The command line: `haypile serve`, `config`, `inspect`, `definitions`, `users`, `vhosts`, `policies`, `connections`, `verify`, `repair`, `torture`, `bench`.
 //!
 //! What lives here: arguments, what is printed, exit codes. Results go to standard output, everything else to standard
 //! error. It may use all of the library; nothing in the library may know of it.
@@ -10,6 +10,7 @@ mod config;
 mod damage;
 mod inspect;
 mod interrupt;
+mod operating;
 mod repair;
 mod serve;
 mod status_line;
@@ -44,6 +45,11 @@ enum Command {
     Serve(serve::Serve),
     Config(config::Show),
     Inspect(inspect::Inspect),
+    Definitions(operating::Definitions),
+    Users(operating::Users),
+    Vhosts(operating::VirtualHosts),
+    Policies(operating::Policies),
+    Connections(operating::Connections),
     Verify(verify::Verify),
     Repair(repair::Repair),
     Torture(torture::Torture),
@@ -97,6 +103,11 @@ pub fn run() -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::Config(show) => show.run(),
         Command::Inspect(inspect) => inspect.run(),
+        Command::Definitions(definitions) => definitions.run(),
+        Command::Users(users) => users.run(),
+        Command::Vhosts(hosts) => hosts.run(),
+        Command::Policies(policies) => policies.run(),
+        Command::Connections(connections) => connections.run(),
         Command::Verify(verify) => verify.run(),
         Command::Repair(repair) => repair.run(),
         Command::Torture(torture) => torture.run(),

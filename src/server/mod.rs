@@ -1,9 +1,10 @@
 //! The server: listeners, configuration, start and stop.
 //!
-//! Puts a store, a broker and the AMQP front end together and feeds them sockets, and [says](inspection) what is in the
-//! store while it runs. It may use all of them; it must never know what goes over a client's socket.
+//! Puts a store, a broker and the AMQP front end together and feeds them sockets, [says](inspection) what is in the
+//! store while it runs, and does what its [operator](control) wants. It may use all of them; it must never know what goes over a client's socket.
 
 mod config;
+pub mod control;
 pub mod inspection;
 mod listeners;
 mod memory;
@@ -23,6 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use self::control::ControlSocket;
 use self::inspection::{Identity, Inspected, InspectionSocket};
 use self::threads::ConnectionThreads;
 use self::watermarks::Watch;
@@ -112,6 +114,7 @@ pub struct Server {
     store: Store,
     clock: Arc<dyn Clock>,
     inspections: Option<InspectionSocket>,
+    control: Option<(ControlSocket, Broker)>,
     gateway: Arc<Gateway>,
     watch: Watch,
     threads: Arc<ConnectionThreads>,
@@ -152,6 +155,7 @@ impl Server {
             Ok(broker) => broker,
             Err(error) => return Err(BindError::Broker { directory, error }),
         };
+        let control = ControlSocket::open(&directory).map(|socket| (socket, broker.clone()));
         let gateway = Gateway::new(broker, store.clone(), config.users, config.limits);
         let gateway = Arc::new(gateway);
         let inspections = InspectionSocket::open(&directory);
@@ -165,6 +169,7 @@ impl Server {
             store,
             clock,
             inspections,
+            control,
             gateway,
             watch,
             threads: Arc::new(threads),
@@ -204,6 +209,7 @@ impl Server {
             store,
             clock,
             inspections,
+            control,
             gateway,
             watch,
             threads,
@@ -218,6 +224,9 @@ impl Server {
             let levels = watch.levels();
             let inspected = Inspected { store: store.clone(), clock, identity, levels };
             inspecting.spawn(socket.answer(inspected, stopped.clone()));
+        }
+        if let Some((socket, broker)) = control {
+            inspecting.spawn(socket.answer(broker, stopped.clone()));
         }
         let watching = tokio::spawn(watch.keep_looking(stopped.clone()));
         let slots = Arc::new(Semaphore::new(max_connections));

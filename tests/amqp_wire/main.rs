@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // clippy.toml allows them in `#[test]`s, not in their helpers
 
 mod abuse;
+mod access;
 mod bounds;
 #[path = "../common/certificates.rs"]
 mod certificates;

@@ -6,14 +6,15 @@
 //! What is there already and says the same is left alone. Users, permissions, virtual hosts and policies that say something else are changed;
 //! exchanges and queues are not, because nobody may change how they were declared: that is noted.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::{Definitions, In};
 use crate::broker::access::Draft;
 use crate::broker::administration::{Administration, AdministrationError};
 use crate::broker::arguments::{check_exchange, check_queue, check_queue_equivalence};
-use crate::broker::exchange::ExchangeSpec;
+use crate::broker::exchange::{ExchangeSpec, PREDECLARED};
 use crate::broker::hosts::HostDescription;
+use crate::broker::policy::Policy;
 use crate::broker::queue::QueueSpec;
 use crate::broker::refusal::Refusal;
 use crate::broker::request::{Bind, DeclareExchange, DeclareQueue, DestinationKind};
@@ -161,12 +162,15 @@ impl<'a> Import<'a> {
         let mut count = Count::default();
         for (virtual_host, policy) in &self.definitions.policies {
             if self.check_host(virtual_host, &format!("policy '{}'", policy.name)) {
-                let host = self.host(virtual_host);
-                let known = host.is_some_and(|host| host.policies().iter().any(|p| **p == *policy));
-                count.add(!known);
+                count.add(!self.has_policy(virtual_host, policy));
             }
         }
         self.count("policies", count);
+    }
+
+    fn has_policy(&self, virtual_host: &ShortStr, policy: &Policy) -> bool {
+        let host = self.host(virtual_host);
+        host.is_some_and(|host| host.policies().iter().any(|found| **found == *policy))
     }
 
     fn is_new_description(&self, name: &ShortStr, description: &HostDescription) -> bool {
@@ -278,8 +282,10 @@ impl<'a> Import<'a> {
         queues: &[&In<DeclareQueue>],
     ) -> Vec<&'a In<Bind>> {
         let (mut chosen, mut count) = (Vec::new(), Count::default());
-        let new_exchanges: HashSet<_> =
-            exchanges.iter().map(|(host, declared)| (host, &declared.name)).collect();
+        let new_exchanges: HashMap<_, _> = exchanges
+            .iter()
+            .map(|(host, declared)| ((host, &declared.name), ExchangeKind::named(&declared.kind)))
+            .collect();
         let new_queues: HashSet<_> =
             queues.iter().map(|(host, declared)| (host, &declared.name)).collect();
         for binding in &self.definitions.bindings {
@@ -289,21 +295,29 @@ impl<'a> Import<'a> {
                 continue;
             }
             let host = self.host(virtual_host);
-            let exchange = |name: &ShortStr| {
-                new_exchanges.contains(&(virtual_host, name))
-                    || name.starts_with(b"amq.") && host.is_none()
-                    || host.as_ref().is_some_and(|host| host.has_exchange(name))
+            // The type of an exchange that there is, or is going to be.
+            let exchange = |name: &ShortStr| match &host {
+                Some(host) if host.has_exchange(name) => {
+                    let topology = host.topology.read();
+                    topology.exchanges.get(name).map(|found| found.spec.kind)
+                }
+                _ => {
+                    let own =
+                        PREDECLARED.iter().find(|(own, _)| own == name).map(|(_, kind)| *kind);
+                    own.or_else(|| new_exchanges.get(&(virtual_host, name)).copied().flatten())
+                }
             };
             let destination = match bind.kind {
                 DestinationKind::Queue => {
                     new_queues.contains(&(virtual_host, &bind.destination))
                         || host.as_ref().is_some_and(|host| host.has_queue(&bind.destination))
                 }
-                DestinationKind::Exchange => exchange(&bind.destination),
+                DestinationKind::Exchange => exchange(&bind.destination).is_some(),
             };
+            let source = exchange(&bind.source);
             let missing = if bind.source.is_empty() {
                 Some("the default exchange has its bindings by itself")
-            } else if !exchange(&bind.source) {
+            } else if source.is_none() {
                 Some("there is no such source")
             } else if destination {
                 None
@@ -315,7 +329,9 @@ impl<'a> Import<'a> {
                 count.left_out += 1;
             } else if host.is_some_and(|host| has_binding(&host, bind)) {
                 count.unchanged += 1;
-            } else if let Err(refusal) = check_headers_arguments(&bind.arguments) {
+            } else if source == Some(ExchangeKind::Headers)
+                && let Err(refusal) = check_headers_arguments(&bind.arguments)
+            {
                 self.problems.push(format!("{label}: {}", refusal.text()));
             } else {
                 count.imported += 1;
@@ -336,7 +352,9 @@ impl<'a> Import<'a> {
             }
         }
         for (virtual_host, policy) in &self.definitions.policies {
-            changes.push(Administration::policy_change(virtual_host, policy));
+            if !self.has_policy(virtual_host, policy) {
+                changes.push(Administration::policy_change(virtual_host, policy));
+            }
         }
         if changes.is_empty() {
             return Ok(());

@@ -41,20 +41,19 @@ impl Broker {
     /// All that is declared and set, in an order that is always the same.
     #[must_use]
     pub fn definitions(&self) -> Definitions {
-        let hosts = self.inner.virtual_hosts.read();
-        let mut names: Vec<_> = hosts.keys().collect();
-        names.sort();
         let permissions = self.inner.accounts.permissions().into_iter();
         let mut all = Definitions {
-            virtual_hosts: self.virtual_hosts(),
             users: self.inner.accounts.users(),
             permissions: permissions.map(|(user, host, may)| (host, (user, may))).collect(),
             ..Definitions::default()
         };
-        for name in names {
-            if let Some(host) = hosts.get(name) {
-                host.define(&mut all);
-            }
+        let virtual_hosts = self.inner.virtual_hosts.read();
+        let mut hosts: Vec<_> = virtual_hosts.values().collect();
+        hosts.sort_by_key(|host| host.name());
+        for host in hosts {
+            let described = HostDescription::clone(&host.description());
+            all.virtual_hosts.push((host.name().clone(), described));
+            host.define(&mut all);
         }
         all
     }

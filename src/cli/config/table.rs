@@ -90,17 +90,17 @@ pub(super) static SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "login.user",
-        meaning: "The name of the one user.",
+        meaning: "The name of the user who is always there, and may do everything. Others are kept in the store: `haypile users`.",
         kind: Kind::Name(|all| &mut all.login.user),
     },
     Setting {
         key: "login.password",
-        meaning: "The user's password. A file with a password in it should be readable for the server's user alone.",
+        meaning: "That user's password. A file with a password in it should be readable for the server's user alone.",
         kind: Kind::Secret(|all| &mut all.login.password),
     },
     Setting {
         key: "login.remote",
-        meaning: "Whether the user may connect from other machines too. Without TLS the password crosses the network as it is.",
+        meaning: "Whether that user may connect from other machines too. Without TLS the password crosses the network as it is.",
         kind: Kind::Truth(|all| &mut all.login.remote),
     },
     Setting {

@@ -115,13 +115,13 @@ impl InspectionSocket {
     }
 }
 
-async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
+pub(in crate::server) async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
     // An error: nobody is left who could say so, which is the same.
     stopped.wait_for(|stopped| *stopped).await.ok();
 }
 
 /// Listens on a socket at `path`, in place of one that is there.
-fn listen(path: &Path) -> io::Result<UnixListener> {
+pub(in crate::server) fn listen(path: &Path) -> io::Result<UnixListener> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => RealDisk.remove(path)?,
         Ok(_) => {

@@ -11,7 +11,7 @@ mod answering;
 mod asking;
 mod report;
 
-pub(super) use self::answering::{Identity, Inspected, InspectionSocket};
+pub(super) use self::answering::{Identity, Inspected, InspectionSocket, listen, told_to_stop};
 pub use self::asking::{AskError, ask};
 pub use self::report::{
     Activity, CheckpointReport, CompactionReport, End, Moved, QueueReport, ReplayReport, Report,

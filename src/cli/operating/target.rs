@@ -1,0 +1,91 @@
+//! Who does what an operator asks for.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::CommandError;
+use crate::broker::{Broker, StartError};
+use crate::server::control::{self, Answer, AskError, Outcome, Request};
+use crate::storage::{OpenError, Options, Store, StoreError};
+
+/// The broker that is meant.
+#[derive(Debug, clap::Args)]
+pub(super) struct Target {
+    /// The broker's data directory, running or not; HAYPILE_DATA_DIR, or `haypile-data` in the current directory, unless given.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// Why nobody could be asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TargetError {
+    #[error("there is no data directory {}: say which one with --data-dir", .0.display())]
+    Missing(PathBuf),
+    #[error(transparent)]
+    Ask(AskError),
+    #[error(
+        "{} is in use, and {ask}. A server that is starting or stopping does not answer; one that could not make the \
+         socket has said so in its log", dir.display()
+    )]
+    InUse { dir: PathBuf, ask: AskError },
+    #[error("{}: {error}", dir.display())]
+    Open { dir: PathBuf, error: OpenError },
+    #[error("{}: {error}", dir.display())]
+    Start { dir: PathBuf, error: StartError },
+    #[error("it was done, and the store was not closed cleanly: {0}")]
+    Close(StoreError),
+    #[error("cannot ask: {0}")]
+    Runtime(#[from] io::Error),
+}
+
+impl Target {
+    fn dir(&self) -> PathBuf {
+        let variable = || std::env::var_os("HAYPILE_DATA_DIR").map(PathBuf::from);
+        let given = self.data_dir.clone().or_else(variable);
+        given.unwrap_or_else(|| PathBuf::from("haypile-data"))
+    }
+
+    /// Has the server that runs on the data directory do it, or does it where nobody has the directory.
+    pub(super) fn perform(&self, request: &Request) -> Result<Answer, CommandError> {
+        let dir = self.dir();
+        match perform(&dir, request)? {
+            Outcome::Done(answer) => Ok(answer),
+            Outcome::Refused(lines) => Err(CommandError::Refused(lines)),
+        }
+    }
+}
+
+fn perform(dir: &Path, request: &Request) -> Result<Outcome, TargetError> {
+    if !dir.is_dir() {
+        return Err(TargetError::Missing(dir.to_owned()));
+    }
+    let ask = match ask(dir, request)? {
+        Err(nobody @ AskError::Nobody { .. }) => nobody,
+        asked => return asked.map_err(TargetError::Ask),
+    };
+    match Store::open(dir, Options::default()) {
+        Ok(store) => perform_alone(dir, store, request),
+        // It may have started between the two.
+        Err(OpenError::Locked(_)) => match self::ask(dir, request)? {
+            Err(AskError::Nobody { .. }) => Err(TargetError::InUse { dir: dir.to_owned(), ask }),
+            asked => asked.map_err(TargetError::Ask),
+        },
+        Err(error) => Err(TargetError::Open { dir: dir.to_owned(), error }),
+    }
+}
+
+fn ask(dir: &Path, request: &Request) -> io::Result<Result<Outcome, AskError>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(control::ask(dir, request)))
+}
+
+fn perform_alone(dir: &Path, store: Store, request: &Request) -> Result<Outcome, TargetError> {
+    let broker = Broker::open(store.clone())
+        .map_err(|error| TargetError::Start { dir: dir.to_owned(), error })?;
+    // Whom the settings of a server name is not known here, and is in force whatever is stored.
+    broker.accounts().appoint(Vec::new());
+    let outcome = control::perform(&broker, request.clone());
+    drop(broker);
+    store.close().map_err(TargetError::Close)?;
+    Ok(outcome)
+}
