@@ -83,9 +83,15 @@ impl VirtualHost {
             for exchange in topology.exchanges.values_mut() {
                 apply_to_exchange(&policies, exchange);
             }
-            let queues: Vec<_> = topology.queues().cloned().collect();
-            queues.iter().for_each(|queue| queue.set_policy(&policies.definition_for(queue)));
-            queues
+            let govern = |queue: &&Arc<Queue>| {
+                let definition = policies.definition_for(queue);
+                let concerned = !definition.is_empty() || queue.rules().any();
+                if concerned {
+                    queue.set_policy(&definition);
+                }
+                concerned
+            };
+            topology.queues().filter(govern).cloned().collect()
         };
         queues.iter().for_each(Queue::obey);
     }

@@ -8,6 +8,7 @@ mod copying;
 mod dead_lettering;
 mod dispatching;
 mod expiring;
+mod governing;
 mod hosting;
 mod permissions;
 mod reading_back;
