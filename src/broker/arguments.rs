@@ -9,12 +9,14 @@ use std::ops::RangeInclusive;
 use super::equivalence::{check_arguments, check_field, type_name};
 use super::queue::{Queue, QueueSpec};
 use super::refusal::{Reason, Refusal};
+use super::rotation::Turns;
 use super::rules::{LONGEST, Overflow};
 use crate::message::{FieldTable, Value};
 
 const QUEUE_TYPE: &str = "x-queue-type";
 const CLASSIC: &[u8] = b"classic";
 const QUORUM: &[u8] = b"quorum";
+const SINGLE_ACTIVE_CONSUMER: &str = "x-single-active-consumer";
 const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
 const PRIORITY: &[u8] = b"x-priority";
 
@@ -22,7 +24,7 @@ const PRIORITY: &[u8] = b"x-priority";
 pub(super) const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
 
 /// Queue arguments with a meaning that this version does not implement.
-const UNSUPPORTED_BY_QUEUES: [&str; 2] = ["x-max-priority", "x-single-active-consumer"];
+const UNSUPPORTED_BY_QUEUES: [&str; 1] = ["x-max-priority"];
 
 /// Arguments that mean nothing to a classic queue, which is refused with them.
 const NOT_FOR_CLASSIC: [&str; 9] = [
@@ -48,7 +50,8 @@ const NOT_FOR_QUORUM: [&str; 6] = [
 ];
 
 /// Queue arguments that a second declaration has to repeat, apart from the type.
-const COMPARED: [&str; 15] = [
+const COMPARED: [&str; 16] = [
+    SINGLE_ACTIVE_CONSUMER,
     "x-expires",
     "x-message-ttl",
     "x-max-length",
@@ -110,6 +113,21 @@ fn queue_type<'a>(label: &str, arguments: &'a FieldTable) -> Result<&'a [u8], Re
     }
 }
 
+/// Which of a queue's consumers get messages, as its declaration says.
+pub(super) fn turns(arguments: &FieldTable) -> Turns {
+    let single = arguments.get(SINGLE_ACTIVE_CONSUMER.as_bytes());
+    if single != Some(&Value::Bool(true)) {
+        return Turns::All;
+    }
+    // RabbitMQ's two types of queues differ in it.
+    let kind = arguments.get(QUEUE_TYPE.as_bytes()).and_then(Value::as_long_str);
+    if kind.is_some_and(|kind| kind == "quorum") {
+        Turns::SingleByAge
+    } else {
+        Turns::SingleByPriority
+    }
+}
+
 /// RabbitMQ's words for a value of another type than a string.
 fn unacceptable(value: &Value) -> String {
     format!("{{unacceptable_type,{}}}", type_name(value.tag()))
@@ -136,6 +154,10 @@ pub(super) fn check_queue(label: &str, queue: &QueueSpec) -> Result<(), Refusal>
         }
     }
     refuse_unsupported(label, &UNSUPPORTED_BY_QUEUES, arguments)?;
+    match arguments.get(SINGLE_ACTIVE_CONSUMER.as_bytes()) {
+        None | Some(Value::Bool(_)) => {}
+        Some(value) => return Err(invalid(label, SINGLE_ACTIVE_CONSUMER, &unacceptable(value))),
+    }
     check_choice(label, arguments, "x-queue-mode", &[b"default", b"lazy"])?;
     check_rules(label, arguments)?;
     check_version(label, arguments)

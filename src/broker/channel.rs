@@ -661,11 +661,8 @@ impl Drop for Channel {
         self.session.live.channels.fetch_sub(1, Relaxed);
         self.forget_reply_consumer();
         let consumers: Vec<_> = std::mem::take(&mut self.consumers).into_values().collect();
-        let abandoned: Vec<_> = consumers
-            .iter()
-            .filter(|consumer| consumer.queue().remove_consumer(consumer))
-            .map(|consumer| consumer.queue())
-            .collect();
+        // They go when what they hold is back in its place: others that waited for that begin with it.
+        consumers.iter().for_each(|consumer| consumer.queue().stop_consumer(consumer));
         for queue in self.pending_gets.drain(..) {
             queue.forget_gets(&self.session.outbox, self.number);
         }
@@ -678,10 +675,8 @@ impl Drop for Channel {
         }
         self.abandon_transaction();
         requeue(self.unacknowledged.take_all());
+        consumers.iter().for_each(|consumer| self.remove(consumer));
         self.credit.close();
-        for queue in abandoned {
-            self.session.virtual_host.delete_abandoned(queue);
-        }
     }
 }
 

@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 pub(super) use self::leaving::Leaving;
 use self::leaving::Moment;
 pub(super) use self::lifetime::Lifetime;
+use super::arguments::turns;
 use super::backlog::{Backlog, Supply, push_sequence};
 use super::consumer::{Consumer, Returned};
 use super::dead_letters::Death;
@@ -24,7 +25,7 @@ use super::delivery::{ChannelNumber, Delivery, Event, Get, Origin};
 use super::in_force::InForce;
 use super::outbox::{Offer, Outbox, Wakers};
 use super::refusal::{Reason, Refusal};
-use super::rotation::Rotation;
+use super::rotation::{Rotation, Turns};
 use super::session::SessionId;
 use super::unacknowledged::Held;
 use super::virtual_host::VirtualHost;
@@ -51,6 +52,7 @@ pub(super) struct QueueSpec {
 pub(super) struct Queue {
     spec: QueueSpec,
     store: storage::Queue,
+    turns: Turns,
     /// When its declaration is durable; [`Lsn::ZERO`] where there is nothing to wait for.
     declared_at: Lsn,
     host: Weak<VirtualHost>,
@@ -160,6 +162,7 @@ impl Queue {
         workers: Arc<Workers>,
     ) -> Self {
         Self {
+            turns: turns(&spec.arguments),
             rules: InForce::new(&spec.arguments),
             spec,
             store,
@@ -244,8 +247,8 @@ impl Queue {
         saturate(self.store.len().saturating_sub(state.unacknowledged))
     }
 
-    /// Adds a consumer and serves it. Refused when the queue has an exclusive consumer, or has consumers
-    /// and this one wants to be exclusive (403), or has been deleted meanwhile (404).
+    /// Adds a consumer and serves it. Refused when the queue has an exclusive consumer, or has consumers, or lets a single one be
+    /// active, and this one wants to be exclusive (403), or has been deleted meanwhile (404).
     pub(super) fn add_consumer(self: &Arc<Self>, consumer: Arc<Consumer>) -> Result<(), Refusal> {
         let mut guard = self.state.lock();
         let state = guard.get_or_insert_default();
@@ -253,7 +256,8 @@ impl Queue {
             return Err(self.not_found());
         }
         let taken = match state.consumers.all() {
-            [] => false,
+            // What would be exclusive there is the activity, and that is the queue's to give.
+            [] => consumer.is_exclusive() && self.turns == Turns::SingleByPriority,
             [first, ..] => consumer.is_exclusive() || first.is_exclusive(),
         };
         if taken {
@@ -263,7 +267,7 @@ impl Queue {
             ));
         }
         let first = state.consumers.all().is_empty();
-        state.consumers.add(consumer);
+        state.consumers.add(consumer, self.turns);
         self.run(guard);
         if first {
             self.occupy();
@@ -271,8 +275,31 @@ impl Queue {
         Ok(())
     }
 
+    /// RabbitMQ's quorum queues with a single active consumer are for consumers alone.
+    fn refuse_get(&self) -> Refusal {
+        Refusal::new(
+            Reason::ResourceLocked,
+            format_args!(
+                "cannot obtain access to locked {}. basic.get operations are not supported by quorum \
+                 queues with single active consumer",
+                self.label()
+            ),
+        )
+    }
+
     fn not_found(&self) -> Refusal {
         Refusal::new(Reason::NotFound, format_args!("no {}", self.label()))
+    }
+
+    /// Hands a consumer nothing more that is going, and takes back what has not left its outbox. What it holds can be returned
+    /// before it is [removed](Self::remove_consumer): where it is the single active one, the next finds everything in order.
+    pub(super) fn stop_consumer(self: &Arc<Self>, consumer: &Arc<Consumer>) {
+        let mut guard = self.state.lock();
+        let Some(state) = &mut *guard else { return };
+        state.consumers.stop(consumer);
+        let retracted = consumer.outbox().retract_consumer(consumer);
+        self.take_back(state, retracted);
+        self.run(guard);
     }
 
     /// Removes a consumer, and takes back what has not left its outbox. Whether the queue, declared
@@ -280,7 +307,7 @@ impl Queue {
     pub(super) fn remove_consumer(self: &Arc<Self>, consumer: &Arc<Consumer>) -> bool {
         let mut guard = self.state.lock();
         let Some(state) = &mut *guard else { return false };
-        if !state.consumers.remove(consumer) {
+        if !state.consumers.remove(consumer, self.turns) {
             return false;
         }
         // Nothing more is put into the outbox for it: that happens under this lock.
@@ -327,6 +354,9 @@ impl Queue {
         let state = guard.get_or_insert_default();
         if state.deleted {
             return Err(self.not_found());
+        }
+        if self.turns == Turns::SingleByAge {
+            return Err(self.refuse_get());
         }
         state.polled = true;
         // Whoever asked first is served first.

@@ -10,12 +10,28 @@ use super::consumer::Consumer;
 /// highest priority first, within a priority in turn. A consumer that cannot take a message is
 /// *parked*, so that a thousand busy consumers do not slow down the idle one.
 ///
+/// Where a queue has a single active consumer, that one alone takes part; the others wait until it goes, whether it can take a
+/// message or not.
+///
 /// Protected by the queue's lock, which is why the consumers' flags are read and written relaxed.
 #[derive(Debug, Default)]
 pub(super) struct Rotation {
     all: Vec<Arc<Consumer>>,
     /// Highest priority first. Nearly always there is one.
     classes: Vec<Class>,
+    /// The one that is active where the others wait.
+    active: Option<Arc<Consumer>>,
+}
+
+/// Who takes part, and who comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turns {
+    /// All consumers.
+    All,
+    /// A single one: after it the one with the highest priority, of several the one that came first.
+    SingleByPriority,
+    /// A single one: after it the one that came first.
+    SingleByAge,
 }
 
 #[derive(Debug)]
@@ -31,27 +47,60 @@ impl Rotation {
     }
 
     /// A new consumer; its turn comes after the others of its priority.
-    pub(super) fn add(&mut self, consumer: Arc<Consumer>) {
-        self.enqueue(Arc::clone(&consumer));
+    pub(super) fn add(&mut self, consumer: Arc<Consumer>, turns: Turns) {
+        if turns == Turns::All {
+            self.enqueue(Arc::clone(&consumer));
+        } else if self.active.is_none() {
+            self.activate(Arc::clone(&consumer));
+        }
         self.all.push(consumer);
     }
 
-    /// Removes a consumer for good. Whether it was there.
-    pub(super) fn remove(&mut self, consumer: &Arc<Consumer>) -> bool {
-        if consumer.gone.swap(true, Relaxed) {
-            return false;
-        }
-        self.all.retain(|other| !Arc::ptr_eq(other, consumer));
+    /// A consumer is going: it gets nothing more, and still counts as one. Where it is active nobody takes its place before it
+    /// has been [removed](Self::remove).
+    pub(super) fn stop(&mut self, consumer: &Arc<Consumer>) {
+        // What is not parked is not put back into a class.
+        consumer.parked.store(false, Relaxed);
         for class in &mut self.classes {
             class.turn.retain(|other| !Arc::ptr_eq(other, consumer));
         }
         self.classes.retain(|class| !class.turn.is_empty());
+    }
+
+    /// Removes a consumer for good. Whether it was there.
+    pub(super) fn remove(&mut self, consumer: &Arc<Consumer>, turns: Turns) -> bool {
+        if consumer.gone.swap(true, Relaxed) {
+            return false;
+        }
+        self.stop(consumer);
+        self.all.retain(|other| !Arc::ptr_eq(other, consumer));
+        if self.active.as_ref().is_some_and(|active| Arc::ptr_eq(active, consumer)) {
+            self.active = None;
+            if let Some(next) = self.successor(turns) {
+                self.activate(next);
+            }
+        }
         true
+    }
+
+    fn successor(&self, turns: Turns) -> Option<Arc<Consumer>> {
+        let next = match turns {
+            // The first of several that are equal: the last would be the maximum.
+            Turns::SingleByPriority => self.all.iter().rev().max_by_key(|one| one.priority()),
+            Turns::SingleByAge | Turns::All => self.all.first(),
+        };
+        next.cloned()
+    }
+
+    fn activate(&mut self, consumer: Arc<Consumer>) {
+        self.enqueue(Arc::clone(&consumer));
+        self.active = Some(consumer);
     }
 
     /// Removes all consumers for good.
     pub(super) fn clear(&mut self) -> Vec<Arc<Consumer>> {
         self.classes.clear();
+        self.active = None;
         let all = std::mem::take(&mut self.all);
         all.iter().for_each(|consumer| consumer.gone.store(true, Relaxed));
         all

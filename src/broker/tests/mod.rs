@@ -14,6 +14,7 @@ mod permissions;
 mod reading_back;
 mod replying;
 mod restarting;
+mod single_active;
 mod threads;
 mod topology;
 mod transactions;
