@@ -16,15 +16,13 @@ use crate::message::{FieldTable, Value};
 const QUEUE_TYPE: &str = "x-queue-type";
 const CLASSIC: &[u8] = b"classic";
 const QUORUM: &[u8] = b"quorum";
+const MAX_PRIORITY: &str = "x-max-priority";
 const SINGLE_ACTIVE_CONSUMER: &str = "x-single-active-consumer";
 const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
 const PRIORITY: &[u8] = b"x-priority";
 
 /// The argument that names the exchange that a message goes to when an exchange routes it nowhere.
 pub(super) const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
-
-/// Queue arguments with a meaning that this version does not implement.
-const UNSUPPORTED_BY_QUEUES: [&str; 1] = ["x-max-priority"];
 
 /// Arguments that mean nothing to a classic queue, which is refused with them.
 const NOT_FOR_CLASSIC: [&str; 9] = [
@@ -41,7 +39,7 @@ const NOT_FOR_CLASSIC: [&str; 9] = [
 
 /// The same for a quorum queue.
 const NOT_FOR_QUORUM: [&str; 6] = [
-    "x-max-priority",
+    MAX_PRIORITY,
     "x-queue-mode",
     "x-queue-version",
     "x-max-age",
@@ -50,7 +48,8 @@ const NOT_FOR_QUORUM: [&str; 6] = [
 ];
 
 /// Queue arguments that a second declaration has to repeat, apart from the type.
-const COMPARED: [&str; 16] = [
+const COMPARED: [&str; 17] = [
+    MAX_PRIORITY,
     SINGLE_ACTIVE_CONSUMER,
     "x-expires",
     "x-message-ttl",
@@ -68,20 +67,6 @@ const COMPARED: [&str; 16] = [
     "x-quorum-initial-group-size",
     "x-queue-leader-locator",
 ];
-
-fn refuse_unsupported(
-    label: &str,
-    unsupported: &[&str],
-    arguments: &FieldTable,
-) -> Result<(), Refusal> {
-    match unsupported.iter().find(|name| arguments.get(name.as_bytes()).is_some()) {
-        None => Ok(()),
-        Some(name) => Err(Refusal::new(
-            Reason::NotImplemented,
-            format_args!("argument '{name}' for {label} is not supported by this version"),
-        )),
-    }
-}
 
 fn invalid(label: &str, name: &str, why: &str) -> Refusal {
     Refusal::new(
@@ -113,6 +98,23 @@ fn queue_type<'a>(label: &str, arguments: &'a FieldTable) -> Result<&'a [u8], Re
     }
 }
 
+/// How many priorities above 0 a queue tells apart, as its declaration says.
+pub(super) fn max_priority(arguments: &FieldTable) -> u8 {
+    let max = arguments.get(MAX_PRIORITY.as_bytes()).and_then(Value::as_integer).unwrap_or(0);
+    u8::try_from(max.max(0)).unwrap_or(u8::MAX)
+}
+
+fn check_max_priority(label: &str, arguments: &FieldTable) -> Result<(), Refusal> {
+    let Some(value) = arguments.get(MAX_PRIORITY.as_bytes()) else { return Ok(()) };
+    let why = match value.as_integer() {
+        Some(0..=255) => return Ok(()),
+        Some(negative @ ..0) => format!("{{value_negative,{negative}}}"),
+        Some(high) => format!("{{max_value_exceeded,{high}}}"),
+        None => format!("\"expected integer, got {}\"", type_name(value.tag())),
+    };
+    Err(invalid(label, MAX_PRIORITY, &why))
+}
+
 /// Which of a queue's consumers get messages, as its declaration says.
 pub(super) fn turns(arguments: &FieldTable) -> Turns {
     let single = arguments.get(SINGLE_ACTIVE_CONSUMER.as_bytes());
@@ -121,7 +123,7 @@ pub(super) fn turns(arguments: &FieldTable) -> Turns {
     }
     // RabbitMQ's two types of queues differ in it.
     let kind = arguments.get(QUEUE_TYPE.as_bytes()).and_then(Value::as_long_str);
-    if kind.is_some_and(|kind| kind == "quorum") {
+    if kind.is_some_and(|kind| kind == QUORUM) {
         Turns::SingleByAge
     } else {
         Turns::SingleByPriority
@@ -153,7 +155,7 @@ pub(super) fn check_queue(label: &str, queue: &QueueSpec) -> Result<(), Refusal>
             return Err(invalid(label, QUEUE_TYPE, &why));
         }
     }
-    refuse_unsupported(label, &UNSUPPORTED_BY_QUEUES, arguments)?;
+    check_max_priority(label, arguments)?;
     match arguments.get(SINGLE_ACTIVE_CONSUMER.as_bytes()) {
         None | Some(Value::Bool(_)) => {}
         Some(value) => return Err(invalid(label, SINGLE_ACTIVE_CONSUMER, &unacceptable(value))),
@@ -313,7 +315,6 @@ pub(super) fn check_queue_equivalence(queue: &Queue, other: &QueueSpec) -> Resul
     if received != queue_type(&label, &current.arguments)? {
         check_arguments(&label, &[QUEUE_TYPE], &other.arguments, &current.arguments)?;
     }
-    refuse_unsupported(&label, &UNSUPPORTED_BY_QUEUES, &other.arguments)?;
     check_arguments(&label, &COMPARED, &other.arguments, &current.arguments)
 }
 

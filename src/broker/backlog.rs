@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use smallvec::{SmallVec, smallvec};
+
+use super::levels::{Levels, Rank, Ranks};
 use crate::storage::{self, Fetch, Fetched, Sequence, SequenceRange};
 
 /// Messages fetched at a time, at most. As long as half of one read from the disk takes to be handed out, the next read can
@@ -16,18 +19,22 @@ const BATCH_BYTES: u64 = 256 << 10;
 /// The messages of a queue that nobody holds: those returned, those fetched ahead, and everything behind.
 ///
 /// A message's sequence is its place for ever, so that a returned message is simply served before all
-/// that are behind it.
+/// that are behind it. In a queue with priorities the order of places is still that of delivery (see [`Levels`]), but what comes later
+/// may belong in front of what has been fetched: so there is a frontier for each rank, and before a message is handed out
+/// ranks above its own that have something behind their frontiers are looked at.
 #[derive(Debug)]
 pub(super) struct Backlog {
     /// Ready messages in order, fetched already. The engine may have given up its copy of their bodies.
     fetched: VecDeque<Fetched>,
-    /// Returned by those who held them, not fetched again yet. All below `frontier`.
+    /// Returned by those who held them, or given up, and not fetched again yet. All below the frontier of their rank.
     returned: BTreeSet<Sequence>,
-    /// Nothing from here on has ever been fetched.
-    frontier: Sequence,
+    /// By rank: nothing from here on has ever been fetched. A queue without priorities has one rank.
+    frontiers: SmallVec<[Sequence; 1]>,
+    /// Ranks of a queue with priorities that may have something behind their frontiers.
+    unseen: Ranks,
     /// When only this many fetched messages are left, more are fetched ahead: half of a batch.
     low: usize,
-    /// What was behind the frontier when it was last looked at.
+    /// What was behind the frontiers when they were last looked at.
     behind: Behind,
     /// Room for `fetch` to put messages into.
     batch: Vec<Fetched>,
@@ -57,7 +64,8 @@ impl Default for Backlog {
         Self {
             fetched: VecDeque::new(),
             returned: BTreeSet::new(),
-            frontier: Sequence::FIRST,
+            frontiers: smallvec![Sequence::FIRST],
+            unseen: Ranks::default(),
             low: 0,
             behind: Behind::Nothing,
             batch: Vec::new(),
@@ -67,8 +75,18 @@ impl Default for Backlog {
 
 impl Backlog {
     /// Sees to it that the next message in order has been fetched, if there is one.
-    pub(super) fn supply(&mut self, queue: &storage::Queue) -> Supply {
+    pub(super) fn supply(&mut self, queue: &Levels) -> Supply {
+        self.supply_up_to(queue, BATCH)
+    }
+
+    fn supply_up_to(&mut self, queue: &Levels, most: usize) -> Supply {
         loop {
+            if self.is_overtaken(queue) {
+                match self.fetch_new(queue, most) {
+                    Supply::Empty => continue,
+                    supply => return supply,
+                }
+            }
             match (self.returned.first().copied(), self.fetched.front()) {
                 (Some(first), Some(front)) if front.sequence < first => return Supply::Ready,
                 (None, Some(_)) => return Supply::Ready,
@@ -77,17 +95,47 @@ impl Backlog {
                         return supply;
                     }
                 }
-                (None, None) => return self.fetch_new(queue),
+                (None, None) => return self.fetch_new(queue, most),
             }
         }
     }
 
+    /// Whether a rank that comes before all that is known here may have something behind its frontier.
+    fn is_overtaken(&mut self, queue: &Levels) -> bool {
+        if !queue.is_ranked() {
+            return false;
+        }
+        self.learn(queue);
+        let Some(rank) = self.unseen.first() else { return false };
+        let fetched = self.fetched.front().map(|message| message.sequence);
+        let known = self.returned.first().copied().into_iter().chain(fetched).min();
+        known.is_none_or(|place| rank < Rank::of(place))
+    }
+
+    /// Takes note of what has come to a queue with priorities.
+    fn learn(&mut self, queue: &Levels) {
+        if self.frontiers.len() < queue.count() {
+            self.frontiers = queue.firsts().collect();
+            self.unseen = Ranks::first_of(queue.count());
+        }
+        queue.take_news(&mut self.unseen);
+    }
+
+    /// The rank that has the next messages behind its frontier.
+    fn next_rank(&self) -> Rank {
+        self.unseen.first().unwrap_or_default()
+    }
+
+    fn frontier(&self) -> Sequence {
+        self.frontiers[self.next_rank().index()]
+    }
+
     /// Fetches the run of returned messages that begins with `first`. `None` when the caller has to look again.
-    fn fetch_returned(&mut self, queue: &storage::Queue, first: Sequence) -> Option<Supply> {
+    fn fetch_returned(&mut self, queue: &Levels, first: Sequence) -> Option<Supply> {
         // Only as far as they follow each other: what lies between is held by somebody.
         let mut last = first;
         let mut length = 1;
-        let limit = batch_size(queue);
+        let limit = batch_size(queue.level(first));
         for &next in self.returned.range(first.next()..) {
             if length == limit || next != last.next() {
                 break;
@@ -126,15 +174,16 @@ impl Backlog {
     }
 
     /// The same for somebody who wants to look at the next message, and will not hand out others: no more is fetched than that.
-    pub(super) fn peek(&mut self, queue: &storage::Queue) -> Supply {
-        if self.is_empty() { self.fetch_up_to(queue, 1) } else { self.supply(queue) }
+    pub(super) fn peek(&mut self, queue: &Levels) -> Supply {
+        let most = if self.is_empty() { 1 } else { BATCH };
+        self.supply_up_to(queue, most)
     }
 
     /// Takes the next message in order if it is one that was returned and has not been fetched again: its place is known then.
-    pub(super) fn pop_returned(&mut self) -> Option<Sequence> {
+    pub(super) fn pop_returned(&mut self, queue: &Levels) -> Option<Sequence> {
         let first = *self.returned.first()?;
         let is_next = self.fetched.front().is_none_or(|front| first < front.sequence);
-        if is_next { self.returned.pop_first() } else { None }
+        if is_next && !self.is_overtaken(queue) { self.returned.pop_first() } else { None }
     }
 
     /// The next message in order, when it has been fetched.
@@ -142,26 +191,55 @@ impl Backlog {
         self.fetched.front()
     }
 
-    fn fetch_new(&mut self, queue: &storage::Queue) -> Supply {
-        self.fetch_up_to(queue, batch_size(queue))
-    }
-
-    fn fetch_up_to(&mut self, queue: &storage::Queue, limit: usize) -> Supply {
-        let outcome = queue.fetch(self.frontier, limit, &mut self.batch);
+    /// Fetches `most` messages at most from behind the frontier of the rank that is next.
+    fn fetch_new(&mut self, queue: &Levels, most: usize) -> Supply {
+        let rank = self.next_rank();
+        let frontier = self.frontier();
+        let limit = batch_size(queue.level(frontier)).min(most);
+        let outcome = queue.fetch(frontier, limit, &mut self.batch);
         self.low = limit / 2;
         self.behind = match outcome {
             Fetch::NeedsLoad => Behind::OnDisk,
-            Fetch::Complete if self.batch.len() < limit => Behind::Nothing,
+            Fetch::Complete if self.batch.len() < limit => {
+                self.unseen.remove(rank);
+                if self.unseen.is_empty() { Behind::Nothing } else { Behind::InMemory }
+            }
             Fetch::Complete => Behind::InMemory,
         };
         if let Some(last) = self.batch.last() {
-            self.frontier = last.sequence.next();
-            self.fetched.extend(self.batch.drain(..));
+            self.frontiers[rank.index()] = last.sequence.next();
+            self.take_in();
             return Supply::Ready;
         }
         match outcome {
             Fetch::Complete => Supply::Empty,
-            Fetch::NeedsLoad => Supply::OnDisk(self.frontier),
+            Fetch::NeedsLoad => Supply::OnDisk(frontier),
+        }
+    }
+
+    /// Puts a batch that was fetched where it belongs among what was fetched before.
+    fn take_in(&mut self) {
+        let Some(first) = self.batch.first() else { return };
+        if self.fetched.back().is_none_or(|last| last.sequence < first.sequence) {
+            self.fetched.extend(self.batch.drain(..));
+            return;
+        }
+        let place = self.fetched.partition_point(|other| other.sequence < first.sequence);
+        let behind = self.fetched.split_off(place);
+        self.fetched.extend(self.batch.drain(..));
+        self.give_up(behind);
+    }
+
+    /// Messages that others have overtaken stay fetched if they are not too many: each rank could have its own otherwise.
+    fn give_up(&mut self, overtaken: VecDeque<Fetched>) {
+        let mut bytes: u64 = 0;
+        for message in overtaken {
+            if self.fetched.len() < 2 * BATCH && bytes < BATCH_BYTES {
+                bytes += message.message.size() as u64;
+                self.fetched.push_back(message);
+            } else {
+                self.returned.insert(message.sequence);
+            }
         }
     }
 
@@ -170,17 +248,20 @@ impl Backlog {
     /// memory behind them.
     ///
     /// A queue that is emptied as fast as it is filled has nothing behind the frontier, and pays nothing here.
-    pub(super) fn read_ahead(&mut self, queue: &storage::Queue) -> Option<Sequence> {
+    pub(super) fn read_ahead(&mut self, queue: &Levels) -> Option<Sequence> {
         if self.behind == Behind::Nothing || self.fetched.len() > self.low {
             return None;
         }
-        self.fetch_new(queue);
+        self.fetch_new(queue, BATCH);
+        let frontier = self.frontier();
         let lacks = match self.behind {
             Behind::Nothing => false,
-            Behind::InMemory => !queue.is_loaded(self.frontier, AHEAD * batch_size(queue)),
+            Behind::InMemory => {
+                !queue.is_loaded(frontier, AHEAD * batch_size(queue.level(frontier)))
+            }
             Behind::OnDisk => true,
         };
-        lacks.then_some(self.frontier)
+        lacks.then_some(frontier)
     }
 
     /// The next message in order, after [`Backlog::supply`] said that it is ready.
@@ -191,7 +272,14 @@ impl Backlog {
     /// The messages that have been fetched, and how many of them are next in order, after [`Backlog::supply`] said that the
     /// next one is ready.
     pub(super) fn run(&mut self) -> (&mut VecDeque<Fetched>, usize) {
-        let run = if self.returned.is_empty() { self.fetched.len() } else { 1 };
+        let run = match self.returned.first() {
+            None => self.fetched.len(),
+            Some(first) => self.fetched.partition_point(|message| message.sequence < *first),
+        };
+        let run = match self.unseen.first() {
+            None => run,
+            Some(rank) => run.min(self.fetched.partition_point(|m| Rank::of(m.sequence) <= rank)),
+        };
         (&mut self.fetched, run)
     }
 
@@ -206,8 +294,9 @@ impl Backlog {
         self.fetched.insert(place, message);
     }
 
-    /// Forgets all ready messages, and says which they were.
-    pub(super) fn take_all(&mut self, queue: &storage::Queue) -> Vec<SequenceRange> {
+    /// Forgets all ready messages, and says which they were, in order.
+    pub(super) fn take_all(&mut self, queue: &Levels) -> Vec<SequenceRange> {
+        self.learn(queue);
         let mut known: Vec<Sequence> = std::mem::take(&mut self.returned).into_iter().collect();
         known.extend(self.fetched.drain(..).map(|message| message.sequence));
         known.sort_unstable();
@@ -215,11 +304,13 @@ impl Backlog {
         for sequence in known {
             push_sequence(&mut ranges, sequence);
         }
-        let end = queue.next_sequence();
-        if self.frontier < end {
-            ranges.push(SequenceRange { first: self.frontier, last: Sequence::new(end.get() - 1) });
-            self.frontier = end;
+        for (frontier, end) in self.frontiers.iter_mut().zip(queue.ends()) {
+            if *frontier < end {
+                ranges.push(SequenceRange { first: *frontier, last: Sequence::new(end.get() - 1) });
+                *frontier = end;
+            }
         }
+        ranges.sort_unstable_by_key(|range| range.first);
         ranges
     }
 
@@ -231,7 +322,8 @@ impl Backlog {
 
     /// Gives up all memory: the queue is being deleted.
     pub(super) fn clear(&mut self) {
-        *self = Self { frontier: self.frontier, ..Self::default() };
+        let (frontiers, unseen) = (std::mem::take(&mut self.frontiers), self.unseen);
+        *self = Self { frontiers, unseen, ..Self::default() };
     }
 }
 

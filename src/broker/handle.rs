@@ -11,10 +11,11 @@ use tracing::warn;
 
 use super::access::{Accounts, Grant};
 use super::connections::{ConnectionListing, Connections, Counts, Live};
+use super::levels::Levels;
 use super::limits::Limits;
 use super::record::{
     BindingKey, BindingRecord, ExchangeKey, ExchangeRecord, PermissionKey, PolicyKey, QueueNote,
-    QueueRecord, RecordError, UserKey, VirtualHostKey, decode_policy, decode_virtual_host,
+    RecordError, UserKey, VirtualHostKey, decode_policy, decode_virtual_host,
 };
 use super::refusal::{Reason, Refusal};
 use super::session::{Session, SessionId, Shared};
@@ -22,7 +23,7 @@ use super::transaction::StagedBytes;
 use super::virtual_host::VirtualHost;
 use super::workers::{WorkerThreads, Workers};
 use crate::message::ShortStr;
-use crate::storage::Store;
+use crate::storage::{Store, StoreError};
 
 /// The virtual host that there always is.
 pub(super) const DEFAULT_VIRTUAL_HOST: ShortStr = ShortStr::from_static("/");
@@ -54,6 +55,9 @@ pub enum StartError {
     /// The store holds topology that this program cannot use.
     #[error("the stored topology cannot be used: {0}; start the version of haypile that wrote it")]
     Record(#[from] RecordError),
+    /// A part of a queue with priorities was missing, and could not be created.
+    #[error("a queue with priorities has lost a part, which cannot be created again: {0}")]
+    Store(#[from] StoreError),
     /// The operating system gave no threads.
     #[error("cannot start the threads that work for the queues: {0}")]
     Threads(#[from] io::Error),
@@ -209,7 +213,7 @@ fn restore(
     workers: &Arc<Workers>,
     limits: Limits,
     accounts: &Accounts,
-) -> Result<(), RecordError> {
+) -> Result<(), StartError> {
     let new_host = |name: &ShortStr| VirtualHost::new(name.clone(), Arc::clone(workers), limits);
     hosts.insert(DEFAULT_VIRTUAL_HOST, new_host(&DEFAULT_VIRTUAL_HOST));
     let entries = workers.store.entries();
@@ -247,11 +251,10 @@ fn restore(
             _ => warn!(key = %key.escape_ascii(), "a stored entry of unknown type is left alone"),
         }
     }
-    for queue in workers.store.queues() {
-        let record = QueueRecord::decode(queue.attributes())?;
+    for (record, levels) in Levels::stored(&workers.store)? {
         if let Some(host) = host_of(hosts, &record.virtual_host, "queue", &record.name) {
-            let note = notes.remove(&queue.id().get()).unwrap_or_default();
-            host.restore_queue(record, queue, note);
+            let note = notes.remove(&levels.id().get()).unwrap_or_default();
+            host.restore_queue(record, levels, note);
         }
     }
     for record in bindings {

@@ -9,7 +9,8 @@
 //!   channel, driven by its connection's task with `&mut self`.
 //! - A virtual host holds the topology: exchanges with their routers (`routing`), bindings and queues. What survives a
 //!   restart of it is written by `record`.
-//! - A queue holds its consumers (`rotation`) and knows which of the engine's messages are ready (`backlog`).
+//! - A queue holds its consumers (`rotation`) and knows which of the engine's messages are ready (`backlog`). One with priorities
+//!   has an engine's queue for each (`levels`).
 //! - An outbox holds what waits to be sent on one connection.
 //! - `replies` knows the channels that await direct replies.
 //! - [`access`] knows the users and what they may do, [`policy`] what operators say of queues and exchanges by their names, `connections` who is
@@ -75,6 +76,7 @@ mod handle;
 mod hosts;
 mod in_force;
 mod jobs;
+mod levels;
 mod limits;
 mod loader;
 mod names;
@@ -114,7 +116,7 @@ pub use request::{
     QueuePurged,
 };
 pub use session::Session;
-pub use stored_queue::StoredQueue;
+pub use stored_queue::{QueuePart, StoredQueue};
 
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,7 @@ use super::consumer::{Consumer, Returned};
 use super::dead_letters::Death;
 use super::delivery::{ChannelNumber, Delivery, Event, Get, Origin};
 use super::in_force::InForce;
+use super::levels::Levels;
 use super::outbox::{Offer, Outbox, Wakers};
 use super::refusal::{Reason, Refusal};
 use super::rotation::{Rotation, Turns};
@@ -31,7 +32,7 @@ use super::unacknowledged::Held;
 use super::virtual_host::VirtualHost;
 use super::workers::Workers;
 use crate::message::{FieldTable, ShortStr};
-use crate::storage::{self, Fetched, Lsn, QueueId, Sequence, SequenceRange, StoreError, Timestamp};
+use crate::storage::{Fetched, Lsn, QueueId, Sequence, SequenceRange, StoreError, Timestamp};
 
 /// How many reads of a queue are under way at most: while one is looked through, the disk is busy with the other.
 const READS: usize = 2;
@@ -51,7 +52,7 @@ pub(super) struct QueueSpec {
 /// A queue.
 pub(super) struct Queue {
     spec: QueueSpec,
-    store: storage::Queue,
+    store: Levels,
     turns: Turns,
     /// When its declaration is durable; [`Lsn::ZERO`] where there is nothing to wait for.
     declared_at: Lsn,
@@ -156,7 +157,7 @@ impl Eq for Queue {}
 impl Queue {
     pub(super) fn new(
         spec: QueueSpec,
-        store: storage::Queue,
+        store: Levels,
         declared_at: Option<Lsn>,
         host: Weak<VirtualHost>,
         workers: Arc<Workers>,
@@ -185,7 +186,7 @@ impl Queue {
         &self.spec
     }
 
-    pub(super) fn store(&self) -> &storage::Queue {
+    pub(super) fn store(&self) -> &Levels {
         &self.store
     }
 

@@ -13,6 +13,7 @@ pub(super) use self::publishing::Routed;
 use super::arguments::{check_exchange, check_queue, check_queue_equivalence};
 use super::exchange::{Exchange, ExchangeSpec, PREDECLARED};
 use super::governing::Governed;
+use super::levels::Levels;
 use super::limits::Limits;
 use super::outbox::Wakers;
 use super::queue::{DeleteIf, Queue, QueueSpec};
@@ -25,7 +26,7 @@ use super::session::SessionId;
 use super::topology::{Binding, Removal, Topology};
 use super::workers::Workers;
 use crate::message::ShortStr;
-use crate::storage::{self, Change, Lsn, Store, StoreError};
+use crate::storage::{Change, Lsn, Store, StoreError};
 
 /// A virtual host: names mean something only within one.
 #[derive(Debug)]
@@ -131,12 +132,7 @@ impl VirtualHost {
     }
 
     /// Puts back a queue that was found in the store, with what is noted of it.
-    pub(super) fn restore_queue(
-        &self,
-        record: QueueRecord,
-        store: storage::Queue,
-        note: QueueNote,
-    ) {
+    pub(super) fn restore_queue(&self, record: QueueRecord, levels: Levels, note: QueueNote) {
         let QueueRecord { virtual_host: _, name, auto_delete, arguments } = record;
         let spec = QueueSpec {
             name,
@@ -147,7 +143,7 @@ impl VirtualHost {
             owner: None,
             arguments,
         };
-        let queue = Arc::new(self.new_queue(spec, store, None));
+        let queue = Arc::new(self.new_queue(spec, levels, None));
         let mut topology = self.topology.write();
         if topology.queue(queue.name()).is_some() {
             warn!(queue = %queue.name(), id = %queue.id(), "stored twice: this one is set aside");
@@ -162,9 +158,9 @@ impl VirtualHost {
         topology.add_queue(queue);
     }
 
-    fn new_queue(&self, spec: QueueSpec, store: storage::Queue, declared_at: Option<Lsn>) -> Queue {
+    fn new_queue(&self, spec: QueueSpec, levels: Levels, declared_at: Option<Lsn>) -> Queue {
         let (host, workers) = (self.this.clone(), Arc::clone(&self.workers));
-        let queue = Queue::new(spec, store, declared_at, host, workers);
+        let queue = Queue::new(spec, levels, declared_at, host, workers);
         self.govern_queue(&queue);
         queue
     }
@@ -388,19 +384,19 @@ impl VirtualHost {
             format_args!("cannot declare queue '{}': queue", spec.name),
         )?;
         self.admit_queue(&topology, &spec.name)?;
-        let (store, declared_at) = if spec.durable && spec.owner.is_none() {
+        let (levels, declared_at) = if spec.durable && spec.owner.is_none() {
             let record = QueueRecord {
                 virtual_host: spec.virtual_host.clone(),
                 name: spec.name.clone(),
                 auto_delete: spec.auto_delete,
                 arguments: spec.arguments.clone(),
             };
-            let (queue, lsn) = self.store.create_queue(&record.encode())?;
-            (queue, Some(lsn))
+            let (levels, lsn) = Levels::create(&self.store, &record)?;
+            (levels, Some(lsn))
         } else {
-            (self.store.create_volatile_queue(), None)
+            (Levels::create_volatile(&self.store, &spec.arguments), None)
         };
-        let queue = Arc::new(self.new_queue(spec, store, declared_at));
+        let queue = Arc::new(self.new_queue(spec, levels, declared_at));
         topology.add_queue(Arc::clone(&queue));
         queue.touch();
         Ok(queue)
@@ -479,7 +475,7 @@ impl VirtualHost {
         let deleted = queue.delete(conditions, || {
             let mut changes = topology.changes(&self.name, &removal);
             if queue.is_stored() {
-                changes.push(Change::DeleteQueue(queue.id()));
+                changes.extend(queue.store().ids().map(Change::DeleteQueue));
                 changes.extend(queue.forget_note());
             }
             Ok(self.apply(changes)?)

@@ -257,11 +257,35 @@ impl Store {
         let id = catalog.take_queue_id();
         let created = StoredChange::CreateQueue { id, attributes: attributes.to_vec() };
         let end = self.append_topology(vec![created])?;
+        Ok((self.insert_queue(&mut catalog, id, attributes), end))
+    }
+
+    /// Creates `count` durable queues: all of them, or none should the machine crash in between. `attributes` gets their numbers
+    /// and the place of one of them in that list, and gives that one's attributes.
+    pub fn create_queues(
+        &self,
+        count: usize,
+        attributes: impl Fn(&[QueueId], usize) -> Vec<u8>,
+    ) -> Result<(Vec<Queue>, Lsn), StoreError> {
+        let mut catalog = self.shared.catalog.lock();
+        let ids: Vec<QueueId> = (0..count).map(|_| catalog.take_queue_id()).collect();
+        let given: Vec<Vec<u8>> = (0..count).map(|place| attributes(&ids, place)).collect();
+        let created = ids.iter().zip(&given);
+        let created = created.map(|(id, attributes)| StoredChange::CreateQueue {
+            id: *id,
+            attributes: attributes.clone(),
+        });
+        let end = self.append_topology(created.collect())?;
+        let queues = ids.into_iter().zip(&given);
+        let queues = queues.map(|(id, attributes)| self.insert_queue(&mut catalog, id, attributes));
+        Ok((queues.collect(), end))
+    }
+
+    fn insert_queue(&self, catalog: &mut Catalog, id: QueueId, attributes: &[u8]) -> Queue {
         let index = self.shared.new_index();
-        let attributes = Bytes::copy_from_slice(attributes);
-        let core = Arc::new(QueueCore::new(id, attributes, index));
+        let core = Arc::new(QueueCore::new(id, Bytes::copy_from_slice(attributes), index));
         catalog.insert_queue(core.clone());
-        Ok((self.handle(core), end))
+        self.handle(core)
     }
 
     /// Creates a queue that is gone after a restart, and with the last of its handles.

@@ -106,6 +106,11 @@ impl QueueId {
     pub fn get(self) -> u64 {
         self.0
     }
+
+    /// The queue with this number.
+    pub fn new(number: u64) -> QueueId {
+        QueueId(number)
+    }
 }
 
 impl fmt::Display for QueueId {

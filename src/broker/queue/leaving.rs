@@ -148,7 +148,7 @@ impl Queue {
         while self.is_too_long(state, &moment.rules) {
             // Whose size does not count need not be read for it.
             if !self.rules.bounds_bytes()
-                && let Some(sequence) = state.backlog.pop_returned()
+                && let Some(sequence) = state.backlog.pop_returned(&self.store)
             {
                 state.unacknowledged += 1;
                 self.discard(state, &moment, sequence, Death::MaxLength, None);
@@ -256,20 +256,22 @@ impl Queue {
 
     /// Counts the bodies of all messages, which nobody holds yet. Reads all of the queue, and blocks on the disk.
     pub(in crate::broker) fn measure(&self) -> Result<(), StoreError> {
-        let (mut from, mut bytes, mut fetched) = (Sequence::FIRST, 0, Vec::new());
-        loop {
-            let outcome = self.store.fetch(from, KEPT, &mut fetched);
-            let done = outcome == Fetch::Complete && fetched.len() < KEPT;
-            if let Some(last) = fetched.last() {
-                from = last.sequence.next();
-            }
-            bytes +=
-                fetched.drain(..).map(|fetched| fetched.message.body_len() as i64).sum::<i64>();
-            if done {
-                break;
-            }
-            if outcome == Fetch::NeedsLoad {
-                self.store.load(from)?;
+        let (mut bytes, mut fetched) = (0, Vec::new());
+        for mut from in self.store.firsts() {
+            loop {
+                let outcome = self.store.fetch(from, KEPT, &mut fetched);
+                let done = outcome == Fetch::Complete && fetched.len() < KEPT;
+                if let Some(last) = fetched.last() {
+                    from = last.sequence.next();
+                }
+                bytes +=
+                    fetched.drain(..).map(|fetched| fetched.message.body_len() as i64).sum::<i64>();
+                if done {
+                    break;
+                }
+                if outcome == Fetch::NeedsLoad {
+                    self.store.load(from)?;
+                }
             }
         }
         self.rules.details().ready_bytes.store(bytes, Relaxed);

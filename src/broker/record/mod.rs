@@ -1,13 +1,14 @@
 //! Topology, users and policies as they are stored: one file per type of record, each with its byte layout, a version and golden bytes.
 //!
 //! Exchanges, bindings, virtual hosts, users, permissions and policies are entries of the store's metadata, whose keys begin with a letter per type; a queue's
-//! record is the attributes of the engine's queue. Names are AMQP short strings (a length byte, then that many
+//! record is the attributes of the engine's queue, and so is that of a further level of a queue with priorities. Names are AMQP short strings (a length byte, then that many
 //! bytes), tables AMQP field tables (a big-endian u32 of length, then the entries), both as on the wire.
 //!
 //! A version is the first byte of a value. What a newer version wrote is refused, never guessed at.
 
 mod binding;
 mod exchange;
+mod level;
 mod note;
 mod permission;
 mod policy;
@@ -17,6 +18,7 @@ mod virtual_host;
 
 pub(super) use binding::{BindingKey, BindingRecord};
 pub(super) use exchange::{ExchangeKey, ExchangeRecord};
+pub(super) use level::LevelRecord;
 pub(super) use note::QueueNote;
 pub(super) use permission::{PermissionKey, decode_permissions, encode_permissions};
 pub(super) use policy::{PolicyKey, decode_policy, encode_policy};
@@ -27,6 +29,25 @@ pub(super) use virtual_host::{VirtualHostKey, decode_virtual_host, encode_virtua
 use thiserror::Error;
 
 use crate::message::{DecodeError, Reader, ShortStr};
+
+/// What one of the engine's queues is to the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum QueueAttributes {
+    /// A queue; where it has priorities, its level of priority 0.
+    Queue(QueueRecord),
+    /// A further level of one.
+    Level(LevelRecord),
+}
+
+impl QueueAttributes {
+    /// Reads the attributes of one of the engine's queues.
+    pub(super) fn decode(attributes: &[u8]) -> Result<Self, RecordError> {
+        match attributes.first() {
+            Some(&level::KIND) => LevelRecord::decode(attributes).map(Self::Level),
+            _ => QueueRecord::decode(attributes).map(Self::Queue),
+        }
+    }
+}
 
 /// Why a stored record cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

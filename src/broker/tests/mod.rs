@@ -11,6 +11,7 @@ mod expiring;
 mod governing;
 mod hosting;
 mod permissions;
+mod priorities;
 mod reading_back;
 mod replying;
 mod restarting;

@@ -3,6 +3,7 @@
 use std::sync::Weak;
 
 use super::super::backlog::{Backlog, Supply};
+use super::super::levels::Levels;
 use super::super::outbox::Outbox;
 use super::super::queue::{Queue, QueueSpec};
 use super::super::workers::{WorkerThreads, Workers};
@@ -32,7 +33,7 @@ fn broker_queue(queue: storage::Queue, store: &Store) -> Arc<Queue> {
         owner: None,
         arguments: FieldTable::new(),
     };
-    Arc::new(Queue::new(spec, queue, None, Weak::new(), Arc::new(Workers::new(store))))
+    Arc::new(Queue::new(spec, queue.into(), None, Weak::new(), Arc::new(Workers::new(store))))
 }
 
 fn unreadable() -> StoreError {
@@ -55,6 +56,7 @@ fn take_event(outbox: &Outbox) -> Option<Event> {
 fn the_next_read_is_asked_for_while_half_of_the_last_one_is_still_there() {
     const MESSAGES: u32 = 5000;
     let (_dir, _store, queue) = on_disk(MESSAGES);
+    let queue = Levels::from(queue);
     let mut backlog = Backlog::default();
     let (mut bodies, mut dry) = (Vec::new(), 0);
     let mut asked = None;
@@ -86,6 +88,7 @@ fn the_next_read_is_asked_for_while_half_of_the_last_one_is_still_there() {
 #[test]
 fn a_queue_that_is_emptied_as_it_is_filled_reads_nothing_ahead() {
     let (_dir, _store, queue) = on_disk(1);
+    let queue = Levels::from(queue);
     let mut backlog = Backlog::default();
     queue.load(Sequence::FIRST).unwrap();
     assert_eq!(backlog.supply(&queue), Supply::Ready);

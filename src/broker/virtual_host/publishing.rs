@@ -255,12 +255,17 @@ impl VirtualHost {
         let queues = matches.queues();
         let Appended { durable_at } = match queues {
             [] => return Ok(Routed::default()),
-            [queue] => self.store.append(message, persistence, &[queue.store()])?,
+            [queue] => {
+                let receiver = queue.store().receiver(&envelope.properties);
+                self.store.append(message, persistence, &[receiver])?
+            }
             many => {
-                let many: Vec<_> = many.iter().map(|queue| queue.store()).collect();
-                self.store.append(message, persistence, &many)?
+                let receivers =
+                    many.iter().map(|queue| queue.store().receiver(&envelope.properties));
+                self.store.append(message, persistence, &receivers.collect::<Vec<_>>())?
             }
         };
+        queues.iter().for_each(|queue| queue.store().note_arrival(&envelope.properties));
         Ok(Routed { queues: queues.len(), durable_at, ..Routed::default() })
     }
 }

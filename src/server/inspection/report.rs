@@ -1,6 +1,7 @@
 //! What an inspection says, to be printed or sent as JSON. Other people's scripts read it: a name that is there stays and
 //! keeps its meaning.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::answering::Identity;
 use crate::broker::StoredQueue;
 use crate::server::watermarks::Levels;
-use crate::storage::inspect::{CompactionView, Inspection, OpenView, Replay, SegmentView};
+use crate::storage::inspect::{
+    CompactionView, Inspection, OpenView, QueueView, Replay, SegmentView,
+};
 use crate::storage::{Compacted, CompactionActivity, CompactionEnd, Timestamp};
 
 /// What is in a data directory, and what the server that runs on it is doing, if one does. Sizes are in bytes, LSNs positions
@@ -247,7 +250,8 @@ pub struct QueueReport {
     pub messages: u64,
     /// What they take in the log.
     pub bytes: u64,
-    /// The place that the next message gets.
+    /// The place that the next message gets: how many there have ever been. In a queue with priorities each of these has its own
+    /// places; this is their sum.
     pub next_sequence: u64,
 }
 
@@ -283,17 +287,7 @@ impl Report {
             reclaimable_bytes: left.iter().map(|s| s.size.saturating_sub(s.live_bytes)).sum(),
             unused_files: inspection.unused.iter().map(|file| path(file)).collect(),
             compaction: compaction(&inspection.compaction),
-            queues: inspection
-                .queues
-                .iter()
-                .map(|queue| QueueReport {
-                    id: queue.id.get(),
-                    name: StoredQueue::describe(queue.id, &queue.attributes),
-                    messages: queue.messages,
-                    bytes: queue.bytes,
-                    next_sequence: queue.next.get(),
-                })
-                .collect(),
+            queues: queues(&inspection.queues),
             entries: inspection.entries.len() as u64,
         }
     }
@@ -343,6 +337,26 @@ impl Running {
             volatile_bytes: open.volatile.bytes,
         }
     }
+}
+
+/// The broker's queues, by number: one with priorities is several to the engine.
+fn queues(views: &[QueueView]) -> Vec<QueueReport> {
+    let mut queues: BTreeMap<u64, QueueReport> = BTreeMap::new();
+    for queue in views {
+        let part = StoredQueue::read(&queue.attributes).and_then(|stored| stored.part);
+        let name = StoredQueue::describe(queue.id, &queue.attributes);
+        let id = part.map_or(queue.id, |part| part.of).get();
+        let empty =
+            QueueReport { id, name: String::new(), messages: 0, bytes: 0, next_sequence: 0 };
+        let report = queues.entry(id).or_insert(empty);
+        if part.is_none() || report.name.is_empty() {
+            report.name = name;
+        }
+        report.messages += queue.messages;
+        report.bytes += queue.bytes;
+        report.next_sequence += queue.next.get();
+    }
+    queues.into_values().collect()
 }
 
 /// How long ago something was, in milliseconds.

@@ -1,0 +1,292 @@
+//! What a queue keeps its messages in: one queue of the engine, or one per priority.
+//!
+//! # Levels
+//! A queue without priorities has one level, and everything here is passed on to it. One that was declared with `x-max-priority` has a
+//! level for each priority from 0 on. That of priority 0 is the *base*: its number is the queue's, its attributes are the queue's
+//! record. The others are created with it in one record, and go with it in one.
+//!
+//! # Places
+//! With one level a message's place is the one that the engine gave it. With more, the highest eight bits of a place are its
+//! [`Rank`], 0 for the highest priority, and the others are the engine's. So the order of places is that of delivery: highest
+//! priority first, within one by age. The engine would count up to 2^62; 2^56 is what a million messages a second come to in two
+//! thousand years. Nobody but this file takes places apart, and two places that follow each other are of the same rank.
+//!
+//! # News
+//! Whoever hands messages out has fetched some of them, and must not ask 256 levels before each whether something more urgent has
+//! come. So what is appended to a rank is noted in a set, after it has been appended and before the queue is dispatched.
+
+mod creation;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Relaxed};
+
+use crate::message::RawProperties;
+use crate::storage::{
+    self, Acknowledged, Fetch, Fetched, QueueId, Sequence, SequenceRange, StoreError,
+};
+
+/// How many bits of a place the engine has.
+const ENGINE_BITS: u32 = 56;
+
+/// How many ranks there can be, in words of a set.
+const WORDS: usize = 4;
+
+/// A priority by its turn: 0 is the highest that the queue has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank(u8);
+
+impl Rank {
+    /// The rank of the message that has that place in a queue.
+    pub(super) fn of(place: Sequence) -> Self {
+        // Eight bits are left.
+        Self((place.get() >> ENGINE_BITS) as u8)
+    }
+
+    /// For tables that have an element per rank.
+    pub(super) fn index(self) -> usize {
+        self.0.into()
+    }
+
+    /// The place of the message that has the place `sequence` in its level.
+    fn place(self, sequence: Sequence) -> Sequence {
+        debug_assert!(sequence.get() >> ENGINE_BITS == 0, "no queue gets so far");
+        Sequence::new(u64::from(self.0) << ENGINE_BITS | sequence.get())
+    }
+}
+
+/// The place in its level of the message that has that place in a queue with priorities.
+fn in_level(place: Sequence) -> Sequence {
+    Sequence::new(place.get() & ((1 << ENGINE_BITS) - 1))
+}
+
+/// Some of a queue's ranks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Ranks([u64; WORDS]);
+
+impl Ranks {
+    /// That many, from the first on.
+    pub(super) fn first_of(count: usize) -> Self {
+        let mut ranks = Self::default();
+        (0..=u8::MAX)
+            .take(count)
+            .for_each(|rank| ranks.0[usize::from(rank / 64)] |= 1 << (rank % 64));
+        ranks
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The highest of them.
+    pub(super) fn first(&self) -> Option<Rank> {
+        let word = self.0.iter().position(|word| *word != 0)?;
+        let bit = word as u32 * 64 + self.0[word].trailing_zeros();
+        u8::try_from(bit).ok().map(Rank)
+    }
+
+    pub(super) fn remove(&mut self, rank: Rank) {
+        self.0[rank.index() / 64] &= !(1 << (rank.0 % 64));
+    }
+}
+
+/// The engine's queues that make up one of the broker's.
+pub(super) struct Levels {
+    base: storage::Queue,
+    /// All levels of a queue that has more than one.
+    ranked: Option<Box<Ranked>>,
+}
+
+struct Ranked {
+    /// The highest priority first, the base last.
+    levels: Vec<storage::Queue>,
+    /// Ranks that may have got something since somebody last asked.
+    news: [AtomicU64; WORDS],
+}
+
+impl fmt::Debug for Levels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Levels")
+            .field("base", &self.base.id())
+            .field("count", &self.count())
+            .finish()
+    }
+}
+
+/// A queue without priorities.
+impl From<storage::Queue> for Levels {
+    fn from(base: storage::Queue) -> Self {
+        Self { base, ranked: None }
+    }
+}
+
+impl Ranked {
+    fn level(&self, place: Sequence) -> &storage::Queue {
+        &self.levels[Rank::of(place).index()]
+    }
+
+    /// The rank of a message: a priority that is too high counts as the highest, none as 0.
+    fn rank(&self, properties: &RawProperties<'_>) -> Rank {
+        let highest = u8::try_from(self.levels.len() - 1).unwrap_or(u8::MAX);
+        Rank(highest.saturating_sub(properties.priority().unwrap_or(0)))
+    }
+}
+
+impl Levels {
+    /// A queue with the level `base` for priority 0, and the others for priority 1 and so on.
+    pub(super) fn new(base: storage::Queue, others: Vec<storage::Queue>) -> Self {
+        if others.is_empty() {
+            return base.into();
+        }
+        let levels = others.into_iter().rev().chain([base.clone()]).collect();
+        Self { base, ranked: Some(Box::new(Ranked { levels, news: Default::default() })) }
+    }
+
+    /// The queue's number.
+    pub(super) fn id(&self) -> QueueId {
+        self.base.id()
+    }
+
+    /// The numbers of all levels.
+    pub(super) fn ids(&self) -> impl Iterator<Item = QueueId> {
+        self.all().iter().map(storage::Queue::id)
+    }
+
+    fn all(&self) -> &[storage::Queue] {
+        self.ranked.as_ref().map_or(std::slice::from_ref(&self.base), |ranked| &ranked.levels)
+    }
+
+    /// How many levels there are.
+    pub(super) fn count(&self) -> usize {
+        self.all().len()
+    }
+
+    /// Whether there is more than one level.
+    pub(super) fn is_ranked(&self) -> bool {
+        self.ranked.is_some()
+    }
+
+    /// Live messages of all levels.
+    pub(super) fn len(&self) -> u64 {
+        self.all().iter().map(storage::Queue::len).sum()
+    }
+
+    /// What the live messages of all levels take.
+    pub(super) fn bytes(&self) -> u64 {
+        self.all().iter().map(storage::Queue::bytes).sum()
+    }
+
+    /// One past the last place that a message has.
+    pub(super) fn next_sequence(&self) -> Sequence {
+        self.ends().last().unwrap_or(Sequence::FIRST)
+    }
+
+    /// What a message with these properties is to be appended to. [`Self::note_arrival`] it then.
+    pub(super) fn receiver(&self, properties: &RawProperties<'_>) -> &storage::Queue {
+        match &self.ranked {
+            None => &self.base,
+            Some(ranked) => &ranked.levels[ranked.rank(properties).index()],
+        }
+    }
+
+    /// A message with these properties has been appended. The queue is to be dispatched afterwards.
+    pub(super) fn note_arrival(&self, properties: &RawProperties<'_>) {
+        if let Some(ranked) = &self.ranked {
+            let Rank(rank) = ranked.rank(properties);
+            ranked.news[usize::from(rank / 64)].fetch_or(1 << (rank % 64), AcqRel);
+        }
+    }
+
+    /// Adds the ranks to `ranks` that have been noted since the last time.
+    pub(super) fn take_news(&self, ranks: &mut Ranks) {
+        let Some(ranked) = &self.ranked else { return };
+        for (noted, known) in ranked.news.iter().zip(&mut ranks.0) {
+            // Looked at first: nearly always there is nothing in it.
+            if noted.load(Relaxed) != 0 {
+                *known |= noted.swap(0, AcqRel);
+            }
+        }
+    }
+
+    /// The level that has that place.
+    pub(super) fn level(&self, place: Sequence) -> &storage::Queue {
+        self.ranked.as_ref().map_or(&self.base, |ranked| ranked.level(place))
+    }
+
+    /// The first place of each level, the highest rank first.
+    pub(super) fn firsts(&self) -> impl Iterator<Item = Sequence> {
+        (0..=u8::MAX).take(self.count()).map(|rank| Rank(rank).place(Sequence::FIRST))
+    }
+
+    /// One past the place of the newest message of each level, the highest rank first.
+    pub(super) fn ends(&self) -> impl Iterator<Item = Sequence> {
+        let ranks = (0..=u8::MAX).map(Rank);
+        self.all().iter().zip(ranks).map(|(level, rank)| {
+            let end = level.next_sequence();
+            if self.is_ranked() { rank.place(end) } else { end }
+        })
+    }
+
+    /// [`storage::Queue::fetch`] from the level that has that place, and from no other.
+    pub(super) fn fetch(&self, from: Sequence, limit: usize, out: &mut Vec<Fetched>) -> Fetch {
+        let Some(ranked) = &self.ranked else { return self.base.fetch(from, limit, out) };
+        let begin = out.len();
+        let outcome = ranked.level(from).fetch(in_level(from), limit, out);
+        for fetched in &mut out[begin..] {
+            fetched.sequence = Rank::of(from).place(fetched.sequence);
+        }
+        outcome
+    }
+
+    /// [`storage::Queue::is_loaded`] of the level that has that place.
+    pub(super) fn is_loaded(&self, from: Sequence, count: usize) -> bool {
+        let Some(ranked) = &self.ranked else { return self.base.is_loaded(from, count) };
+        ranked.level(from).is_loaded(in_level(from), count)
+    }
+
+    /// [`storage::Queue::load`] of the level that has that place. Blocks.
+    pub(super) fn load(&self, from: Sequence) -> Result<(), StoreError> {
+        let Some(ranked) = &self.ranked else { return self.base.load(from) };
+        ranked.level(from).load(in_level(from))
+    }
+
+    /// [`storage::Queue::load_ahead`] of the level that has that place. Blocks.
+    pub(super) fn load_ahead(&self, from: Sequence, most: usize) -> Result<bool, StoreError> {
+        let Some(ranked) = &self.ranked else { return self.base.load_ahead(from, most) };
+        ranked.level(from).load_ahead(in_level(from), most)
+    }
+
+    /// [`storage::Queue::mark_delivered`], in ascending order of place.
+    pub(super) fn mark_delivered(&self, delivered: &[(Sequence, u32)]) -> Result<(), StoreError> {
+        let Some(ranked) = &self.ranked else { return self.base.mark_delivered(delivered) };
+        let mut outcome = Ok(());
+        let mut own = Vec::new();
+        for group in delivered.chunk_by(|(one, _), (other, _)| Rank::of(*one) == Rank::of(*other)) {
+            own.clear();
+            own.extend(group.iter().map(|(place, count)| (in_level(*place), *count)));
+            if let Some((place, _)) = group.first() {
+                outcome = outcome.and(ranked.level(*place).mark_delivered(&own));
+            }
+        }
+        outcome
+    }
+
+    /// [`storage::Queue::acknowledge`], in ascending order of place. It is all durable when the last of it is.
+    pub(super) fn acknowledge(&self, ranges: &[SequenceRange]) -> Result<Acknowledged, StoreError> {
+        let Some(ranked) = &self.ranked else { return self.base.acknowledge(ranges) };
+        let mut total = Acknowledged { messages: 0, durable_at: None };
+        let mut own = Vec::new();
+        for group in ranges.chunk_by(|one, other| Rank::of(one.first) == Rank::of(other.first)) {
+            own.clear();
+            own.extend(group.iter().map(|range| SequenceRange {
+                first: in_level(range.first),
+                last: in_level(range.last),
+            }));
+            if let Some(range) = group.first() {
+                let done = ranked.level(range.first).acknowledge(&own)?;
+                total.messages += done.messages;
+                total.durable_at = total.durable_at.max(done.durable_at);
+            }
+        }
+        Ok(total)
+    }
+}
