@@ -320,6 +320,12 @@ impl Backlog {
         self.fetched.is_empty() && self.returned.is_empty()
     }
 
+    /// How many messages have been fetched ahead.
+    #[cfg(test)]
+    pub(super) fn ahead(&self) -> usize {
+        self.fetched.len()
+    }
+
     /// Gives up all memory: the queue is being deleted.
     pub(super) fn clear(&mut self) {
         let (frontiers, unseen) = (std::mem::take(&mut self.frontiers), self.unseen);

@@ -166,6 +166,14 @@ impl Client {
         self.send_to("", queue, body)
     }
 
+    /// Publishes with a priority.
+    fn send_ranked(&mut self, queue: &str, priority: u8, body: &str) {
+        let properties = Properties { priority: Some(priority), ..persistent() };
+        let message = message("", queue, body, &properties);
+        assert_eq!(self.channel.publish(&message).unwrap().queues, 1);
+        self.channel.flush().unwrap();
+    }
+
     fn send_to(&mut self, exchange: &str, key: &str, body: &str) -> usize {
         let message = message(exchange, key, body, &persistent());
         let queues = self.channel.publish(&message).unwrap().queues;

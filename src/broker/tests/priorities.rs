@@ -1,20 +1,15 @@
 //! Queues with priorities.
 
+mod deep;
+mod model;
+
 use super::*;
 
-fn ranked(name: &str, max: i32) -> DeclareQueue {
+pub(super) fn ranked(name: &str, max: i32) -> DeclareQueue {
     DeclareQueue { arguments: table(&[("x-max-priority", Value::I32(max))]), ..durable(name) }
 }
 
 impl Client {
-    /// Publishes with a priority, persistent.
-    fn send_ranked(&mut self, queue: &str, priority: u8, body: &str) {
-        let properties = Properties { priority: Some(priority), ..persistent() };
-        let message = message("", queue, body, &properties);
-        assert_eq!(self.channel.publish(&message).unwrap().queues, 1);
-        self.channel.flush().unwrap();
-    }
-
     /// Everything that is ready, one after the other.
     fn drain(&mut self, queue: &str) -> Vec<String> {
         std::iter::from_fn(|| self.get(queue)).map(|(received, _)| received.body).collect()

@@ -51,7 +51,9 @@ fn every_message_is_acknowledged_exactly_once(declare: &DeclareQueue) {
             })
             .into_iter()
             .collect();
-        client.send_numbers("q", 0..MESSAGES);
+        for number in 0..MESSAGES {
+            client.send_ranked("q", (number % 7) as u8, &number.to_string());
+        }
         let begun = Instant::now();
         loop {
             let left = client.ready("q");
@@ -86,6 +88,17 @@ fn workers_that_come_and_go_lose_nothing_of_a_durable_queue() {
 #[test]
 fn workers_that_come_and_go_lose_nothing_of_a_transient_queue() {
     every_message_is_acknowledged_exactly_once(&queue("q"));
+}
+
+#[test]
+fn workers_that_come_and_go_lose_nothing_of_a_queue_with_priorities() {
+    every_message_is_acknowledged_exactly_once(&super::priorities::ranked("q", 5));
+}
+
+#[test]
+fn workers_that_come_and_go_lose_nothing_of_a_queue_with_a_single_active_consumer() {
+    let arguments = table(&[("x-single-active-consumer", Value::Bool(true))]);
+    every_message_is_acknowledged_exactly_once(&DeclareQueue { arguments, ..durable("q") });
 }
 
 #[test]
