@@ -93,6 +93,11 @@ mod current_pika {
     }
 
     #[test]
+    fn urgent_tasks_come_first_and_a_single_active_consumer_is_followed_by_the_next() {
+        run(Client::Pika, "test_priorities.py", &[], SCENARIO);
+    }
+
+    #[test]
     fn messages_go_through_tls_and_a_client_certificate_is_shown_or_not() {
         let directory = certificate_files();
         run(Client::Pika, "test_tls.py", &[directory.path().to_str().unwrap()], SCENARIO);

@@ -15,9 +15,26 @@ pub(super) type Name = &'static str;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Incarnation(pub(super) usize);
 
-/// A message's place in its queue.
+/// A message's place in its queue: the order in which they are handed out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place(pub(super) usize);
+
+impl Place {
+    /// The `nth` message that came, in a queue where those of this rank are handed out before those of higher ones.
+    fn of(rank: u8, nth: usize) -> Place {
+        Place(usize::from(rank) << 32 | nth)
+    }
+
+    fn rank(self) -> usize {
+        self.0 >> 32
+    }
+
+    /// Places by rank: what is done to each rank is written down by itself.
+    pub(super) fn by_rank(mut places: Vec<Place>) -> Vec<Vec<Place>> {
+        places.sort_unstable();
+        places.chunk_by(|one, other| one.rank() == other.rank()).map(<[Place]>::to_vec).collect()
+    }
+}
 
 /// The types of exchanges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,9 +97,16 @@ pub(super) struct QueueSpec {
     pub(super) exclusive: bool,
     pub(super) auto_delete: bool,
     pub(super) mode: Option<&'static str>,
+    /// `x-max-priority`; 0 where nothing is said.
+    pub(super) max_priority: u8,
 }
 
 impl QueueSpec {
+    /// How many queues of the engine it takes.
+    pub(super) fn levels(&self) -> usize {
+        usize::from(self.max_priority) + 1
+    }
+
     /// Whether a restart brings it back: an exclusive queue goes with its connection.
     pub(super) fn is_stored(&self) -> bool {
         self.durable && !self.exclusive
@@ -119,6 +143,7 @@ pub(super) struct Message {
     pub(super) header: Bytes,
     pub(super) body: Bytes,
     pub(super) persistent: bool,
+    pub(super) priority: u8,
     pub(super) redelivered: bool,
 }
 
@@ -128,7 +153,8 @@ pub(super) struct Queue {
     pub(super) incarnation: Incarnation,
     pub(super) spec: QueueSpec,
     pub(super) messages: BTreeMap<Place, Message>,
-    pub(super) next: Place,
+    /// How many have come.
+    pub(super) came: usize,
 }
 
 /// A change that happens as a whole.
@@ -217,8 +243,9 @@ impl World {
             Effect::Publish(queues, message) => {
                 for name in queues {
                     if let Some(queue) = self.queues.get_mut(name) {
-                        queue.messages.insert(queue.next, message.clone());
-                        queue.next.0 += 1;
+                        let rank = queue.spec.max_priority.saturating_sub(message.priority);
+                        queue.messages.insert(Place::of(rank, queue.came), message.clone());
+                        queue.came += 1;
                     }
                 }
             }

@@ -11,12 +11,15 @@ use haypile::broker::{
 use haypile::message::FieldTable;
 use haypile::storage::{Options, Store};
 
-use super::clients::{alternate_arguments, envelope, mode_arguments, short};
+use super::clients::{alternate_arguments, envelope, queue_arguments, short};
 use super::model::{ALTERNATES, Exchange, Kind, Name, QueueSpec};
 use super::oracle::{Got, Probe, Survivors};
 
 /// The modes that queues are declared with.
 pub(super) const MODES: [Option<&str>; 3] = [None, Some("default"), Some("lazy")];
+
+/// The highest priorities that queues are declared with.
+pub(super) const PRIORITIES: [u8; 2] = [0, 2];
 
 /// What to look for.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +62,8 @@ pub(super) fn observe(broker: &Broker, universe: &Universe) -> Result<Survivors,
             ready.insert(*name, messages);
         }
     }
-    if store.queues().len() != found.queues.len() {
+    let levels: usize = found.queues.values().map(|(spec, _)| spec.levels()).sum();
+    if store.queues().len() != levels {
         return Err(broken(format!("{} queues are stored", store.queues().len())));
     }
     for name in found.queues.keys() {
@@ -169,12 +173,14 @@ impl Observer<'_> {
             return Ok(None);
         }
         request.passive = false;
-        for auto_delete in [false, true] {
-            for mode in MODES {
+        let others = MODES.iter().flat_map(|mode| PRIORITIES.map(|max| (*mode, max)));
+        for (mode, max_priority) in others {
+            for auto_delete in [false, true] {
+                let spec =
+                    QueueSpec { durable: true, exclusive: false, auto_delete, mode, max_priority };
                 request.auto_delete = auto_delete;
-                request.arguments = mode_arguments(mode);
+                request.arguments = queue_arguments(&spec);
                 if let Some(declared) = yes(self.channel.declare_queue(&request))? {
-                    let spec = QueueSpec { durable: true, exclusive: false, auto_delete, mode };
                     return Ok(Some((spec, declared.messages)));
                 }
             }
@@ -219,7 +225,8 @@ impl Observer<'_> {
     /// Publishes to every exchange, and sees what arrives where.
     fn probe(&mut self, universe: &Universe, found: &mut Survivors) -> Result<(), Broken> {
         for probe in universe.probes {
-            let message = envelope(probe.exchange, probe.key, probe.headers, false, "probe".into());
+            let message =
+                envelope(probe.exchange, probe.key, probe.headers, false, 0, "probe".into());
             match self.channel.publish(&message) {
                 Ok(_) => {}
                 // It does not exist, or it is internal.

@@ -41,6 +41,7 @@ fn queue_spec(random: &Random, name: Name) -> QueueSpec {
         "q-auto" => QueueSpec { auto_delete: true, mode, ..DURABLE },
         "q-volatile" => QueueSpec { durable: false, ..DURABLE },
         "q-exclusive" => QueueSpec { exclusive: true, durable: random.one_in(2), ..DURABLE },
+        "q-b" => QueueSpec { max_priority: 2, mode, ..DURABLE },
         // Declared otherwise from time to time, which is refused while it is there.
         _ => QueueSpec { mode: mode.filter(|_| random.one_in(4)), ..DURABLE },
     }

@@ -7,7 +7,7 @@ use super::cuts::Stage;
 use super::model::{Binding, COPY, Exchange, Kind, Name, QueueSpec, Wanted, World};
 
 pub(super) const DURABLE: QueueSpec =
-    QueueSpec { durable: true, exclusive: false, auto_delete: false, mode: None };
+    QueueSpec { durable: true, exclusive: false, auto_delete: false, mode: None, max_priority: 0 };
 
 pub(super) fn exchange(kind: Kind) -> Exchange {
     Exchange::durable(kind)
@@ -47,7 +47,7 @@ pub(super) fn everything(clients: &mut Clients) {
     clients.receive(answer);
     for (name, spec) in [
         ("q-a", DURABLE),
-        ("q-b", QueueSpec { mode: Some("lazy"), ..DURABLE }),
+        ("q-b", QueueSpec { mode: Some("lazy"), max_priority: 2, ..DURABLE }),
         ("q-c", DURABLE),
         ("q-auto", QueueSpec { auto_delete: true, ..DURABLE }),
         ("q-volatile", QueueSpec { durable: false, ..DURABLE }),

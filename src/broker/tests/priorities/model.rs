@@ -32,19 +32,20 @@ enum Step {
 
 impl Arbitrary for Step {
     fn arbitrary(g: &mut Gen) -> Self {
-        match u8::arbitrary(g) % 32 {
-            0..10 => Self::Publish {
+        // A restart takes longer than all the others together.
+        match u8::arbitrary(g) % 64 {
+            0..20 => Self::Publish {
                 priority: u8::arbitrary(g) % (MAX + 2),
                 persistent: bool::arbitrary(g),
                 count: u8::arbitrary(g) % 4 + 1,
             },
-            10..16 => Self::Get,
-            16..21 => Self::Acknowledge(u8::arbitrary(g)),
-            21..25 => Self::Requeue(u8::arbitrary(g)),
-            25 => Self::Recover,
-            26 | 27 => Self::Consume,
-            28 => Self::Cancel,
-            29 => Self::Purge,
+            20..32 => Self::Get,
+            32..43 => Self::Acknowledge(u8::arbitrary(g)),
+            43..54 => Self::Requeue(u8::arbitrary(g)),
+            54 | 55 => Self::Recover,
+            56..59 => Self::Consume,
+            59 | 60 => Self::Cancel,
+            61 | 62 => Self::Purge,
             _ => Self::Restart,
         }
     }
@@ -220,5 +221,5 @@ fn whatever_is_done_the_next_message_is_the_oldest_of_the_highest_priority() {
         }
         TestResult::passed()
     }
-    QuickCheck::new().tests(60).quickcheck(check as fn(Vec<Step>, bool) -> TestResult);
+    QuickCheck::new().tests(20).quickcheck(check as fn(Vec<Step>, bool) -> TestResult);
 }

@@ -16,7 +16,7 @@ use haypile::message::{Envelope, FieldTable, Properties, RawProperties, ShortStr
 use haypile::storage::{Lsn, Message as Stored};
 use parking_lot::Mutex;
 
-use super::model::{Binding, COPY, Effect, Incarnation, Name, Place, Wanted, World};
+use super::model::{Binding, COPY, Effect, Incarnation, Name, Place, QueueSpec, Wanted, World};
 use super::oracle::{History, Position, Step, StepNumber};
 
 /// Headers of a message.
@@ -30,8 +30,11 @@ fn table<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> FieldTabl
     entries.into_iter().map(|(name, value)| (short(name), Value::text(value))).collect()
 }
 
-pub(super) fn mode_arguments(mode: Option<&str>) -> FieldTable {
-    table(mode.map(|mode| ("x-queue-mode", mode)))
+pub(super) fn queue_arguments(spec: &QueueSpec) -> FieldTable {
+    let mode = spec.mode.map(|mode| (short("x-queue-mode"), Value::text(mode)));
+    let max = Some(spec.max_priority).filter(|max| *max > 0);
+    let max = max.map(|max| (short("x-max-priority"), Value::U8(max)));
+    mode.into_iter().chain(max).collect()
 }
 
 pub(super) fn alternate_arguments(alternate: Option<&str>) -> FieldTable {
@@ -59,9 +62,11 @@ pub(super) fn envelope(
     key: &str,
     headers: Headers<'_>,
     persistent: bool,
+    priority: u8,
     body: Bytes,
 ) -> Stored {
     let properties = Properties {
+        priority: (priority > 0).then_some(priority),
         delivery_mode: Some(if persistent { 2 } else { 1 }),
         headers: (!headers.is_empty()).then(|| message_headers(headers)),
         ..Properties::default()
@@ -346,11 +351,11 @@ impl Clients {
             for place in &done {
                 self.out.remove(&(incarnation, *place));
             }
-            let effects = [
-                (!handed_out.is_empty()).then(|| Effect::HandOut(name, incarnation, handed_out)),
-                (!done.is_empty()).then(|| Effect::Acknowledge(name, incarnation, done)),
-            ];
-            chains.push(effects.into_iter().flatten().collect());
+            let handed_out = Place::by_rank(handed_out).into_iter();
+            let handed_out = handed_out.map(|places| Effect::HandOut(name, incarnation, places));
+            let done = Place::by_rank(done).into_iter();
+            let done = done.map(|places| Effect::Acknowledge(name, incarnation, places));
+            chains.push(handed_out.chain(done).collect());
         }
         if chains.is_empty() {
             return;

@@ -29,12 +29,14 @@ impl Clients {
         let number = self.messages;
         let mut body = format!("{number}:").into_bytes();
         body.extend((body.len()..size).map(|at| (at * 7 + number) as u8));
-        let stored = envelope(exchange, key, headers, persistent, body.into());
+        let priority = (number % 4) as u8;
+        let stored = envelope(exchange, key, headers, persistent, priority, body.into());
         let message = Message {
             number,
             header: Bytes::copy_from_slice(stored.header()),
             body: stored.body(),
             persistent,
+            priority,
             redelivered: false,
         };
         let queues = self.world.route(exchange, key, headers);

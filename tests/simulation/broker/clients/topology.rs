@@ -4,7 +4,7 @@ use haypile::broker::{Bind, DeclareExchange, DeclareQueue};
 
 use super::super::model::{Binding, Effect, Exchange, Incarnation, Name, Place, QueueSpec};
 use super::{
-    Answer, At, Clients, Thing, alternate_arguments, mode_arguments, short, wanted_arguments,
+    Answer, At, Clients, Thing, alternate_arguments, queue_arguments, short, wanted_arguments,
 };
 
 impl Clients {
@@ -65,7 +65,7 @@ impl Clients {
             durable: spec.durable,
             exclusive: spec.exclusive,
             auto_delete: spec.auto_delete,
-            arguments: mode_arguments(spec.mode),
+            arguments: queue_arguments(&spec),
         };
         let outcome = self.chan(at).inner.declare_queue(&request);
         if let Some((_, known)) = known {
@@ -149,7 +149,9 @@ impl Clients {
         let stored =
             queue.spec.is_stored() && ready.iter().any(|place| queue.messages[place].persistent);
         if count > 0 {
-            let step = self.one(Effect::Acknowledge(name, incarnation, ready));
+            let gone = Place::by_rank(ready).into_iter();
+            let gone = gone.map(|places| Effect::Acknowledge(name, incarnation, places));
+            let step = self.note(vec![gone.collect()]);
             if stored {
                 self.changed.insert(Thing::Backlog(name), step);
             }
