@@ -90,13 +90,15 @@ impl Ranks {
 }
 
 /// The engine's queues that make up one of the broker's.
-pub(super) struct Levels {
-    base: storage::Queue,
-    /// All levels of a queue that has more than one.
-    ranked: Option<Box<Ranked>>,
+pub(super) enum Levels {
+    /// That of a queue without priorities.
+    One(storage::Queue),
+    /// Those of one that has them.
+    Ranked(Box<Ranked>),
 }
 
-struct Ranked {
+/// Several levels.
+pub(super) struct Ranked {
     /// The highest priority first, the base last.
     levels: Vec<storage::Queue>,
     /// Ranks that may have got something since somebody last asked.
@@ -105,17 +107,14 @@ struct Ranked {
 
 impl fmt::Debug for Levels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Levels")
-            .field("base", &self.base.id())
-            .field("count", &self.count())
-            .finish()
+        f.debug_struct("Levels").field("base", &self.id()).field("count", &self.count()).finish()
     }
 }
 
 /// A queue without priorities.
 impl From<storage::Queue> for Levels {
     fn from(base: storage::Queue) -> Self {
-        Self { base, ranked: None }
+        Self::One(base)
     }
 }
 
@@ -137,22 +136,28 @@ impl Levels {
         if others.is_empty() {
             return base.into();
         }
-        let levels = others.into_iter().rev().chain([base.clone()]).collect();
-        Self { base, ranked: Some(Box::new(Ranked { levels, news: Default::default() })) }
+        let levels = others.into_iter().rev().chain([base]).collect();
+        Self::Ranked(Box::new(Ranked { levels, news: Default::default() }))
+    }
+
+    fn all(&self) -> &[storage::Queue] {
+        match self {
+            Self::One(queue) => std::slice::from_ref(queue),
+            Self::Ranked(ranked) => &ranked.levels,
+        }
     }
 
     /// The queue's number.
     pub(super) fn id(&self) -> QueueId {
-        self.base.id()
+        match self {
+            Self::One(queue) => queue.id(),
+            Self::Ranked(ranked) => ranked.levels[ranked.levels.len() - 1].id(),
+        }
     }
 
     /// The numbers of all levels.
     pub(super) fn ids(&self) -> impl Iterator<Item = QueueId> {
         self.all().iter().map(storage::Queue::id)
-    }
-
-    fn all(&self) -> &[storage::Queue] {
-        self.ranked.as_ref().map_or(std::slice::from_ref(&self.base), |ranked| &ranked.levels)
     }
 
     /// How many levels there are.
@@ -162,7 +167,7 @@ impl Levels {
 
     /// Whether there is more than one level.
     pub(super) fn is_ranked(&self) -> bool {
-        self.ranked.is_some()
+        matches!(self, Self::Ranked(_))
     }
 
     /// Live messages of all levels.
@@ -182,15 +187,15 @@ impl Levels {
 
     /// What a message with these properties is to be appended to. [`Self::note_arrival`] it then.
     pub(super) fn receiver(&self, properties: &RawProperties<'_>) -> &storage::Queue {
-        match &self.ranked {
-            None => &self.base,
-            Some(ranked) => &ranked.levels[ranked.rank(properties).index()],
+        match self {
+            Self::One(queue) => queue,
+            Self::Ranked(ranked) => &ranked.levels[ranked.rank(properties).index()],
         }
     }
 
     /// A message with these properties has been appended. The queue is to be dispatched afterwards.
     pub(super) fn note_arrival(&self, properties: &RawProperties<'_>) {
-        if let Some(ranked) = &self.ranked {
+        if let Self::Ranked(ranked) = self {
             let Rank(rank) = ranked.rank(properties);
             ranked.news[usize::from(rank / 64)].fetch_or(1 << (rank % 64), AcqRel);
         }
@@ -198,7 +203,7 @@ impl Levels {
 
     /// Adds the ranks to `ranks` that have been noted since the last time.
     pub(super) fn take_news(&self, ranks: &mut Ranks) {
-        let Some(ranked) = &self.ranked else { return };
+        let Self::Ranked(ranked) = self else { return };
         for (noted, known) in ranked.news.iter().zip(&mut ranks.0) {
             // Looked at first: nearly always there is nothing in it.
             if noted.load(Relaxed) != 0 {
@@ -209,7 +214,10 @@ impl Levels {
 
     /// The level that has that place.
     pub(super) fn level(&self, place: Sequence) -> &storage::Queue {
-        self.ranked.as_ref().map_or(&self.base, |ranked| ranked.level(place))
+        match self {
+            Self::One(queue) => queue,
+            Self::Ranked(ranked) => ranked.level(place),
+        }
     }
 
     /// The first place of each level, the highest rank first.
@@ -228,7 +236,10 @@ impl Levels {
 
     /// [`storage::Queue::fetch`] from the level that has that place, and from no other.
     pub(super) fn fetch(&self, from: Sequence, limit: usize, out: &mut Vec<Fetched>) -> Fetch {
-        let Some(ranked) = &self.ranked else { return self.base.fetch(from, limit, out) };
+        let ranked = match self {
+            Self::One(queue) => return queue.fetch(from, limit, out),
+            Self::Ranked(ranked) => ranked,
+        };
         let begin = out.len();
         let outcome = ranked.level(from).fetch(in_level(from), limit, out);
         for fetched in &mut out[begin..] {
@@ -239,25 +250,34 @@ impl Levels {
 
     /// [`storage::Queue::is_loaded`] of the level that has that place.
     pub(super) fn is_loaded(&self, from: Sequence, count: usize) -> bool {
-        let Some(ranked) = &self.ranked else { return self.base.is_loaded(from, count) };
-        ranked.level(from).is_loaded(in_level(from), count)
+        match self {
+            Self::One(queue) => queue.is_loaded(from, count),
+            Self::Ranked(ranked) => ranked.level(from).is_loaded(in_level(from), count),
+        }
     }
 
     /// [`storage::Queue::load`] of the level that has that place. Blocks.
     pub(super) fn load(&self, from: Sequence) -> Result<(), StoreError> {
-        let Some(ranked) = &self.ranked else { return self.base.load(from) };
-        ranked.level(from).load(in_level(from))
+        match self {
+            Self::One(queue) => queue.load(from),
+            Self::Ranked(ranked) => ranked.level(from).load(in_level(from)),
+        }
     }
 
     /// [`storage::Queue::load_ahead`] of the level that has that place. Blocks.
     pub(super) fn load_ahead(&self, from: Sequence, most: usize) -> Result<bool, StoreError> {
-        let Some(ranked) = &self.ranked else { return self.base.load_ahead(from, most) };
-        ranked.level(from).load_ahead(in_level(from), most)
+        match self {
+            Self::One(queue) => queue.load_ahead(from, most),
+            Self::Ranked(ranked) => ranked.level(from).load_ahead(in_level(from), most),
+        }
     }
 
     /// [`storage::Queue::mark_delivered`], in ascending order of place.
     pub(super) fn mark_delivered(&self, delivered: &[(Sequence, u32)]) -> Result<(), StoreError> {
-        let Some(ranked) = &self.ranked else { return self.base.mark_delivered(delivered) };
+        let ranked = match self {
+            Self::One(queue) => return queue.mark_delivered(delivered),
+            Self::Ranked(ranked) => ranked,
+        };
         let mut outcome = Ok(());
         let mut own = Vec::new();
         for group in delivered.chunk_by(|(one, _), (other, _)| Rank::of(*one) == Rank::of(*other)) {
@@ -272,7 +292,10 @@ impl Levels {
 
     /// [`storage::Queue::acknowledge`], in ascending order of place. It is all durable when the last of it is.
     pub(super) fn acknowledge(&self, ranges: &[SequenceRange]) -> Result<Acknowledged, StoreError> {
-        let Some(ranked) = &self.ranked else { return self.base.acknowledge(ranges) };
+        let ranked = match self {
+            Self::One(queue) => return queue.acknowledge(ranges),
+            Self::Ranked(ranked) => ranked,
+        };
         let mut total = Acknowledged { messages: 0, durable_at: None };
         let mut own = Vec::new();
         for group in ranges.chunk_by(|one, other| Rank::of(one.first) == Rank::of(other.first)) {

@@ -53,7 +53,6 @@ pub(super) struct QueueSpec {
 pub(super) struct Queue {
     spec: QueueSpec,
     store: Levels,
-    turns: Turns,
     /// When its declaration is durable; [`Lsn::ZERO`] where there is nothing to wait for.
     declared_at: Lsn,
     host: Weak<VirtualHost>,
@@ -163,7 +162,6 @@ impl Queue {
         workers: Arc<Workers>,
     ) -> Self {
         Self {
-            turns: turns(&spec.arguments),
             rules: InForce::new(&spec.arguments),
             spec,
             store,
@@ -188,6 +186,11 @@ impl Queue {
 
     pub(super) fn store(&self) -> &Levels {
         &self.store
+    }
+
+    /// Who of its consumers gets messages. Looked up each time: many queues are never consumed from.
+    fn turns(&self) -> Turns {
+        turns(&self.spec.arguments)
     }
 
     /// The virtual host that it is in; `None` when that has gone.
@@ -258,7 +261,7 @@ impl Queue {
         }
         let taken = match state.consumers.all() {
             // What would be exclusive there is the activity, and that is the queue's to give.
-            [] => consumer.is_exclusive() && self.turns == Turns::SingleByPriority,
+            [] => consumer.is_exclusive() && self.turns() == Turns::SingleByPriority,
             [first, ..] => consumer.is_exclusive() || first.is_exclusive(),
         };
         if taken {
@@ -268,7 +271,7 @@ impl Queue {
             ));
         }
         let first = state.consumers.all().is_empty();
-        state.consumers.add(consumer, self.turns);
+        state.consumers.add(consumer, self.turns());
         self.run(guard);
         if first {
             self.occupy();
@@ -308,7 +311,7 @@ impl Queue {
     pub(super) fn remove_consumer(self: &Arc<Self>, consumer: &Arc<Consumer>) -> bool {
         let mut guard = self.state.lock();
         let Some(state) = &mut *guard else { return false };
-        if !state.consumers.remove(consumer, self.turns) {
+        if !state.consumers.remove(consumer, self.turns()) {
             return false;
         }
         // Nothing more is put into the outbox for it: that happens under this lock.
@@ -356,7 +359,7 @@ impl Queue {
         if state.deleted {
             return Err(self.not_found());
         }
-        if self.turns == Turns::SingleByAge {
+        if self.turns() == Turns::SingleByAge {
             return Err(self.refuse_get());
         }
         state.polled = true;

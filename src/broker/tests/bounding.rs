@@ -25,6 +25,15 @@ fn await_ready(client: &mut Client, queue: &str, most: u32) {
     assert_eq!(client.ready(queue), most);
 }
 
+/// Dead letters are carried by another thread.
+fn await_ready_at_least(client: &mut Client, queue: &str, least: u32) {
+    let begun = Instant::now();
+    while client.ready(queue) < least {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
+
 #[test]
 fn the_oldest_ready_messages_give_way() {
     let rig = Rig::new();
@@ -40,6 +49,41 @@ fn the_oldest_ready_messages_give_way() {
     client.channel.declare_queue(&bounded("none", &[("x-max-length", Value::U8(0))])).unwrap();
     client.send("none", "no room at all");
     assert_eq!(client.ready("none"), 0);
+}
+
+/// As in RabbitMQ, where it is the most urgent one that gives way: it is the next.
+#[test]
+fn with_priorities_the_next_message_gives_way_or_the_new_one_is_refused() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.channel.declare_queue(&durable("letters")).unwrap();
+    let max = ("x-max-priority", Value::U8(5));
+    let length = ("x-max-length", Value::U8(3));
+    let dropping = [max.clone(), length.clone()];
+    let refusing = [max.clone(), length, ("x-overflow", Value::text("reject-publish"))];
+    let burying = [
+        max,
+        ("x-max-length", Value::U8(2)),
+        ("x-dead-letter-exchange", Value::text("")),
+        ("x-dead-letter-routing-key", Value::text("letters")),
+    ];
+    let many = [(0, "a0"), (3, "b3"), (0, "c0"), (5, "d5"), (3, "e3"), (0, "f0"), (1, "g1")];
+    let few = [(0, "a0"), (0, "b0"), (5, "c5"), (5, "d5"), (1, "e1")];
+    for (arguments, messages, left) in [
+        (&dropping[..], &many[..], ["a0", "c0", "f0"].as_slice()),
+        (&refusing, &many, &["b3", "a0", "c0"]),
+        (&burying, &few, &["a0", "b0"]),
+    ] {
+        client.channel.declare_queue(&bounded("q", arguments)).unwrap();
+        for (priority, body) in messages {
+            client.send_ranked("q", *priority, body);
+        }
+        await_ready(&mut client, "q", left.len() as u32);
+        assert_eq!(drain(&mut client, "q"), left);
+        client.channel.delete_queue(b"q", false, false).unwrap();
+    }
+    await_ready_at_least(&mut client, "letters", 3);
+    assert_eq!(drain(&mut client, "letters"), ["c5", "d5", "e1"]);
 }
 
 #[test]

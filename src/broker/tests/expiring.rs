@@ -128,6 +128,46 @@ fn a_message_lives_as_long_as_its_queue_or_its_own_expiration_says_whichever_is_
     assert_eq!(client.ready("q"), 0);
 }
 
+/// As in RabbitMQ: the next one is the oldest of the highest priority, and what is behind it is not looked at.
+#[test]
+fn with_priorities_a_message_expires_when_it_is_the_next_one() {
+    let slow = Slow::new();
+    let mut client = slow.connect();
+    client.channel.declare_queue(&with("q", &[("x-max-priority", Value::U8(5))])).unwrap();
+    for (body, priority, expires) in [
+        ("high", 5, false),
+        ("low, short", 0, true),
+        ("low", 0, false),
+        ("middle", 3, false),
+        ("middle, short", 3, true),
+    ] {
+        let expiration = expires.then(|| name("100"));
+        let properties = Properties { priority: Some(priority), expiration, ..persistent() };
+        client.channel.publish(&message("", "q", body, &properties)).unwrap();
+    }
+    client.channel.flush().unwrap();
+    slow.pass(500);
+    assert_eq!(client.ready("q"), 5);
+    assert_eq!(slow.drain(&mut client, "q"), ["high", "middle", "low"]);
+    let letters = [
+        ("x-max-priority", Value::U8(5)),
+        ("x-message-ttl", Value::U8(200)),
+        ("x-dead-letter-exchange", Value::text("")),
+        ("x-dead-letter-routing-key", Value::text("letters")),
+    ];
+    client.channel.declare_queue(&with("dying", &letters)).unwrap();
+    client.channel.declare_queue(&durable("letters")).unwrap();
+    for (body, priority) in [("a0", 0), ("b5", 5), ("c3", 3), ("d5", 5)] {
+        client.send_ranked("dying", priority, body);
+    }
+    drop(client);
+    let slow = slow.restart();
+    slow.pass(500);
+    let mut client = slow.connect();
+    assert_eq!(client.ready("dying"), 0);
+    assert_eq!(slow.drain(&mut client, "letters"), ["b5", "d5", "c3", "a0"]);
+}
+
 #[test]
 fn a_message_expires_when_it_is_the_next_one() {
     let slow = Slow::new();

@@ -70,7 +70,7 @@ fn what_is_overtaken_again_and_again_does_not_pile_up_in_memory() {
     let supply = |backlog: &mut Backlog| {
         loop {
             match backlog.supply(&levels) {
-                Supply::OnDisk(from) => assert!(levels.load_ahead(from).unwrap()),
+                Supply::OnDisk(from) => assert!(levels.load_ahead(from, usize::MAX).unwrap()),
                 supply => break supply,
             }
         }
@@ -84,7 +84,7 @@ fn what_is_overtaken_again_and_again_does_not_pile_up_in_memory() {
             let receiver = levels.receiver(&properties);
             store.append(&message, Persistence::Durable, &[receiver]).unwrap();
         }
-        levels.note(&properties);
+        levels.note_arrival(&properties);
         assert_eq!(supply(&mut backlog), Supply::Ready);
         assert!(backlog.ahead() <= 1024, "{} are in memory", backlog.ahead());
     }

@@ -119,7 +119,7 @@ impl Run {
     fn get(&mut self) {
         let mut got = self.client.channel.get(b"q", false).unwrap();
         if matches!(got, Get::Pending) {
-            self.rig.broker.read_back();
+            self.rig.broker.work_off();
             let Some(Event::Got { message, .. }) = self.client.events().pop() else {
                 panic!("no answer to basic.get")
             };
@@ -197,7 +197,7 @@ impl Run {
             Step::Get | Step::Acknowledge(_) | Step::Requeue(_) | Step::Consume => {}
         }
         self.client.channel.flush().unwrap();
-        while self.rig.broker.read_back() {}
+        while self.rig.broker.work_off() {}
         if self.model.consumes && self.model.consumed.is_none() {
             let received = self.client.receive();
             assert_eq!(received.len(), self.model.ready.len().min(1), "{:?}", self.model);
