@@ -119,7 +119,7 @@ impl VirtualHost {
         changes.extend(topology.changes(self.name(), &removal));
         for queue in queues.iter().filter(|queue| queue.is_stored()) {
             changes.extend(queue.forget_note());
-            changes.push(Change::DeleteQueue(queue.id()));
+            changes.extend(queue.store().ids().map(Change::DeleteQueue));
         }
         let durable_at = self.store.apply(changes)?;
         topology.close();
