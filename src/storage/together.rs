@@ -50,7 +50,30 @@ impl Store {
     /// and a restart brings all of it back, or nothing, whatever happened in between. What need not survive a restart (transient
     /// messages, volatile queues) takes part in memory.
     ///
-    /// The messages of a queue are in the order of the operations. Never waits for the disk, like [`append`](Self::append).
+    /// The messages of a queue are in the order of the operations. Never waits for the disk, like [`append`](Self::append); but
+    /// these queues are locked until it is done, and the log until all has been copied there, so many megabytes hold others up.
+    ///
+    /// ```
+    /// # use haypile::storage::{Message, Operation, Options, Persistence, SequenceRange, Sequence, Store};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = Store::open(dir.path(), Options { segment_size: 1 << 20, ..Options::default() })?;
+    /// # let (orders, _) = store.create_queue(b"orders")?;
+    /// # let (refused, _) = store.create_queue(b"refused")?;
+    /// # let message = Message::new("header", "one bale of hay");
+    /// # store.append(&message, Persistence::Durable, &[&orders])?;
+    /// let done = store.apply_together(&[
+    ///     Operation::Append {
+    ///         message: (&message).into(),
+    ///         persistence: Persistence::Durable,
+    ///         queues: &[&refused],
+    ///     },
+    ///     Operation::Acknowledge { queue: &orders, ranges: &[SequenceRange::one(Sequence::FIRST)] },
+    /// ])?;
+    /// assert_eq!((orders.len(), refused.len(), done.messages), (0, 1, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`StoreError::TooLarge`]: it does not fit into one [segment](super::Options::segment_size) less 4,160 bytes, or into 1 GiB.
@@ -61,7 +84,7 @@ impl Store {
     pub fn apply_together(&self, operations: &[Operation<'_>]) -> Result<Together, StoreError> {
         let shared = &*self.shared;
         let cores = cores_of(operations);
-        let mut queues: Vec<Member<'_>> = cores.into_iter().map(Member::lock).collect();
+        let mut queues: SmallVec<[Member<'_>; 4]> = cores.into_iter().map(Member::lock).collect();
         let unit = Unit::plan(shared, operations, &mut queues);
         let mut released = Released::default();
         let together = match unit.admit(shared) {
@@ -78,8 +101,8 @@ impl Store {
 }
 
 /// The queues of all operations, each once, in the order in which everybody locks them.
-fn cores_of<'a>(operations: &[Operation<'a>]) -> Vec<&'a QueueCore> {
-    let mut cores: Vec<&QueueCore> = operations
+fn cores_of<'a>(operations: &[Operation<'a>]) -> SmallVec<[&'a QueueCore; 4]> {
+    let mut cores: SmallVec<[&QueueCore; 4]> = operations
         .iter()
         .flat_map(|operation| match operation {
             Operation::Append { queues, .. } => queues.iter().copied(),
@@ -130,13 +153,13 @@ struct PlannedAcknowledgement {
 
 /// What is going to be done.
 struct Unit<'a> {
-    acknowledgements: Vec<PlannedAcknowledgement>,
-    appends: Vec<PlannedAppend<'a>>,
+    acknowledgements: SmallVec<[PlannedAcknowledgement; 1]>,
+    appends: SmallVec<[PlannedAppend<'a>; 1]>,
 }
 
 impl<'a> Unit<'a> {
     fn plan(shared: &Shared, operations: &[Operation<'a>], queues: &mut [Member<'_>]) -> Unit<'a> {
-        let mut unit = Unit { acknowledgements: Vec::new(), appends: Vec::new() };
+        let mut unit = Unit { acknowledgements: SmallVec::new(), appends: SmallVec::new() };
         for operation in operations {
             match *operation {
                 Operation::Append { message, persistence, queues: targets } => {
@@ -171,7 +194,7 @@ impl<'a> Unit<'a> {
     fn admit(&self, shared: &Shared) -> Result<(), StoreError> {
         shared.log.check()?;
         let acknowledgements = self.acknowledgements.iter().filter(|planned| planned.is_durable);
-        let mut outlines: Vec<Outline> =
+        let mut outlines: SmallVec<[Outline; 4]> =
             acknowledgements.map(PlannedAcknowledgement::outline).collect();
         let records = outlines.len();
         outlines.extend(self.records().map(|append| append.plan.outline()));
@@ -198,7 +221,7 @@ impl<'a> Unit<'a> {
         released: &mut Released,
     ) -> Result<Together, StoreError> {
         // What would not come back anyway need not be told.
-        let mut told: Vec<&PlannedAcknowledgement> = Vec::new();
+        let mut told: SmallVec<[&PlannedAcknowledgement; 4]> = SmallVec::new();
         for planned in &self.acknowledgements {
             let Member { state, .. } = &mut queues[planned.queue];
             let before = released.stored;
@@ -231,13 +254,13 @@ impl<'a> Unit<'a> {
         shared: &Shared,
         told: &[&PlannedAcknowledgement],
         queues: &[Member<'_>],
-    ) -> Result<Vec<Placed>, StoreError> {
-        let records: Vec<&PlannedAppend<'_>> = self.records().collect();
+    ) -> Result<SmallVec<[Placed; 4]>, StoreError> {
+        let records: SmallVec<[&PlannedAppend<'_>; 4]> = self.records().collect();
         let outlines = told.iter().map(|planned| planned.outline());
         let outlines = outlines.chain(records.iter().map(|append| append.plan.outline()));
-        let outlines: Vec<Outline> = outlines.collect();
+        let outlines: SmallVec<[Outline; 4]> = outlines.collect();
         if outlines.is_empty() {
-            return Ok(Vec::new());
+            return Ok(SmallVec::new());
         }
         shared.log.append_unit(&outlines, |number, buffer| match told.get(number) {
             Some(PlannedAcknowledgement { queue, ranges, .. }) => {

@@ -13,7 +13,7 @@
 //! | `sync` | the scheduler's primitives under the engine's names, and the rules that can be broken |
 //! | `disk` | a disk that knows what is synced |
 //! | `rig` | a log with its threads, and the checks that hold whatever happens |
-//! | `waiting`, `failing`, `stopping`, `segments` | what is tried |
+//! | `waiting`, `failing`, `stopping`, `segments`, `units` | what is tried |
 //! | `slips` | that each broken rule is noticed |
 
 #![allow(clippy::unwrap_used, clippy::panic)] // clippy.toml allows them in `#[test]`s, not in their helpers
@@ -24,6 +24,7 @@ mod rig;
 mod segments;
 mod slips;
 mod stopping;
+mod units;
 mod waiting;
 
 /// The engine's sources, as far as the log needs them. What it comes to use besides has to be listed here.

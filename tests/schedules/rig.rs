@@ -11,7 +11,7 @@ use shuttle::{Config, Runner};
 use super::disk::{Fails, SlowDisk};
 use crate::storage::entropy::Entropy;
 use crate::storage::error::StoreError;
-use crate::storage::log::{FailureCallback, Log, LogConfig};
+use crate::storage::log::{FailureCallback, Log, LogConfig, Outline};
 use crate::storage::options::Background;
 use crate::storage::record::{FRAME, RecordKind};
 use crate::storage::segment::{FreeFile, PoolConfig, SegmentPool, SegmentSet};
@@ -125,6 +125,26 @@ impl Rig {
             buffer.extend_from_slice(&payload);
         })?;
         Ok(Written { lsn: placed.lsn, end: placed.end, payload })
+    }
+
+    /// Appends records of so many bytes, all of them `byte`, as one unit.
+    pub(crate) fn append_unit(
+        &self,
+        byte: u8,
+        sizes: &[usize],
+    ) -> Result<Vec<Written>, StoreError> {
+        let outline =
+            |size: &usize| Outline { kind: RecordKind::Message, size: *size, references: 1 };
+        let unit: Vec<Outline> = sizes.iter().map(outline).collect();
+        let placed = self.log.append_unit(&unit, |number, buffer| {
+            buffer.resize(buffer.len() + sizes[number], byte);
+        })?;
+        let written = placed.iter().zip(sizes).map(|(placed, size)| Written {
+            lsn: placed.lsn,
+            end: placed.end,
+            payload: vec![byte; *size],
+        });
+        Ok(written.collect())
     }
 
     /// Somebody was told what became of a record: if it is said to be durable, it is.

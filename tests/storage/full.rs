@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use haypile::storage::{OpenError, Options, Persistence, Queue, Sequence, Store, StoreError};
+use haypile::storage::{
+    OpenError, Operation, Options, Persistence, Queue, Sequence, SequenceRange, Store, StoreError,
+};
 use tempfile::tempdir;
 
 use crate::quota::QuotaDisk;
@@ -109,6 +111,47 @@ fn a_disk_that_is_slow_to_say_that_it_is_full_is_waited_for() {
     let confirmed = filled.recv_timeout(Duration::from_secs(60)).expect("it came to an end");
     assert!(confirmed > 4 * 15, "{confirmed}");
     assert!(store.is_full());
+}
+
+#[test]
+fn what_is_applied_together_is_refused_as_a_whole_unless_it_only_makes_room() {
+    let dir = tempdir().unwrap();
+    let (_, options) = limited(10, small());
+    let store = open(dir.path(), &options);
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    let passing = store.create_volatile_queue();
+    let confirmed = fill(&store, &orders);
+    let (kept, taken) = (store.cached_bytes(), passing.len());
+    let (large, tiny) = (message("z".repeat(20_000)), message("y"));
+    let half = [SequenceRange::one(Sequence::FIRST)];
+    let acknowledge = Operation::Acknowledge { queue: &orders, ranges: &half };
+    let refused = store.apply_together(&[
+        acknowledge,
+        Operation::Append {
+            message: (&tiny).into(),
+            persistence: Persistence::Durable,
+            queues: &[&passing],
+        },
+        Operation::Append {
+            message: (&large).into(),
+            persistence: Persistence::Durable,
+            queues: &[&orders],
+        },
+    ]);
+    assert!(matches!(refused, Err(StoreError::Full)), "{refused:?}");
+    assert_eq!(orders.len(), confirmed.len() as u64);
+    assert_eq!((store.cached_bytes(), passing.len()), (kept, taken));
+    // What is in memory alone needs no room.
+    let done = store.apply_together(&[
+        Operation::Append {
+            message: (&tiny).into(),
+            persistence: Persistence::Transient,
+            queues: &[&passing, &orders],
+        },
+        acknowledge,
+    ]);
+    assert_eq!(done.unwrap().messages, 1);
+    assert_eq!((passing.len(), orders.len()), (taken + 1, confirmed.len() as u64));
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod hostile;
 mod moved;
 mod service;
 mod sweep;
+mod units;
 
 use std::collections::BTreeMap;
 use std::fs;

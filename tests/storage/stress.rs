@@ -14,8 +14,8 @@ use std::time::Duration;
 use haypile::simulation::{Random, SimulatedDisk};
 use haypile::storage::inspect::inspect;
 use haypile::storage::{
-    Change, Fetch, Fetched, Message, Options, Persistence, Queue, Sequence, SequenceRange, Store,
-    StoreError,
+    Change, Draft, Fetch, Fetched, Message, Operation, Options, Persistence, Queue, Sequence,
+    SequenceRange, Store, StoreError,
 };
 use parking_lot::Mutex;
 
@@ -98,9 +98,15 @@ impl Life<'_> {
             let message = Message::new("header", text(number));
             let persistence =
                 if persistent { Persistence::Durable } else { Persistence::Transient };
-            let appended = self.store.append(&message, persistence, &handles)?;
+            let durable_at = if self.random.below(2) == 0 {
+                self.store.append(&message, persistence, &handles)?.durable_at
+            } else {
+                let message = Draft::from(&message);
+                let append = Operation::Append { message, persistence, queues: &handles };
+                self.store.apply_together(&[append])?.durable_at
+            };
             if persistent && !targets.is_empty() {
-                last = appended.durable_at;
+                last = durable_at;
                 waiting.push((number, targets));
             }
             if self.random.below(10) == 0 {
@@ -197,8 +203,13 @@ impl Life<'_> {
                         }
                         gone.push(*number);
                     }
-                    let acknowledged = queue.acknowledge(&ranges)?;
-                    assert_eq!(acknowledged.messages, expected, "seed {}", self.seed);
+                    let went = if self.random.below(2) == 0 {
+                        queue.acknowledge(&ranges)?.messages
+                    } else {
+                        let acknowledge = Operation::Acknowledge { queue, ranges: &ranges };
+                        self.store.apply_together(&[acknowledge])?.messages
+                    };
+                    assert_eq!(went, expected, "seed {}", self.seed);
                     if self.random.below(3) == 0 {
                         batches.swap_remove(index);
                     }

@@ -87,7 +87,7 @@ pub(crate) enum Load {
 }
 
 fn may_move(segment: &Segment, stuck: &BTreeSet<SegmentId>) -> bool {
-    // A segment of several slots holds one huge record: there is nothing to gain.
+    // A segment of several slots holds one huge message: there is nothing to gain.
     segment.header.slots == 1 && !stuck.contains(&segment.id())
 }
 

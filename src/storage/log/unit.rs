@@ -4,6 +4,8 @@
 //! the whole of it passes its checks, and nothing ever takes a part of it. No replay begins inside of one, and the last one is
 //! [taken up anew](crate::storage::recovery) as a unit in its turn. So all that a unit takes is to be in one group.
 
+use smallvec::SmallVec;
+
 use super::group::GROUP_HEADER;
 use super::{Log, Placed, RECORD_LIMIT};
 use crate::storage::error::StoreError;
@@ -39,7 +41,7 @@ impl Log {
         &self,
         unit: &[Outline],
         mut encode: impl FnMut(usize, &mut Vec<u8>),
-    ) -> Result<Vec<Placed>, StoreError> {
+    ) -> Result<SmallVec<[Placed; 4]>, StoreError> {
         if is_active(Mutant::DivideUnits) {
             return (0..)
                 .zip(unit)
@@ -54,7 +56,7 @@ impl Log {
         }
         let mut core = self.open_for_appending()?;
         let oversized = self.make_room(&mut core, length_of(unit));
-        let placed: Vec<Placed> = (0..)
+        let placed: SmallVec<[Placed; 4]> = (0..)
             .zip(unit)
             .map(|(number, record)| {
                 let encode = |buffer: &mut Vec<u8>| encode(number, buffer);

@@ -10,7 +10,7 @@ use crate::storage::units::SegmentId;
 /// |---|---|---|
 /// | 0..8 | magic | `HAYSEGMT` |
 /// | 8..12 | checksum | CRC-32 of bytes 0..8 and 12..64 |
-/// | 12..16 | slots | how many slots of the log the file takes; more than 1 only for an oversized record |
+/// | 12..16 | slots | how many slots of the log the file takes; more than 1 only for an oversized message |
 /// | 16..32 | store | the identity of the store it belongs to |
 /// | 32..40 | number | the segment's number; the file's name says the same |
 /// | 40..48 | salt | drawn anew whenever the file is taken into use; part of every checksum in it |

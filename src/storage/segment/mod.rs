@@ -4,7 +4,7 @@
 //! (`0000000000000001.segment`). It is written full of zeros, or taken over from a dead one, before the log needs
 //! it, so that appending never makes a file grow. Its first page is the [header](SegmentHeader); sync groups
 //! follow, each from one 4 KiB boundary to the next. A record never spans two segments: one that is larger than a
-//! segment gets a file of several slots to itself.
+//! segment gets a file of several slots, alone or behind what is acknowledged together with it.
 //!
 //! What lives here: the header, the set of segments in use with their share of live data ([`SegmentSet`]) and the
 //! making and recycling of files ([`SegmentPool`]). It may use the disk and the checksums; it must never know of
