@@ -426,12 +426,12 @@ impl VirtualHost {
 
     /// `queue.purge`: how many messages were ready, and went.
     pub(super) fn purge(&self, queue: &Queue) -> Result<(u32, Option<Lsn>), Refusal> {
-        // Whoever finds nothing, because another one has just purged it, must not be told before that one.
+        // Whoever finds nothing, because another one has just purged it, must not be told before that one; nor who finds nothing
+        // but what is gone after a restart anyway.
         let mut purged_at = self.purged_at.lock();
         let (messages, durable_at) = queue.purge()?;
         *purged_at = (*purged_at).max(durable_at);
-        let waits = queue.is_stored() && messages == 0;
-        Ok((messages, if waits { *purged_at } else { durable_at }))
+        Ok((messages, if queue.is_stored() { *purged_at } else { durable_at }))
     }
 
     /// Deletes an auto-delete queue whose last consumer has gone, unless a new one has come meanwhile.

@@ -123,7 +123,7 @@ fn transactions_and_confirms_exclude_each_other_and_a_commit_needs_a_transaction
     let server = TestServer::start();
     let confirm = Method::ConfirmSelect { nowait: false };
     let cases: [(&[Method<'_>], &str); 4] = [
-        (&[Method::TxSelect {}, confirm.clone()], "cannot switch from tx to confirm mode"),
+        (&[Method::TxSelect {}, confirm], "cannot switch from tx to confirm mode"),
         (&[confirm, Method::TxSelect {}], "cannot switch from confirm to tx mode"),
         (&[Method::TxCommit {}], "channel is not transactional"),
         (&[Method::TxRollback {}], "channel is not transactional"),

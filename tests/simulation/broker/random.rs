@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use haypile::simulation::{Image, Random, SimulatedDisk};
 
-use super::clients::{At, Clients};
+use super::clients::{At, Clients, Publish};
 use super::cuts::{Count, Stage, options};
 use super::model::{
     ALTERNATES, Binding, COPY, Effect, Exchange, Kind, Name, QueueSpec, Wanted, World,
@@ -17,6 +17,9 @@ const LIVES: u64 = 3;
 
 /// What is done in one life.
 const STEPS: u64 = 120;
+
+/// The channel of each connection that has transactions.
+const TRANSACTIONAL: usize = 2;
 
 /// For more of them: a number of seeds.
 const MORE: &str = "HAYPILE_BROKER_SEEDS";
@@ -85,13 +88,14 @@ fn some_binding(random: &Random) -> Binding {
 fn step(random: &Random, clients: &mut Clients) {
     let connections = clients.connections();
     if connections.len() < 2 || connections.len() < 4 && random.one_in(30) {
-        let client = clients.connect(2);
+        let client = clients.connect(3);
         clients.confirm_select(At(client, 0));
+        clients.tx_select(At(client, TRANSACTIONAL));
         return;
     }
     let client = some(random, &connections);
     let at = At(client, random.below(2) as usize);
-    match random.below(100) {
+    match random.below(108) {
         0..2 => clients.disconnect(client),
         2..6 => {
             let name = some(random, &EXCHANGES);
@@ -136,7 +140,11 @@ fn step(random: &Random, clients: &mut Clients) {
                 believe(random, clients, answer);
             }
         }
-        26..50 => publish(random, clients, at),
+        26..50 => {
+            let Publish { exchange, key, headers, persistent, size } =
+                some_publish(random, clients);
+            clients.publish(at, (exchange, key), headers, persistent, size);
+        }
         50..55 => clients.await_confirms(At(client, 0)),
         55..58 => clients.take_confirms(At(client, 0)),
         58..66 => {
@@ -158,6 +166,7 @@ fn step(random: &Random, clients: &mut Clients) {
                 clients.get(at, name);
             }
         }
+        86..94 => transact(random, clients, At(client, TRANSACTIONAL)),
         _ => {
             let held = clients.holds(at) as u64;
             if held > 0 {
@@ -180,7 +189,7 @@ fn believe(random: &Random, clients: &mut Clients, answer: super::clients::Answe
     }
 }
 
-fn publish(random: &Random, clients: &mut Clients, at: At) {
+fn some_publish(random: &Random, clients: &Clients) -> Publish<'static> {
     let known: Vec<Name> = clients
         .world()
         .exchanges
@@ -190,7 +199,7 @@ fn publish(random: &Random, clients: &mut Clients, at: At) {
         .collect();
     let exchange = if random.one_in(2) { "" } else { some(random, &known) };
     let key = if exchange.is_empty() { some_queue(random, clients) } else { some(random, &KEYS) };
-    let headers: [&[(&str, &str)]; 5] = [
+    let headers: [&'static [(&str, &str)]; 5] = [
         &[],
         &[("crop", "hay")],
         &[("crop", "hay"), ("state", "dry")],
@@ -199,13 +208,30 @@ fn publish(random: &Random, clients: &mut Clients, at: At) {
     ];
     let headers = some(random, &headers);
     let size = some(random, &[0, 0, 0, 700, 5000]);
-    clients.publish(at, (exchange, key), headers, !random.one_in(5), size);
+    Publish { exchange, key, headers, persistent: !random.one_in(5), size }
+}
+
+/// A few messages, the acknowledgement of others, or nothing after all.
+fn transact(random: &Random, clients: &mut Clients, at: At) {
+    for _ in 0..random.below(3) {
+        let name = some_queue(random, clients);
+        if clients.may_use(at, name) {
+            clients.get(at, name);
+        }
+    }
+    let messages: Vec<_> = (0..random.below(5)).map(|_| some_publish(random, clients)).collect();
+    if random.one_in(5) {
+        return clients.roll_back(at, &messages);
+    }
+    let answer = clients.transact(at, &messages, random.below(4) as usize);
+    believe(random, clients, answer);
 }
 
 /// What clients do in one life. There are some queues to begin with, unless a life before has left others.
 fn session(random: &Random, clients: &mut Clients) {
-    let first = At(clients.connect(2), 0);
+    let first = At(clients.connect(3), 0);
     clients.confirm_select(first);
+    clients.tx_select(At(first.0, TRANSACTIONAL));
     if clients.world().queues.is_empty() {
         for (name, source) in
             [("q-a", "amq.direct"), ("q-b", "amq.fanout"), ("q-auto", "amq.topic")]

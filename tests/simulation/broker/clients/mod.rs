@@ -6,6 +6,7 @@
 mod consuming;
 mod publishing;
 mod topology;
+mod transacting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use parking_lot::Mutex;
 
 use super::model::{Binding, COPY, Effect, Incarnation, Name, Place, QueueSpec, Wanted, World};
 use super::oracle::{History, Position, Step, StepNumber};
+
+pub(super) use publishing::Publish;
 
 /// Headers of a message.
 pub(super) type Headers<'a> = &'a [(&'a str, &'a str)];

@@ -1,9 +1,22 @@
 //! Publishing, and what is confirmed.
 
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use haypile::storage::{Lsn, Message as Stored};
+
 use super::super::model::{Effect, Message, Name};
 use super::{At, Clients, Headers, envelope};
-use bytes::Bytes;
-use haypile::storage::Lsn;
+
+/// A message to publish, of so many bytes at least.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Publish<'a> {
+    pub(in super::super) exchange: Name,
+    pub(in super::super) key: &'a str,
+    pub(in super::super) headers: Headers<'a>,
+    pub(in super::super) persistent: bool,
+    pub(in super::super) size: usize,
+}
 
 impl Clients {
     pub(in super::super) fn confirm_select(&mut self, at: At) {
@@ -21,10 +34,28 @@ impl Clients {
         persistent: bool,
         size: usize,
     ) {
+        let publish = &Publish { exchange, key, headers, persistent, size };
         if self.chan(at).confirming {
             // A confirm vouches for what was acknowledged before.
             self.note_flush(at);
         }
+        let (stored, message) = self.new_message(publish);
+        let (queues, lasts) = self.routed(publish);
+        let count = queues.len();
+        let step = (count > 0).then(|| self.one(Effect::Publish(queues, message)));
+        let vouches_for = step.filter(|_| lasts).or(self.chan(at).acknowledged);
+        let chan = self.chan(at);
+        let published = chan.inner.publish(&stored).unwrap();
+        chan.inner.hand_out();
+        assert_eq!(published.queues, count, "queues of {exchange} {key}");
+        if chan.confirming {
+            chan.published.push_back(vouches_for);
+        }
+    }
+
+    /// A message with the next number, as a front end has it and as a history does.
+    pub(super) fn new_message(&mut self, publish: &Publish<'_>) -> (Stored, Message) {
+        let Publish { exchange, key, headers, persistent, size } = *publish;
         self.messages += 1;
         let number = self.messages;
         let mut body = format!("{number}:").into_bytes();
@@ -39,19 +70,15 @@ impl Clients {
             priority,
             redelivered: false,
         };
-        let queues = self.world.route(exchange, key, headers);
+        (stored, message)
+    }
+
+    /// Where it goes, and whether it is there after a restart.
+    pub(super) fn routed(&self, publish: &Publish<'_>) -> (BTreeSet<Name>, bool) {
+        let queues = self.world.route(publish.exchange, publish.key, publish.headers);
         let is_stored = |name: &Name| self.world.queues[name].spec.is_stored();
-        let lasts = persistent && queues.iter().any(is_stored);
-        let count = queues.len();
-        let step = (count > 0).then(|| self.one(Effect::Publish(queues, message)));
-        let vouches_for = step.filter(|_| lasts).or(self.chan(at).acknowledged);
-        let chan = self.chan(at);
-        let published = chan.inner.publish(&stored).unwrap();
-        chan.inner.hand_out();
-        assert_eq!(published.queues, count, "queues of {exchange} {key}");
-        if chan.confirming {
-            chan.published.push_back(vouches_for);
-        }
+        let lasts = publish.persistent && queues.iter().any(is_stored);
+        (queues, lasts)
     }
 
     /// Takes the confirms that are due.
