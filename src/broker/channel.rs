@@ -560,8 +560,8 @@ impl Channel {
     /// # Errors
     /// 406 unknown delivery tag.
     pub fn ack(&mut self, tag: DeliveryTag, multiple: bool) -> Result<(), Refusal> {
-        if self.settle_later(tag, multiple, Verdict::Acknowledged)? {
-            return Ok(());
+        if self.transaction.is_some() {
+            return self.settle_later(tag, multiple, Verdict::Acknowledged);
         }
         if multiple {
             for held in self.take_through(tag)? {
@@ -579,9 +579,9 @@ impl Channel {
     /// # Errors
     /// 406 unknown delivery tag, 541 when the store failed.
     pub fn nack(&mut self, tag: DeliveryTag, multiple: bool, requeue: bool) -> Result<(), Refusal> {
-        let verdict = if requeue { Verdict::Requeued } else { Verdict::Rejected };
-        if self.settle_later(tag, multiple, verdict)? {
-            return Ok(());
+        if self.transaction.is_some() {
+            let verdict = if requeue { Verdict::Requeued } else { Verdict::Rejected };
+            return self.settle_later(tag, multiple, verdict);
         }
         let held = if multiple {
             self.take_through(tag)?

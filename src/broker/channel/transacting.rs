@@ -120,17 +120,18 @@ impl Channel {
         Ok(())
     }
 
-    /// Acknowledges or rejects in the transaction, if there is one; false: there is none.
+    /// Acknowledges or rejects in the transaction.
+    #[cold]
     pub(super) fn settle_later(
         &mut self,
         tag: DeliveryTag,
         multiple: bool,
         verdict: Verdict,
-    ) -> Result<bool, Refusal> {
-        let Some(transaction) = &mut self.transaction else { return Ok(false) };
+    ) -> Result<(), Refusal> {
+        let transaction = self.transaction.as_mut().ok_or_else(not_transactional)?;
         let held = self.unacknowledged.take_tagged(tag, multiple);
         transaction.settle(verdict, held.ok_or_else(|| super::unknown(tag))?);
-        Ok(true)
+        Ok(())
     }
 
     /// Returns what a transaction that is never committed holds: the channel is going.
