@@ -76,7 +76,10 @@ fn print(report: &Report, all: bool) {
     print_segments(report, all);
     print_compaction(report);
     print_queues(report, all);
-    println!("\n{} entries of exchanges and bindings", text::count(report.entries));
+    println!(
+        "\n{} entries of exchanges, bindings, users and policies",
+        text::count(report.entries)
+    );
 }
 
 fn print_running(running: &Running) {
