@@ -300,6 +300,11 @@ mod suites {
     }
 
     #[test]
+    fn amqpstorm() {
+        run(Client::PythonSuites, "test_suites.py", &["amqpstorm"], SCENARIO);
+    }
+
+    #[test]
     fn amqp091() {
         run(Client::Go, "test_suites.py", &["amqp091"], SCENARIO);
     }
@@ -436,7 +441,7 @@ enum Client {
     Bunny,
     /// Go's amqp091, at the version that is installed.
     Go,
-    /// The sources of kombu and py-amqp, with what runs the tests in them.
+    /// The sources of Python's clients, with what runs the tests in them.
     PythonSuites,
 }
 

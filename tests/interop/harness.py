@@ -185,9 +185,10 @@ def free_port():
 class Server:
     """`haypile serve` on a data directory; the port and the settings, as in `KEY=VALUE`, stay the same over restarts."""
 
-    def __init__(self, directory, settings=()):
+    def __init__(self, directory, settings=(), addresses=()):
         self.directory = Path(directory)
         self.settings = settings
+        self.addresses = addresses  # to listen on besides
         self.port = None
         self._process = None
         self._log = open(self.directory.parent / (self.directory.name + ".log"), "a")
@@ -210,6 +211,8 @@ class Server:
         listen = ["--listen", f"127.0.0.1:{port}"]
         if _has_ipv6_loopback():
             listen += ["--listen", f"[::1]:{port}"]
+        for address in self.addresses:
+            listen += ["--listen", address]
         command = [binary, "serve", "--data-dir", str(self.directory), *listen]
         for setting in self.settings:
             command += ["--set", setting]

@@ -7,16 +7,21 @@ The first argument is the suite. Python's are in the source distributions in INT
 certificates is the second argument; Go's is in Debian's package, and is compiled below INTEROP_SCRATCH, where it is kept.
 """
 
+import collections
+import concurrent.futures
 import os
+import random
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import xml.etree.ElementTree
 from pathlib import Path
 
 import harness
+from suites import tidying
 
 SECONDS = 200
 GO_PATH = Path("/usr/share/gocode")
@@ -46,13 +51,38 @@ def py_amqp(scratch):
         f"tls.key={files}/localhost.key",
         f"tls.client_roots={files}/roots.pem",
     )
-    return pytest(sources, "t/integration", server, RABBITMQ_5671_TCP=str(tls))
+    return pytest(sources, ["t/integration"], server, RABBITMQ_5671_TCP=str(tls))
 
 
 def kombu(scratch):
     """kombu's integration tests of the transport for AMQP."""
     sources = unpack("kombu", scratch)
-    return pytest(sources, "t/integration/test_py_amqp.py", start(scratch))
+    return pytest(sources, ["t/integration/test_py_amqp.py"], start(scratch))
+
+
+def amqpstorm(scratch):
+    """AMQPStorm's functional tests, without those of RabbitMQ's HTTP interface."""
+    sources = unpack("amqpstorm", scratch)
+    # They know no port but the usual one, which may be taken on the usual address.
+    host = ".".join(map(str, [127, *(random.randint(1, 254) for _ in range(3))]))
+    server = harness.Server(scratch / "data", addresses=[f"{host}:5672"])
+    server.start()
+    variables = {
+        "AMQP_HOST": host,
+        "AMQP_USERNAME": "guest",
+        "AMQP_PASSWORD": "guest",
+        "AMQP_URI": f"amqp://guest:guest@{host}:5672/%2F",
+        "AMQP_HTTP_URL": f"http://127.0.0.1:{tidying.serve(server.port)}",
+    }
+    tests = sources / "amqpstorm" / "tests" / "functional"
+    files = sorted(str(file) for file in tests.glob("test_*.py") if file.name != "test_web_based.py")
+    # The client polls, and waits most of the time: three at a time.
+    long = "Consume1k or PublishAndConsume1k"
+    reliability = str(tests / "test_reliability.py")
+    files.remove(reliability)
+    parts = [[reliability, "-k", long], [reliability, "-k", f"not ({long})"], files]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return dict(collections.ChainMap(*pool.map(lambda part: pytest(sources, part, server, **variables), parts)))
 
 
 def amqp091(scratch):
@@ -87,13 +117,13 @@ def unpack(name, scratch):
 def pytest(directory, tests, server, **variables):
     """Runs the tests in the unpacked sources; whether each has passed, by its name."""
     environment = dict(os.environ, RABBITMQ_HOST="localhost", RABBITMQ_5672_TCP=str(server.port), **variables)
-    report = directory / "report.xml"
+    report = Path(tempfile.mkstemp(suffix=".xml", dir=directory)[1])
     # Tests that are marked as flaky are not given another try: what would do that is not installed.
     quiet = ["-q", "-p", "no:cacheprovider", "-W", "ignore"]
-    printed([sys.executable, "-m", "pytest", *quiet, f"--junitxml={report}", tests], directory, environment)
+    printed([sys.executable, "-m", "pytest", *quiet, f"--junitxml={report}", *tests], directory, environment)
     passed = {}
     for case in xml.etree.ElementTree.parse(report).iter("testcase"):
-        module = case.get("classname").removeprefix("t.integration.")
+        module = re.sub(r"^.*?(?=test_)", "", case.get("classname"))
         passed[f"{module}.{case.get('name')}"] = not list(case)
     return passed
 
@@ -136,7 +166,7 @@ def judge(suite, passed):
     print(f"{suite}: {sum(passed.values())} tests passed, {len(listed)} listed as exceptions", flush=True)
 
 
-SUITES = {"py_amqp": py_amqp, "kombu": kombu, "amqp091": amqp091}
+SUITES = {"py_amqp": py_amqp, "kombu": kombu, "amqpstorm": amqpstorm, "amqp091": amqp091}
 
 if len(sys.argv) < 2 or sys.argv[1] not in SUITES:
     raise SystemExit(f"usage: test_suites.py {'|'.join(SUITES)}")
