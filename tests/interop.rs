@@ -109,6 +109,11 @@ mod current_pika {
     }
 
     #[test]
+    fn a_dead_letter_is_in_one_of_its_two_queues_after_kill_nine() {
+        run(Client::Pika, "test_dead_letters.py", &[], SCENARIO);
+    }
+
+    #[test]
     fn confirmed_messages_survive_twenty_rounds_of_kill_nine() {
         run(Client::Pika, "test_durability.py", &[], KILL_ROUNDS);
     }
