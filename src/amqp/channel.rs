@@ -276,13 +276,17 @@ impl Channel {
         if is_full && inner.has_staged() {
             return Ok(None);
         }
-        let Committed { durable_at, returned } = match inner.tx_commit() {
+        let Committed { durable_at, returned, refused } = match inner.tx_commit() {
             Err(refusal) if refusal.reason() == Reason::ResourceError => return Ok(None),
             committed => committed?,
         };
         for message in &returned {
             let (size, body) = (message.body_len(), message.pieces());
             self.give_back(&envelope(message)?, None, size, body, output);
+        }
+        if refused {
+            let why = "partial tx completion";
+            return Err(Fault::channel(ReplyCode::PreconditionFailed, why));
         }
         Ok(Some(self.answer(false, durable_at, &Method::TxCommitOk {}, output)))
     }

@@ -10,12 +10,14 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use super::channel::Committed;
 use super::delivery::DeliveryTag;
+use super::queue::Queue;
 use super::refusal::{Reason, Refusal};
 use super::unacknowledged::Held;
 use super::virtual_host::Routed;
 use crate::message::ShortStr;
-use crate::storage::{Lsn, Message};
+use crate::storage::{Lsn, Message, Sequence};
 
 /// What a staged message counts for besides its bytes, and each name that it was routed to.
 const MESSAGE_OVERHEAD: usize = 128;
@@ -65,8 +67,10 @@ pub(super) struct Transaction {
     memory: Arc<StagedBytes>,
     /// What it has taken of that.
     bytes: usize,
-    /// When what a commit has published so far is durable.
-    published_at: Option<Lsn>,
+    /// When what a commit has done so far is durable.
+    durable_at: Option<Lsn>,
+    /// Whether a queue had no room for one of its messages.
+    refused: bool,
     /// Mandatory messages that it has found nobody for.
     returned: Vec<Message>,
 }
@@ -97,7 +101,8 @@ impl Transaction {
             settled: Vec::new(),
             memory,
             bytes: 0,
-            published_at: None,
+            durable_at: None,
+            refused: false,
             returned: Vec::new(),
         }
     }
@@ -136,19 +141,48 @@ impl Transaction {
         }
     }
 
-    /// The message that a commit has to publish next.
-    pub(super) fn next(&self) -> Option<&Staged> {
-        self.staged.front()
+    /// The messages that a commit has to publish, in order.
+    pub(super) fn staged(&self) -> &VecDeque<Staged> {
+        &self.staged
     }
 
-    /// That one has been published.
+    /// Something of a commit has been done that is durable then.
+    pub(super) fn done(&mut self, durable_at: Option<Lsn>) {
+        self.durable_at = self.durable_at.max(durable_at);
+    }
+
+    /// The next of them has been published.
     pub(super) fn published(&mut self, routed: &Routed) {
         let Some(staged) = self.staged.pop_front() else { return };
         self.give_back(staged.bytes());
-        self.published_at = self.published_at.max(routed.durable_at);
+        self.done(routed.durable_at);
+        self.refused |= routed.refused;
         if staged.mandatory && routed.queues == 0 && routed.replies == 0 {
             self.returned.push(staged.message);
         }
+    }
+
+    /// What a commit takes out of queues without asking them, by queue, in order of place.
+    pub(super) fn acknowledged(&self) -> Vec<(Arc<Queue>, Vec<Sequence>)> {
+        let mut held: Vec<&Held> = self
+            .settled
+            .iter()
+            .flat_map(|settled| settled.held.iter().map(move |(_, held)| (settled.verdict, held)))
+            .filter(|(verdict, held)| match verdict {
+                Verdict::Acknowledged => true,
+                // With rules, a queue may have another place for it.
+                Verdict::Rejected => !held.origin.queue().rules().any(),
+                Verdict::Requeued => false,
+            })
+            .map(|(_, held)| held)
+            .collect();
+        held.sort_unstable_by_key(|held| (held.origin.queue().id(), held.sequence));
+        held.chunk_by(|one, other| one.origin.queue() == other.origin.queue())
+            .map(|group| {
+                let sequences = group.iter().map(|held| held.sequence).collect();
+                (Arc::clone(group[0].origin.queue()), sequences)
+            })
+            .collect()
     }
 
     /// What a commit has to do with deliveries, in order.
@@ -156,9 +190,13 @@ impl Transaction {
         mem::take(&mut self.settled)
     }
 
-    /// When everything that has been published since the last commit is durable, and what of it has to be returned.
-    pub(super) fn take_published(&mut self) -> (Option<Lsn>, Vec<Message>) {
-        (self.published_at.take(), mem::take(&mut self.returned))
+    /// What has come of the commit, which is at its end.
+    pub(super) fn finish(&mut self) -> Committed {
+        Committed {
+            durable_at: self.durable_at.take(),
+            returned: mem::take(&mut self.returned),
+            refused: mem::take(&mut self.refused),
+        }
     }
 
     /// Forgets everything; the deliveries are the channel's again.

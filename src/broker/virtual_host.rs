@@ -1,5 +1,6 @@
 //! A virtual host: its topology behind a lock, changed and written down together, and read by publishers.
 
+mod committing;
 mod dead_lettering;
 mod publishing;
 mod staging;

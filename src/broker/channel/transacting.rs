@@ -15,6 +15,8 @@ pub struct Committed {
     pub durable_at: Option<Lsn>,
     /// Mandatory messages that nobody has: they are returned (312, `NO_ROUTE`) before `commit-ok`.
     pub returned: Vec<Message>,
+    /// Whether a queue had no room for one of the messages: then the channel is closed instead (406). All else has been done.
+    pub refused: bool,
 }
 
 fn not_transactional() -> Refusal {
@@ -64,8 +66,11 @@ impl Channel {
         transaction.stage(staged)
     }
 
-    /// `tx.commit`: everything is done in the order in which it was asked for, first what was published, so that a crash
-    /// before `commit-ok` may leave a message twice, and never not at all.
+    /// `tx.commit`: after a crash before `commit-ok`, all that was published and acknowledged is so, or nothing.
+    ///
+    /// Where that cannot be, because it is more than fits into a segment of the log, or a queue counts bytes or refuses what is
+    /// too much, everything is done in order, first what was published: then a crash may leave a message twice, and never not at
+    /// all. What is rejected into a dead-letter exchange, or requeued, is so afterwards.
     ///
     /// # Errors
     /// 406 when the channel has no transaction; 506 the disk is full: to be called again later, and goes on then; 541 when the
@@ -78,20 +83,31 @@ impl Channel {
     }
 
     fn commit(&mut self, transaction: &mut Transaction) -> Result<Committed, Refusal> {
-        while let Some(staged) = transaction.next() {
-            let virtual_host = &self.session.virtual_host;
-            let (arrivals, matches) = (&mut self.arrivals, &mut self.matches);
+        // What was handed out is counted first.
+        self.flush()?;
+        let virtual_host = &self.session.virtual_host;
+        let (arrivals, matches) = (&mut self.arrivals, &mut self.matches);
+        let acknowledged = transaction.acknowledged();
+        let staged = transaction.staged();
+        let at_once = virtual_host.publish_together(staged, &acknowledged, arrivals, matches)?;
+        if let Some((all, durable_at)) = at_once {
+            all.iter().for_each(|routed| transaction.published(routed));
+            transaction.done(durable_at);
+        }
+        while let Some(staged) = transaction.staged().front() {
             let routed = virtual_host.publish_staged(staged, arrivals, matches)?;
             arrivals.note(matches.queues());
             transaction.published(&routed);
         }
+        // What is out of its queue already is passed over there, and its consumers get their credit.
         for settled in transaction.take_settled() {
             self.carry_out(settled)?;
         }
         self.flush()?;
-        let (published_at, returned) = transaction.take_published();
+        let committed = transaction.finish();
         // All that was ever acknowledged here is a little more than is asked for, and never comes later in the log.
-        Ok(Committed { durable_at: published_at.max(self.settlement.durable_at()), returned })
+        let durable_at = committed.durable_at.max(self.settlement.durable_at());
+        Ok(Committed { durable_at, ..committed })
     }
 
     fn carry_out(&mut self, settled: Settled) -> Result<(), Refusal> {

@@ -129,6 +129,52 @@ fn what_is_wrong_with_a_message_is_said_when_it_is_published() {
     assert!(!client.channel.has_staged());
 }
 
+/// More than fits into a segment of the log, which is one MiB here, and queues that count.
+#[test]
+fn what_cannot_be_done_at_once_is_done_in_order() {
+    let rig = Rig::new();
+    let mut client = transactional(&rig, &durable("q"));
+    let counting = table(&[("x-max-length-bytes", Value::I32(1 << 20))]);
+    let counting = DeclareQueue { arguments: counting, ..durable("counting") };
+    client.channel.declare_queue(&counting).unwrap();
+    rig.connect().send_numbers("counting", 0..2);
+    let tag = take(&mut client, "counting", 1)[0];
+    for n in 0..4 {
+        stage(&mut client, "", "q", &format!("{n}{}", "x".repeat(400_000)));
+    }
+    client.channel.ack(tag, false).unwrap();
+    commit(&mut client);
+    assert_eq!((client.ready("q"), client.ready("counting")), (4, 1));
+    let tags = take(&mut client, "counting", 1);
+    client.channel.ack(tags[0], false).unwrap();
+    stage(&mut client, "", "counting", "2");
+    commit(&mut client);
+    assert_eq!(client.ready("counting"), 1);
+    drop(client);
+    let rig = rig.restart();
+    let mut client = rig.connect();
+    let bodies: Vec<String> = (0..4).map(|_| client.get("q").unwrap().0.body).collect();
+    assert!(bodies.iter().zip(numbers(0..4)).all(|(body, n)| body.starts_with(&n)));
+    assert_eq!(client.get("counting").unwrap().0.body, "2");
+}
+
+#[test]
+fn messages_expire_in_a_transaction_as_outside() {
+    let rig = Rig::new();
+    let mut client = transactional(&rig, &durable("q"));
+    let ttl = table(&[("x-message-ttl", Value::I32(60_000))]);
+    client.channel.declare_queue(&DeclareQueue { arguments: ttl, ..durable("ttl") }).unwrap();
+    let spent = Properties { expiration: Some(name("0")), ..persistent() };
+    for queue in ["q", "ttl"] {
+        client.channel.stage(&message("", queue, "spent", &spent), true).unwrap();
+        stage(&mut client, "", queue, "fresh");
+    }
+    assert!(commit(&mut client).is_empty());
+    for queue in ["q", "ttl"] {
+        assert_eq!(client.get(queue).unwrap().0.body, "fresh");
+    }
+}
+
 #[test]
 fn acknowledgements_count_at_the_commit_and_free_credit_then() {
     let rig = Rig::new();

@@ -213,12 +213,7 @@ impl VirtualHost {
             self.append(&envelope, message, matches)
         };
         let durable_at = appended?.durable_at;
-        for queue in &stored {
-            queue.more_ready(body);
-            if timed {
-                queue.note_timed();
-            }
-        }
+        Self::note_stored(&stored, body, timed);
         let refused = !refusing.is_empty();
         for (queue, overflow) in refusing {
             if overflow == Overflow::RejectPublishAndDeadLetter {
@@ -226,6 +221,16 @@ impl VirtualHost {
             }
         }
         Ok(Routed { queues, refused, bounded, durable_at, ..Routed::default() })
+    }
+
+    /// A message with a body of so many bytes, which may expire or not, has been stored in these queues.
+    pub(super) fn note_stored(queues: &[Arc<Queue>], body: usize, timed: bool) {
+        for queue in queues {
+            queue.more_ready(body);
+            if timed {
+                queue.note_timed();
+            }
+        }
     }
 
     /// A message that found no room in a queue goes to that queue's dead-letter exchange.
@@ -248,10 +253,7 @@ impl VirtualHost {
         message: Draft<'_>,
         matches: &mut Matches,
     ) -> Result<Routed, StoreError> {
-        let persistence = match envelope.properties.delivery_mode() {
-            DeliveryMode::Persistent => Persistence::Durable,
-            DeliveryMode::Transient => Persistence::Transient,
-        };
+        let persistence = persistence(envelope);
         let queues = matches.queues();
         let Appended { durable_at } = match queues {
             [] => return Ok(Routed::default()),
@@ -267,6 +269,14 @@ impl VirtualHost {
         };
         queues.iter().for_each(|queue| queue.store().note_arrival(&envelope.properties));
         Ok(Routed { queues: queues.len(), durable_at, ..Routed::default() })
+    }
+}
+
+/// Whether a message is to survive a restart.
+pub(super) fn persistence(envelope: &Envelope<'_>) -> Persistence {
+    match envelope.properties.delivery_mode() {
+        DeliveryMode::Persistent => Persistence::Durable,
+        DeliveryMode::Transient => Persistence::Transient,
     }
 }
 

@@ -69,7 +69,7 @@ impl VirtualHost {
     }
 }
 
-fn envelope(message: &Message) -> Result<Envelope<'_>, Refusal> {
+pub(super) fn envelope(message: &Message) -> Result<Envelope<'_>, Refusal> {
     Envelope::parse(message.header()).map_err(|error| Refusal::new(Reason::InternalError, error))
 }
 

@@ -169,10 +169,12 @@ pub(super) enum Effect {
     Publish(BTreeSet<Name>, Message),
     HandOut(Name, Incarnation, Vec<Place>),
     Acknowledge(Name, Incarnation, Vec<Place>),
+    /// All of them at once: a transaction.
+    Together(Vec<Effect>),
 }
 
 impl Effect {
-    pub(super) const NAMES: [&'static str; 9] = [
+    pub(super) const NAMES: [&'static str; 10] = [
         "exchanges declared",
         "exchanges deleted",
         "queues declared",
@@ -182,6 +184,7 @@ impl Effect {
         "messages",
         "hand-outs",
         "acknowledgements",
+        "transactions",
     ];
 
     pub(super) fn name(&self) -> &'static str {
@@ -195,6 +198,7 @@ impl Effect {
             Effect::Publish(..) => 6,
             Effect::HandOut(..) => 7,
             Effect::Acknowledge(..) => 8,
+            Effect::Together(..) => 9,
         };
         Effect::NAMES[number]
     }
@@ -240,6 +244,7 @@ impl World {
                 self.bindings.insert(binding.clone());
             }
             Effect::Unbind(binding) => self.unbind(|other| other == binding),
+            Effect::Together(effects) => effects.iter().for_each(|effect| self.apply(effect)),
             Effect::Publish(queues, message) => {
                 for name in queues {
                     if let Some(queue) = self.queues.get_mut(name) {

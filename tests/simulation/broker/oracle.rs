@@ -9,6 +9,7 @@
 //! - a binding is there with both its ends or not at all;
 //! - acknowledgements that a later confirm on their channel vouches for stay;
 //! - a message that was handed out is marked, as far as the hand-out is covered, and no other one is;
+//! - what a transaction has published and acknowledged is all so, or nothing of it;
 //! - what is not durable, exclusive queues and transient messages are gone.
 //!
 //! A step may consist of several records whose order the broker does not promise: then every order is allowed.

@@ -1,5 +1,4 @@
-//! Transactions: a commit does what was asked for one after the other, first what was published, and its answer vouches for
-//! all of it.
+//! Transactions: a commit is one change, and its answer vouches for all of it.
 
 use super::super::model::Effect;
 use super::publishing::Publish;
@@ -18,26 +17,38 @@ impl Clients {
         messages: &[Publish<'_>],
         acknowledging: usize,
     ) -> Answer {
-        let mut vouches_for = None;
+        // What was handed out is counted before.
+        self.note_flush(at);
+        let (mut effects, mut any_lasts) = (Vec::new(), false);
         for publish in messages {
             let (stored, message) = self.new_message(publish);
             self.chan(at).inner.stage(&stored, false).unwrap();
             let (queues, lasts) = self.routed(publish);
+            any_lasts |= lasts;
             if !queues.is_empty() {
-                let step = self.one(Effect::Publish(queues, message));
-                vouches_for = if lasts { Some(step) } else { vouches_for };
+                effects.push(Effect::Publish(queues, message));
             }
         }
         let held = self.holds(at).min(acknowledging);
         if held > 0 {
             self.acknowledge(at, held - 1, true, false);
         }
-        self.note_flush(at);
-        let chan = self.chan(at);
-        let committed = chan.inner.tx_commit().unwrap();
+        for ((name, incarnation), (_, done)) in std::mem::take(&mut self.chan(at).pending) {
+            let Some(queue) = self.world.queues.get(name) else { continue };
+            if queue.incarnation != incarnation {
+                continue;
+            }
+            let lasts = |place| queue.messages.get(place).is_some_and(|m| m.persistent);
+            any_lasts |= queue.spec.is_stored() && done.iter().any(lasts);
+            for place in &done {
+                self.out.remove(&(incarnation, *place));
+            }
+            effects.push(Effect::Acknowledge(name, incarnation, done));
+        }
+        let step = (!effects.is_empty()).then(|| self.one(Effect::Together(effects)));
+        let committed = self.chan(at).inner.tx_commit().unwrap();
         assert!(committed.returned.is_empty(), "none of them was mandatory");
-        let vouches_for = vouches_for.max(chan.acknowledged);
-        Answer { durable_at: committed.durable_at, vouches_for }
+        Answer { durable_at: committed.durable_at, vouches_for: step.filter(|_| any_lasts) }
     }
 
     /// The same without the commit: nothing has happened then.
