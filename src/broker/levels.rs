@@ -123,6 +123,20 @@ impl Ranked {
         &self.levels[Rank::of(place).index()]
     }
 
+    fn by_level<'l, 'r>(
+        &'l self,
+        ranges: &'r [SequenceRange],
+    ) -> impl Iterator<Item = (&'l storage::Queue, Vec<SequenceRange>)> + use<'l, 'r> {
+        let groups = ranges.chunk_by(|one, other| Rank::of(one.first) == Rank::of(other.first));
+        groups.map(|group| {
+            let own = group.iter().map(|range| SequenceRange {
+                first: in_level(range.first),
+                last: in_level(range.last),
+            });
+            (self.level(group[0].first), own.collect())
+        })
+    }
+
     /// The rank of a message: a priority that is too high counts as the highest, none as 0.
     fn rank(&self, properties: &RawProperties<'_>) -> Rank {
         let highest = u8::try_from(self.levels.len() - 1).unwrap_or(u8::MAX);
@@ -297,19 +311,22 @@ impl Levels {
             Self::Ranked(ranked) => ranked,
         };
         let mut total = Acknowledged { messages: 0, durable_at: None };
-        let mut own = Vec::new();
-        for group in ranges.chunk_by(|one, other| Rank::of(one.first) == Rank::of(other.first)) {
-            own.clear();
-            own.extend(group.iter().map(|range| SequenceRange {
-                first: in_level(range.first),
-                last: in_level(range.last),
-            }));
-            if let Some(range) = group.first() {
-                let done = ranked.level(range.first).acknowledge(&own)?;
-                total.messages += done.messages;
-                total.durable_at = total.durable_at.max(done.durable_at);
-            }
+        for (level, own) in ranked.by_level(ranges) {
+            let done = level.acknowledge(&own)?;
+            total.messages += done.messages;
+            total.durable_at = total.durable_at.max(done.durable_at);
         }
         Ok(total)
+    }
+
+    /// Ranges, in ascending order of place, by the level that has them, with their places there.
+    pub(super) fn by_level(
+        &self,
+        ranges: Vec<SequenceRange>,
+    ) -> Vec<(&storage::Queue, Vec<SequenceRange>)> {
+        match &self.ranked {
+            None => vec![(&self.base, ranges)],
+            Some(ranked) => ranked.by_level(&ranges).collect(),
+        }
     }
 }

@@ -352,3 +352,26 @@ fn what_transactions_of_a_connection_hold_is_bounded() {
     let refused = (0..100).find(|_| client.channel.stage(&small, false).is_err());
     assert!(refused.is_some(), "messages without bodies take memory as well");
 }
+
+#[test]
+fn priorities_count_in_a_transaction_and_after_it() {
+    let rig = Rig::new();
+    let priorities = table(&[("x-max-priority", Value::I32(5))]);
+    let declare = DeclareQueue { arguments: priorities, ..durable("q") };
+    let mut client = transactional(&rig, &declare);
+    for priority in [1, 5, 0, 3] {
+        let properties = Properties { priority: Some(priority), ..persistent() };
+        let message = message("", "q", &priority.to_string(), &properties);
+        client.channel.stage(&message, true).unwrap();
+    }
+    assert!(commit(&mut client).is_empty());
+    let tags = take(&mut client, "q", 2);
+    client.channel.ack(tags[1], true).unwrap();
+    commit(&mut client);
+    drop(client);
+    let rig = rig.restart();
+    let mut client = rig.connect();
+    assert_eq!(client.get("q").unwrap().0.body, "1");
+    assert_eq!(client.get("q").unwrap().0.body, "0");
+    assert!(client.get("q").is_none());
+}

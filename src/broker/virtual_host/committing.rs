@@ -14,17 +14,30 @@ use crate::broker::routing::Matches;
 use crate::broker::topology::Topology;
 use crate::broker::transaction::Staged;
 use crate::message::Envelope;
-use crate::storage::{
-    self, Draft, Lsn, Message, Operation, Persistence, Sequence, StoreError, Together,
-};
+use crate::storage::{self, Draft, Lsn, Message, Operation, Sequence, StoreError, Together};
 
 /// A message of a transaction whose parts are stored at once.
-struct Part {
+struct Part<'s> {
+    /// As it was published.
+    envelope: Envelope<'s>,
+    /// As it is stored.
     message: Message,
-    persistence: Persistence,
     queues: Vec<Arc<Queue>>,
     /// It may expire.
     timed: bool,
+}
+
+impl Part<'_> {
+    /// The engine's queues that get it.
+    fn receivers(&self) -> Vec<&storage::Queue> {
+        self.queues.iter().map(|queue| queue.store().receiver(&self.envelope.properties)).collect()
+    }
+
+    /// They have it.
+    fn note_arrival(&self) {
+        let properties = &self.envelope.properties;
+        self.queues.iter().for_each(|queue| queue.store().note_arrival(properties));
+    }
 }
 
 impl VirtualHost {
@@ -53,35 +66,34 @@ impl VirtualHost {
             Err(error) => return Err(error.into()),
         };
         let mut all = Vec::with_capacity(parts.len());
-        for Part { message, queues, timed, .. } in &parts {
+        for part @ Part { message, queues, timed, .. } in &parts {
             Self::note_stored(queues, message.body_len(), *timed);
+            part.note_arrival();
             arrivals.note(queues);
             all.push(Routed { queues: queues.len(), durable_at, ..Routed::default() });
         }
         drop(topology);
-        for (routed, staged) in all.iter_mut().zip(staged) {
+        for ((routed, staged), part) in all.iter_mut().zip(staged).zip(&parts) {
             if !staged.replies.is_empty() {
                 matches.clear();
                 staged.replies.iter().for_each(|address| matches.add_reply(address));
                 let draft = Draft::Whole(&staged.message);
-                let envelope = envelope(&staged.message)?;
-                *routed = self.reply(&envelope, draft, std::mem::take(routed), matches);
+                *routed = self.reply(&part.envelope, draft, std::mem::take(routed), matches);
             }
         }
         Ok(Some((all, durable_at)))
     }
 
     /// A message as its queues' rules have it; `None`: one of them may refuse it, which is found out one message after the other.
-    fn part(
+    fn part<'s>(
         &self,
         topology: &Topology,
-        staged: &Staged,
+        staged: &'s Staged,
         arrivals: &mut Arrivals,
-    ) -> Result<Option<Part>, Refusal> {
+    ) -> Result<Option<Part<'s>>, Refusal> {
         let found = staged.queues.iter().filter_map(|name| topology.queue(name));
         let queues: Vec<_> = found.map(Arc::clone).collect();
         let envelope = envelope(&staged.message)?;
-        let persistence = persistence(&envelope);
         let mut timed = envelope.properties.expiration().is_some();
         if timed {
             queues.iter().for_each(|queue| queue.note_expiration());
@@ -100,37 +112,33 @@ impl VirtualHost {
         } else {
             staged.message.clone()
         };
-        Ok(Some(Part { message, persistence, queues, timed }))
+        Ok(Some(Part { envelope, message, queues, timed }))
     }
 
     fn apply_together(
         &self,
         topology: &Topology,
-        parts: &[Part],
+        parts: &[Part<'_>],
         acknowledged: &[(Arc<Queue>, Vec<Sequence>)],
     ) -> Result<Together, StoreError> {
-        let stores: Vec<Vec<&storage::Queue>> = parts
-            .iter()
-            .map(|part| part.queues.iter().map(|queue| queue.store()).collect())
-            .collect();
+        let receivers: Vec<Vec<&storage::Queue>> = parts.iter().map(Part::receivers).collect();
         let mut ranges = Vec::with_capacity(acknowledged.len());
         for (queue, sequences) in acknowledged {
             // What is held of a queue that has been deleted is nobody's any more.
             if topology.queue(queue.name()).is_some_and(|found| found == queue) {
                 let mut own = Vec::new();
                 sequences.iter().for_each(|sequence| push_sequence(&mut own, *sequence));
-                ranges.push((queue, own));
+                ranges.extend(queue.store().by_level(own));
             }
         }
-        let appends = parts.iter().zip(&stores).filter(|(_, queues)| !queues.is_empty());
+        let appends = parts.iter().zip(&receivers).filter(|(_, queues)| !queues.is_empty());
         let appends = appends.map(|(part, queues)| Operation::Append {
             message: Draft::Whole(&part.message),
-            persistence: part.persistence,
+            persistence: persistence(&part.envelope),
             queues,
         });
-        let acknowledgements = ranges
-            .iter()
-            .map(|(queue, ranges)| Operation::Acknowledge { queue: queue.store(), ranges });
+        let acknowledgements =
+            ranges.iter().map(|(queue, ranges)| Operation::Acknowledge { queue, ranges });
         let operations: Vec<_> = appends.chain(acknowledgements).collect();
         if operations.is_empty() {
             return Ok(Together::default());
