@@ -197,6 +197,21 @@ mod celery {
     }
 
     #[test]
+    fn a_task_that_is_not_done_in_time_is_not_done_at_all() {
+        run(Client::Celery, "test_celery.py", &["expired"], SCENARIO);
+    }
+
+    #[test]
+    fn workers_find_each_other_and_are_told_what_to_do() {
+        run(Client::Celery, "test_celery.py", &["control"], SCENARIO);
+    }
+
+    #[test]
+    fn tasks_of_a_quorum_queue_wait_in_the_broker_until_they_are_due() {
+        run(Client::Celery, "test_celery.py", &["quorum"], SCENARIO);
+    }
+
+    #[test]
     fn confirmed_tasks_survive_kill_nine_of_the_broker() {
         run(Client::Celery, "test_celery.py", &["killed_broker"], SCENARIO);
     }

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import celery
@@ -24,9 +25,8 @@ def barn(server):
 
 
 def worker(server, *options):
-    """Starts a worker, and returns once it consumes. Mingle and gossip want queues that expire."""
-    command = [sys.executable, "-m", "celery", "-A", "barn", "worker", "--loglevel", "INFO"]
-    command += ["--without-gossip", "--without-mingle", *options]
+    """Starts a worker, and returns once it consumes. It asks those that run for what they know, and all of them talk to each other."""
+    command = [sys.executable, "-m", "celery", "-A", "barn", "worker", "--loglevel", "INFO", *options]
     environment = dict(os.environ, AMQP_PORT=str(server.port), PYTHONUNBUFFERED="1")
     process = harness.Process("worker", command, env=environment, cwd=APPLICATION)
     process.expect("ready[.]$", within=RESULT_SECONDS)
@@ -99,6 +99,59 @@ def retry(server):
     team.kill()
 
 
+def expired(server):
+    """A task that nobody does in time is not done at all."""
+    application = barn(server)
+    late = application.stack.apply_async(([1],), expires=0.5)
+    time.sleep(1)
+    in_time = application.stack.apply_async(([2],), expires=60)
+    assert harness.ready_messages(server, "barn") == 1, "the late task is gone without a worker"
+    team = worker(server, "--concurrency", "1")
+    assert in_time.get(timeout=RESULT_SECONDS) == 2
+    assert late.state == "PENDING"
+    team.kill()
+
+
+def control(server):
+    """Workers that find each other, and are asked and told things from outside."""
+    application = barn(server)
+    first = worker(server, "--concurrency", "1", "--hostname", "first@barn")
+    second = worker(server, "--concurrency", "1", "--hostname", "second@barn")
+    first.expect("sync with second@barn", within=RESULT_SECONDS)
+    names = {"first@barn", "second@barn"}
+    inspect = application.app.control.inspect(timeout=5)
+    assert set(inspect.ping()) == names
+    assert {queue["name"] for queues in inspect.active_queues().values() for queue in queues} == {"barn"}
+
+    # A task that was called off before it came is not done.
+    application.app.control.revoke("called-off")
+    time.sleep(1)
+    application.stack.apply_async(([7],), task_id="called-off")
+    assert application.stack.delay([8]).get(timeout=RESULT_SECONDS) == 8
+    assert not first.matches("stacked .7.") and not second.matches("stacked .7."), "it was called off"
+
+    application.app.control.shutdown(destination=["second@barn"])
+    second.succeed(within=RESULT_SECONDS)
+    assert set(inspect.ping()) == {"first@barn"}
+    first.kill()
+
+
+def quorum(server):
+    """Quorum queues, and tasks that wait in the broker for their time, in queues whose messages expire into each other."""
+    os.environ["BARN_QUEUE_TYPE"] = "quorum"
+    application = barn(server)
+    team = worker(server, "--concurrency", "2")
+    delayed = [application.stack.apply_async(([n],), countdown=6) for n in range(5)]
+    published = time.monotonic()
+    assert application.stack.delay([7]).get(timeout=RESULT_SECONDS) == 7
+    assert not any(task.ready() for task in delayed), "the others are not due"
+    assert [task.get(timeout=RESULT_SECONDS) for task in delayed] == list(range(5))
+    assert time.monotonic() - published > 5, "they were not due before"
+    team.signal(signal.SIGTERM)
+    team.succeed(within=RESULT_SECONDS)
+    assert harness.ready_messages(server, "barn") == 0
+
+
 def killed_broker(server):
     """Tasks whose publishing was confirmed survive the broker; a worker comes back to it by itself."""
     application = barn(server)
@@ -126,5 +179,5 @@ def killed_broker(server):
     team.kill()
 
 
-SCENARIOS = [results, killed_worker, killed_process, retry, killed_broker]
+SCENARIOS = [results, killed_worker, killed_process, retry, expired, control, quorum, killed_broker]
 harness.run_scenario(SCENARIOS, f"celery {celery.__version__}", seconds=150)

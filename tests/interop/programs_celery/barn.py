@@ -1,6 +1,6 @@
 """A small Celery application: tasks that are acknowledged when they are done, and results that come back as messages.
 
-The settings under "refused" are there because their defaults ask for queues that expire, which the broker refuses with 540.
+With BARN_QUEUE_TYPE=quorum its queue is one of RabbitMQ's quorum queues, and tasks wait in the broker until they are due.
 """
 
 import os
@@ -23,10 +23,10 @@ app.conf.update(
     result_persistent=True,
     broker_transport_options={"confirm_publish": True},
     broker_connection_retry_on_startup=True,
-    # Refused: a queue for results with `x-expires`, queues for remote control with `x-expires` and `x-message-ttl`.
-    result_expires=None,
-    worker_enable_remote_control=False,
 )
+if os.environ.get("BARN_QUEUE_TYPE") == "quorum":
+    # Tasks wait in the broker only where the exchange is a topic exchange.
+    app.conf.update(task_default_queue_type="quorum", task_default_exchange_type="topic")
 
 
 @app.task
