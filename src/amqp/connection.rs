@@ -40,7 +40,7 @@ pub(super) struct Connection {
     /// Frames to write.
     pub(super) output: Output,
     /// The password is being verified: no frame is looked at meanwhile.
-    login: Option<Pin<Box<dyn Future<Output = Result<ShortStr, LoginRefused>> + Send>>>,
+    login: Option<Login>,
     wait: Option<Wait>,
     blocked: Option<Blocked>,
     /// Whether the peer has been told that it is blocked, and not yet that it is not.
@@ -54,6 +54,9 @@ pub(super) struct Connection {
     /// Why this side ended the connection, for the log.
     reason: Option<String>,
 }
+
+/// Who has logged in, when it is found out.
+type Login = Pin<Box<dyn Future<Output = Result<ShortStr, LoginRefused>> + Send>>;
 
 enum State {
     Handshake(Handshake),

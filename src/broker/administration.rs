@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::MutexGuard;
 use thiserror::Error;
 
-use super::access::{AccessError, Accounts, Draft, MOST_TAGS, Permissions, User};
+use super::access::{AccessError, Accounts, Draft, MOST_TAGS, Permissions, TopicPermissions, User};
 use super::handle::{Broker, DEFAULT_VIRTUAL_HOST, Inner};
 use super::hosts::HostDescription;
 use super::policy::{Policy, PolicyKind};
@@ -152,6 +152,35 @@ impl Administration<'_> {
     pub fn forbid(&self, user: &ShortStr, virtual_host: &ShortStr) -> Done {
         self.host(virtual_host)?;
         self.change_accounts(|draft| draft.forbid(user, virtual_host))
+    }
+
+    /// Restricts the routing keys that a user may use with a topic exchange, in place of what was said before.
+    ///
+    /// # Errors
+    /// There is no such user or virtual host, or the settings name the user.
+    pub fn permit_topics(
+        &self,
+        user: &ShortStr,
+        virtual_host: &ShortStr,
+        exchange: &ShortStr,
+        permissions: TopicPermissions,
+    ) -> Done {
+        self.host(virtual_host)?;
+        self.change_accounts(|draft| draft.permit_topics(user, virtual_host, exchange, permissions))
+    }
+
+    /// Lets a user use all routing keys of an exchange again.
+    ///
+    /// # Errors
+    /// There is no such user or virtual host, or the settings name the user.
+    pub fn free_topics(
+        &self,
+        user: &ShortStr,
+        virtual_host: &ShortStr,
+        exchange: &ShortStr,
+    ) -> Done {
+        self.host(virtual_host)?;
+        self.change_accounts(|draft| draft.free_topics(user, virtual_host, exchange))
     }
 
     // ---- Virtual hosts ----

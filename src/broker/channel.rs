@@ -152,8 +152,9 @@ impl Channel {
     /// 403 default exchange, 404 one of the ends is missing, 405 another connection's queue, 406 bad arguments.
     pub fn bind(&mut self, request: &Bind) -> Result<Option<Lsn>, Refusal> {
         let bind = self.expand(request)?;
-        self.powers.check_bind(&bind)?;
-        self.session.virtual_host.bind(&bind, self.session.id)
+        let virtual_host = &self.session.virtual_host;
+        self.powers.check_bind(&bind, || virtual_host.is_topic(&bind.source))?;
+        virtual_host.bind(&bind, self.session.id)
     }
 
     /// `queue.unbind`, `exchange.unbind`. A binding that does not exist is as good as removed.
@@ -162,8 +163,9 @@ impl Channel {
     /// 403 default exchange, 405 another connection's queue.
     pub fn unbind(&mut self, request: &Bind) -> Result<Option<Lsn>, Refusal> {
         let bind = self.expand(request)?;
-        self.powers.check_bind(&bind)?;
-        self.session.virtual_host.unbind(&bind, self.session.id)
+        let virtual_host = &self.session.virtual_host;
+        self.powers.check_bind(&bind, || virtual_host.is_topic(&bind.source))?;
+        virtual_host.unbind(&bind, self.session.id)
     }
 
     /// An empty queue name is the last queue declared; with an empty routing key, that one is its name too.
@@ -328,7 +330,8 @@ impl Channel {
         envelope: &Envelope<'_>,
         message: Draft<'_>,
     ) -> Result<Published, Refusal> {
-        self.powers.check_publish(envelope.exchange)?;
+        let host = &self.session.virtual_host;
+        self.powers.check_publish(envelope, || host.is_topic(envelope.exchange))?;
         // A confirm vouches for what the channel did before as well: whoever acknowledges a message, publishes its result
         // and sees that confirmed, will not see the message again.
         if self.confirms.is_some() && self.settlement.is_pending() {

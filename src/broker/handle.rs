@@ -15,7 +15,7 @@ use super::levels::Levels;
 use super::limits::Limits;
 use super::record::{
     BindingKey, BindingRecord, ExchangeKey, ExchangeRecord, PermissionKey, PolicyKey, QueueNote,
-    RecordError, UserKey, VirtualHostKey, decode_policy, decode_virtual_host,
+    RecordError, TopicPermissionKey, UserKey, VirtualHostKey, decode_policy, decode_virtual_host,
 };
 use super::refusal::{Reason, Refusal};
 use super::session::{Session, SessionId, Shared};
@@ -238,6 +238,7 @@ fn restore(
             Some(&(VirtualHostKey::PREFIX | PolicyKey::PREFIX)) => {}
             Some(&UserKey::PREFIX) => accounts.restore_user(key, value)?,
             Some(&PermissionKey::PREFIX) => accounts.restore_permissions(key, value)?,
+            Some(&TopicPermissionKey::PREFIX) => accounts.restore_topic_permissions(key, value)?,
             Some(&ExchangeKey::PREFIX) => {
                 let ExchangeKey { virtual_host, name } = ExchangeKey::decode(key)?;
                 if let Some(host) = host_of(hosts, &virtual_host, "exchange", &name) {

@@ -187,6 +187,11 @@ impl VirtualHost {
         self.topology.read().exchanges.contains_key(name)
     }
 
+    pub(super) fn is_topic(&self, exchange: &[u8]) -> bool {
+        let topology = self.topology.read();
+        topology.exchanges.get(exchange).is_some_and(|found| found.spec.kind == ExchangeKind::Topic)
+    }
+
     /// `exchange.declare`.
     pub(super) fn declare_exchange(
         &self,

@@ -7,7 +7,9 @@ use serde_json::Value;
 use super::entry::{Entry, Findings, Told};
 use super::policies::read_policy;
 use super::topology::{read_binding, read_exchange, read_queue};
-use super::users::{read_limits, read_permissions, read_user, read_virtual_host};
+use super::users::{
+    read_limits, read_permissions, read_topic_permissions, read_user, read_virtual_host,
+};
 use super::values::kind;
 use crate::broker::HostLimits;
 use crate::broker::definitions::{Definitions, In};
@@ -89,11 +91,7 @@ fn read_entry(
             entry.finish();
         }
         "parameters" => read_parameter(entry, all, limits)?,
-        "topic_permissions" => entry.note(format_args!(
-            "topic permissions are not enforced, and left out: user '{}' may use every routing key of exchange '{}'",
-            entry.optional_text("user")?.unwrap_or_default(),
-            entry.optional_text("exchange")?.unwrap_or_default()
-        )),
+        "topic_permissions" => all.topic_permissions.push(read_topic_permissions(entry)?),
         _ => entry.note("is not understood, and left out"),
     }
     Ok(())

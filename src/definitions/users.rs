@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::entry::{Entry, Told};
-use crate::broker::access::{Password, Permissions, Right, User, UserLimits};
+use crate::broker::access::{Password, Permissions, Right, TopicPermissions, User, UserLimits};
 use crate::broker::definitions::In;
 use crate::broker::{HostDescription, HostLimits};
 use crate::message::ShortStr;
@@ -96,6 +96,34 @@ pub(super) fn write_permissions(
         "configure": permissions.pattern(Right::Configure),
         "write": permissions.pattern(Right::Write),
         "read": permissions.pattern(Right::Read),
+    })
+}
+
+/// An entry of `topic_permissions`.
+pub(super) fn read_topic_permissions(
+    entry: &Entry<'_>,
+) -> Result<In<(ShortStr, ShortStr, TopicPermissions)>, Told> {
+    let (user, virtual_host, exchange) =
+        (entry.name("user")?, entry.name("vhost")?, entry.name("exchange")?);
+    let (write, read) = (entry.text("write")?, entry.text("read")?);
+    let topics = TopicPermissions::new(&user, &virtual_host, write, read);
+    let topics = topics.map_err(|error| {
+        entry.problem(format_args!("user '{user}' in vhost '{virtual_host}': {error}"))
+    })?;
+    entry.finish();
+    Ok((virtual_host, (user, exchange, topics)))
+}
+
+/// The same, to be written.
+pub(super) fn write_topic_permissions(
+    (virtual_host, (user, exchange, topics)): &In<(ShortStr, ShortStr, TopicPermissions)>,
+) -> Value {
+    json!({
+        "user": user.to_string(),
+        "vhost": virtual_host.to_string(),
+        "exchange": exchange.to_string(),
+        "write": topics.write(),
+        "read": topics.read(),
     })
 }
 

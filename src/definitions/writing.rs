@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use super::policies::{write_operator_policy, write_policy};
 use super::topology::{write_binding, write_exchange, write_queue};
-use super::users::{write_limits, write_permissions, write_user, write_virtual_host};
+use super::users::{
+    write_limits, write_permissions, write_topic_permissions, write_user, write_virtual_host,
+};
 use crate::broker::definitions::Definitions;
 use crate::broker::policy::PolicyKind;
 use crate::message::ShortStr;
@@ -80,7 +82,8 @@ pub fn write(all: &Definitions) -> Written {
         "users": all.users.iter().map(write_user).collect::<Vec<_>>(),
         "vhosts": all.virtual_hosts.iter().map(write_virtual_host).collect::<Vec<_>>(),
         "permissions": all.permissions.iter().map(write_permissions).collect::<Vec<_>>(),
-        "topic_permissions": [],
+        "topic_permissions":
+            all.topic_permissions.iter().map(write_topic_permissions).collect::<Vec<_>>(),
         "parameters": operators.into_iter().chain(limits).collect::<Vec<_>>(),
         "global_parameters": [],
         "policies": policies,

@@ -11,10 +11,12 @@ use super::login::Remembered;
 use super::password::Password;
 use super::permissions::Permissions;
 use super::powers::Grant;
+use super::topics::{TopicPermissions, Topics};
 use super::user::{User, UserLimits};
-use crate::broker::record::RecordError;
 use crate::broker::record::{
-    PermissionKey, UserKey, decode_permissions, decode_user, encode_permissions, encode_user,
+    PermissionKey, RecordError, TopicPermissionKey, UserKey, decode_permissions,
+    decode_topic_permissions, decode_user, encode_permissions, encode_topic_permissions,
+    encode_user,
 };
 use crate::message::ShortStr;
 use crate::storage::Change;
@@ -80,6 +82,7 @@ struct Book {
     administrators: Vec<Administrator>,
     users: BTreeMap<ShortStr, Arc<User>>,
     permissions: BTreeMap<PermissionKey, Arc<Permissions>>,
+    topics: BTreeMap<TopicPermissionKey, Arc<TopicPermissions>>,
 }
 
 /// What is known of whoever tries to log in.
@@ -147,6 +150,18 @@ impl Accounts {
         Ok(())
     }
 
+    /// Puts back permissions for routing keys that were found in the store.
+    pub(in crate::broker) fn restore_topic_permissions(
+        &self,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(), RecordError> {
+        let key = TopicPermissionKey::decode(key)?;
+        let permissions = decode_topic_permissions(&key, value)?;
+        self.change(|book| _ = book.topics.insert(key, Arc::new(permissions)));
+        Ok(())
+    }
+
     pub(super) fn find(&self, name: &[u8]) -> Known {
         let book = self.book.read();
         if let Some(found) = book.administrators.iter().find(|other| &other.name[..] == name) {
@@ -182,6 +197,14 @@ impl Accounts {
         }
     }
 
+    /// Where a user's routing keys are restricted in a virtual host.
+    pub(super) fn topics(&self, user: &ShortStr, virtual_host: &ShortStr) -> Topics {
+        let book = self.book.read();
+        let own = book.topics.iter();
+        let own = own.filter(|(key, _)| key.user == *user && key.virtual_host == *virtual_host);
+        Topics(own.map(|(key, topics)| (key.exchange.clone(), Arc::clone(topics))).collect())
+    }
+
     /// What a user's connections may be: nothing is said of the settings' own.
     pub(in crate::broker) fn limits(&self, user: &ShortStr) -> UserLimits {
         self.book.read().users.get(user).map(|user| user.limits).unwrap_or_default()
@@ -211,6 +234,17 @@ impl Accounts {
         let book = self.book.read();
         let listed = book.permissions.iter().map(|(key, permissions)| {
             (key.user.clone(), key.virtual_host.clone(), Permissions::clone(permissions))
+        });
+        listed.collect()
+    }
+
+    /// All stored permissions for routing keys: user, virtual host, exchange, and what the user may use there.
+    #[must_use]
+    pub fn topic_permissions(&self) -> Vec<(ShortStr, ShortStr, ShortStr, TopicPermissions)> {
+        let book = self.book.read();
+        let listed = book.topics.iter().map(|(key, topics)| {
+            let TopicPermissionKey { user, virtual_host, exchange } = key.clone();
+            (user, virtual_host, exchange, TopicPermissions::clone(topics))
         });
         listed.collect()
     }
@@ -285,6 +319,7 @@ impl Draft {
         self.book.users.remove(name);
         self.changes.push(Change::Remove { key: UserKey(name.clone()).encode() });
         self.clear(|key| key.user == *name);
+        self.clear_topics(|key| key.user == *name);
         Ok(true)
     }
 
@@ -319,6 +354,49 @@ impl Draft {
     /// Takes all permissions in a virtual host away, which is going.
     pub(in crate::broker) fn forget_virtual_host(&mut self, name: &ShortStr) {
         self.clear(|key| key.virtual_host == *name);
+        self.clear_topics(|key| key.virtual_host == *name);
+    }
+
+    /// Restricts the routing keys that a user may use with an exchange. Whether that changes anything.
+    pub(in crate::broker) fn permit_topics(
+        &mut self,
+        user: &ShortStr,
+        virtual_host: &ShortStr,
+        exchange: &ShortStr,
+        permissions: TopicPermissions,
+    ) -> Result<bool, AccessError> {
+        self.user(user)?;
+        let (user, virtual_host) = (user.clone(), virtual_host.clone());
+        let key = TopicPermissionKey { user, virtual_host, exchange: exchange.clone() };
+        if self.book.topics.get(&key).is_some_and(|found| **found == permissions) {
+            return Ok(false);
+        }
+        let value = encode_topic_permissions(&permissions);
+        self.changes.push(Change::Put { key: key.encode(), value });
+        self.book.topics.insert(key, Arc::new(permissions));
+        Ok(true)
+    }
+
+    /// Lets a user use all routing keys of an exchange again. Whether that changes anything.
+    pub(in crate::broker) fn free_topics(
+        &mut self,
+        user: &ShortStr,
+        virtual_host: &ShortStr,
+        exchange: &ShortStr,
+    ) -> Result<bool, AccessError> {
+        self.user(user)?;
+        Ok(self.clear_topics(|key| {
+            key.user == *user && key.virtual_host == *virtual_host && key.exchange == *exchange
+        }))
+    }
+
+    fn clear_topics(&mut self, gone: impl Fn(&TopicPermissionKey) -> bool) -> bool {
+        let keys: Vec<_> = self.book.topics.keys().filter(|key| gone(key)).cloned().collect();
+        for key in &keys {
+            self.book.topics.remove(key);
+            self.changes.push(Change::Remove { key: key.encode() });
+        }
+        !keys.is_empty()
     }
 
     fn clear(&mut self, gone: impl Fn(&PermissionKey) -> bool) -> bool {

@@ -9,6 +9,9 @@
 //! | `basic.publish` | write on the exchange; also for a direct reply, which goes to the default one |
 //! | `basic.consume`, `basic.get`, `queue.purge` | read on the queue |
 //!
+//! Where a user's routing keys are restricted, those of a message (of its copies too) and of a binding have to be allowed as well, if the exchange
+//! is a topic exchange.
+//!
 //! What is no question of rights (a reserved name, the default exchange, an unknown type) is left to the request itself.
 
 use super::permissions::Right;
@@ -91,8 +94,12 @@ impl Powers {
         self.check(Right::Read, Resource::Queue(name))
     }
 
-    /// `queue.bind`, `queue.unbind`, `exchange.bind`, `exchange.unbind`.
-    pub(in crate::broker) fn check_bind(&mut self, bind: &Bind) -> Result<(), Refusal> {
+    /// `queue.bind`, `queue.unbind`, `exchange.bind`, `exchange.unbind`; `is_topic` says whether the source is a topic exchange.
+    pub(in crate::broker) fn check_bind(
+        &mut self,
+        bind: &Bind,
+        is_topic: impl FnOnce() -> bool,
+    ) -> Result<(), Refusal> {
         let (destination, is_default) = match bind.kind {
             DestinationKind::Queue => (Resource::Queue(&bind.destination), false),
             DestinationKind::Exchange => {
@@ -103,7 +110,9 @@ impl Powers {
         if is_default || bind.source.is_empty() {
             return Ok(());
         }
-        self.check(Right::Read, Resource::Exchange(&bind.source))
+        self.check(Right::Read, Resource::Exchange(&bind.source))?;
+        let restricted = self.check_topic(Right::Read, &bind.source, &bind.routing_key);
+        restricted.or_else(|refusal| if is_topic() { Err(refusal) } else { Ok(()) })
     }
 }
 

@@ -3,6 +3,7 @@
 //! - [`Accounts`]: all users and permissions of a broker, in memory and in the store.
 //! - [`Password`]: how a password is kept and verified. [`Login`]: what comes of an attempt.
 //! - `Powers`: what one channel may do, remembered for as long as no permission changes; `enforcing` asks them for each method.
+//! - [`TopicPermissions`]: which routing keys of an exchange a user may use, where that is restricted.
 //! - [`Pattern`]: a regular expression of an operator's; policies use them as well.
 //!
 //! It may use the store (for what is kept) and records. It must never know of exchanges and queues other than by their names.
@@ -17,6 +18,7 @@ mod password;
 mod pattern;
 mod permissions;
 mod powers;
+mod topics;
 mod user;
 
 pub use accounts::{AccessError, Accounts, Administrator};
@@ -24,6 +26,7 @@ pub use login::{Login, LoginRefused, Verification};
 pub use password::{Password, PasswordError};
 pub use pattern::{Pattern, PatternError};
 pub use permissions::{Permissions, Right};
+pub use topics::TopicPermissions;
 pub use user::{User, UserLimits};
 
 pub(super) use accounts::{Draft, MOST_TAGS};

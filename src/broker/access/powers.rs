@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::accounts::Accounts;
 use super::permissions::{Permissions, Right};
+use super::topics::Topics;
+use crate::broker::copies::Copies;
 use crate::broker::refusal::{Reason, Refusal};
-use crate::message::ShortStr;
+use crate::message::{Envelope, ShortStr};
 
 /// What the default exchange is called where permissions are concerned.
 const DEFAULT_EXCHANGE: &[u8] = b"amq.default";
@@ -53,6 +55,8 @@ pub(in crate::broker) struct Powers {
     /// Of the accounts, when all of the following was so.
     generation: u64,
     grant: Grant,
+    /// Where the routing keys are restricted, if that is so anywhere.
+    topics: Topics,
     writes_everywhere: bool,
     /// The exchange that was last published to with permission.
     written: Option<ShortStr>,
@@ -70,6 +74,7 @@ impl Powers {
             virtual_host,
             generation: 0,
             grant: Grant::Nothing,
+            topics: Topics::default(),
             writes_everywhere: false,
             written: None,
         };
@@ -77,20 +82,39 @@ impl Powers {
         powers
     }
 
-    /// Refuses (403) to publish to an exchange. Where permission has been given before, this is two comparisons.
+    /// Refuses (403) to publish to an exchange. Where permission has been given before, this is two comparisons. `is_topic` says
+    /// whether it is a topic exchange.
     #[inline]
-    pub(in crate::broker) fn check_publish(&mut self, exchange: &[u8]) -> Result<(), Refusal> {
+    pub(in crate::broker) fn check_publish(
+        &mut self,
+        envelope: &Envelope<'_>,
+        is_topic: impl FnOnce() -> bool,
+    ) -> Result<(), Refusal> {
+        let exchange = envelope.exchange;
         let current = self.generation == self.accounts.generation();
         let written = || self.written.as_ref().is_some_and(|name| &name[..] == exchange);
         if current && (self.writes_everywhere || written()) {
             return Ok(());
         }
-        self.look_up_publish(exchange)
+        self.look_up_publish(envelope, is_topic)
     }
 
     #[cold]
-    fn look_up_publish(&mut self, exchange: &[u8]) -> Result<(), Refusal> {
+    fn look_up_publish(
+        &mut self,
+        envelope: &Envelope<'_>,
+        is_topic: impl FnOnce() -> bool,
+    ) -> Result<(), Refusal> {
+        let Envelope { exchange, routing_key, .. } = *envelope;
         self.check(Right::Write, Resource::Exchange(exchange))?;
+        if self.topics.of(exchange).is_some() && is_topic() {
+            // Each key by itself, also those of copies, so that nothing can be remembered.
+            let copies = envelope.properties.headers().map(Copies::named_by).transpose()?.flatten();
+            let copies = copies.iter().flat_map(Copies::keys);
+            return std::iter::once(routing_key)
+                .chain(copies)
+                .try_for_each(|key| self.check_topic(Right::Write, exchange, key));
+        }
         self.written = Some(ShortStr::copy_of(exchange));
         Ok(())
     }
@@ -104,6 +128,11 @@ impl Powers {
             Grant::Some(permissions) => permissions.allow_everything(Right::Write),
             Grant::Nothing => false,
         };
+        self.topics = match &self.grant {
+            Grant::Some(_) => self.accounts.topics(&self.user, &self.virtual_host),
+            Grant::Everything | Grant::Nothing => Topics::default(),
+        };
+        self.writes_everywhere &= self.topics.is_empty();
         self.written = None;
     }
 
@@ -116,6 +145,28 @@ impl Powers {
             Grant::Some(permissions) => permissions.allow(right, resource.name()),
             Grant::Nothing => false,
         }
+    }
+
+    /// Refuses (403) a routing key of an exchange where the user may only use others.
+    pub(super) fn check_topic(
+        &self,
+        right: Right,
+        exchange: &[u8],
+        routing_key: &[u8],
+    ) -> Result<(), Refusal> {
+        if self.topics.of(exchange).is_none_or(|topics| topics.allow(right, routing_key)) {
+            return Ok(());
+        }
+        let Self { user, virtual_host, .. } = self;
+        let (key, exchange) =
+            (String::from_utf8_lossy(routing_key), String::from_utf8_lossy(exchange));
+        Err(Refusal::new(
+            Reason::AccessRefused,
+            format_args!(
+                "access to topic '{key}' in exchange '{exchange}' in vhost '{virtual_host}' \
+                 refused for user '{user}'"
+            ),
+        ))
     }
 
     /// Refuses (403) what the user has no right to.

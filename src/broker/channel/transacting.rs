@@ -58,7 +58,8 @@ impl Channel {
     pub fn stage(&mut self, message: &Message, mandatory: bool) -> Result<(), Refusal> {
         let envelope = Envelope::parse(message.header())
             .map_err(|error| Refusal::new(Reason::InternalError, error))?;
-        self.powers.check_publish(envelope.exchange)?;
+        let host = &self.session.virtual_host;
+        self.powers.check_publish(&envelope, || host.is_topic(envelope.exchange))?;
         let publisher = self.session.publisher(self.reply_consumer.as_deref());
         let transaction = self.transaction.as_mut().ok_or_else(not_transactional)?;
         let virtual_host = &self.session.virtual_host;

@@ -147,6 +147,24 @@ impl<'a> Import<'a> {
             }
         }
         self.count("permissions", count);
+        let mut count = Count::default();
+        for (virtual_host, (user, exchange, topics)) in &self.definitions.topic_permissions {
+            let what = format!(
+                "topic permissions of user '{user}' for exchange '{exchange}' in vhost '{virtual_host}'"
+            );
+            if !self.check_host(virtual_host, &what) {
+                continue;
+            }
+            if accounts.is_administrator(user) {
+                count.left_out += 1;
+                continue;
+            }
+            match draft.permit_topics(user, virtual_host, exchange, topics.clone()) {
+                Ok(changed) => count.add(changed),
+                Err(error) => self.problems.push(format!("{what}: {error}")),
+            }
+        }
+        self.count("topic permissions", count);
         draft
     }
 

@@ -5,7 +5,7 @@
 
 mod importing;
 
-use crate::broker::access::{Permissions, User};
+use crate::broker::access::{Permissions, TopicPermissions, User};
 use crate::broker::handle::Broker;
 use crate::broker::hosts::HostDescription;
 use crate::broker::policy::Policy;
@@ -27,6 +27,8 @@ pub struct Definitions {
     pub users: Vec<User>,
     /// Permissions of stored users.
     pub permissions: Vec<In<(ShortStr, Permissions)>>,
+    /// Which routing keys of an exchange stored users may use: user, exchange, keys.
+    pub topic_permissions: Vec<In<(ShortStr, ShortStr, TopicPermissions)>>,
     /// Policies of both kinds.
     pub policies: Vec<In<Policy>>,
     /// Exchanges, without those that are always there.
@@ -42,9 +44,11 @@ impl Broker {
     #[must_use]
     pub fn definitions(&self) -> Definitions {
         let permissions = self.inner.accounts.permissions().into_iter();
+        let topics = self.inner.accounts.topic_permissions().into_iter();
         let mut all = Definitions {
             users: self.inner.accounts.users(),
             permissions: permissions.map(|(user, host, may)| (host, (user, may))).collect(),
+            topic_permissions: topics.map(|(user, host, x, may)| (host, (user, x, may))).collect(),
             ..Definitions::default()
         };
         let virtual_hosts = self.inner.virtual_hosts.read();

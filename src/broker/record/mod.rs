@@ -13,6 +13,7 @@ mod note;
 mod permission;
 mod policy;
 mod queue;
+mod topic_permission;
 mod user;
 mod virtual_host;
 
@@ -23,6 +24,9 @@ pub(super) use note::QueueNote;
 pub(super) use permission::{PermissionKey, decode_permissions, encode_permissions};
 pub(super) use policy::{PolicyKey, decode_policy, encode_policy};
 pub(super) use queue::QueueRecord;
+pub(super) use topic_permission::{
+    TopicPermissionKey, decode_topic_permissions, encode_topic_permissions,
+};
 pub(super) use user::{UserKey, decode_user, encode_user};
 pub(super) use virtual_host::{VirtualHostKey, decode_virtual_host, encode_virtual_host};
 

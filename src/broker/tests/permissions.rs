@@ -1,7 +1,7 @@
 //! Users and what they may do, in RabbitMQ 3.10's words.
 
 use super::*;
-use crate::broker::access::{Permissions, User, UserLimits};
+use crate::broker::access::{Permissions, TopicPermissions, User, UserLimits};
 
 fn user(text: &str) -> User {
     User { name: name(text), password: None, tags: Vec::new(), limits: UserLimits::default() }
@@ -225,6 +225,57 @@ fn a_new_queue_with_a_dead_letter_exchange_needs_read_on_it_and_write_on_that_ex
     assert_eq!(theirs, refused("exchange", "theirs"));
     let default = refusal(channel.declare_queue(&with("may", "")));
     assert_eq!(default, refused("exchange", "amq.default"));
+}
+
+#[test]
+fn the_routing_keys_of_a_topic_exchange_may_be_restricted() {
+    let rig = rig_with_two_of_each();
+    let mut client = rig.connect_with("u", ".*", ".*", ".*");
+    client.channel.bind(&binding("mine", "mine", "any.key")).unwrap();
+    publish(&mut client, "mine").unwrap();
+    let restrict = |exchange, write, read| {
+        let (user, host) = (name("u"), name("/"));
+        let topics = TopicPermissions::new(&user, &host, write, read).unwrap();
+        rig.broker.administer().permit_topics(&user, &host, &name(exchange), topics).unwrap();
+    };
+    restrict("mine", "^{username}\\.", "^r");
+    restrict("amq.direct", "^x", "^x");
+    let topic = |key: &str| {
+        let text = format!(
+            "ACCESS_REFUSED - access to topic '{key}' in exchange 'mine' in vhost '/' refused for user 'u'"
+        );
+        (403, text)
+    };
+    let mut send = |exchange: &str, key: &str, properties: &Properties| {
+        client.channel.publish(&message(exchange, key, "body", properties)).map(drop)
+    };
+    for _ in 0..2 {
+        send("mine", "u.k", &persistent()).unwrap();
+        assert_eq!(refusal(send("mine", "k", &persistent())), topic("k"));
+        for free in ["theirs", "amq.direct", ""] {
+            send(free, "k", &persistent()).unwrap();
+        }
+    }
+    for header in ["CC", "BCC"] {
+        let keys = Value::Array(vec![Value::text("u.copy"), Value::text("copy")]);
+        let headers = Some(table(&[(header, keys)]));
+        let copied = Properties { headers, ..persistent() };
+        assert_eq!(refusal(send("mine", "u.k", &copied)), topic("copy"));
+    }
+    client.channel.bind(&binding("mine", "mine", "r.k")).unwrap();
+    client.channel.bind(&binding("amq.direct", "mine", "k")).unwrap();
+    for key in ["k", "#"] {
+        assert_eq!(refusal(client.channel.bind(&binding("mine", "mine", key))), topic(key));
+        assert_eq!(refusal(client.channel.unbind(&binding("mine", "mine", key))), topic(key));
+    }
+    drop(client);
+    let rig = rig.restart();
+    let mut client = rig.connect_as("u");
+    assert_eq!(refusal(publish(&mut client, "mine")), topic("k"));
+    rig.broker.administer().free_topics(&name("u"), &name("/"), &name("mine")).unwrap();
+    publish(&mut client, "mine").unwrap();
+    rig.broker.administer().delete_user(&name("u")).unwrap();
+    assert!(rig.broker.accounts().topic_permissions().is_empty());
 }
 
 #[test]

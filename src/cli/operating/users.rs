@@ -74,6 +74,35 @@ enum Action {
         #[command(flatten)]
         target: Target,
     },
+    /// Restrict the routing keys that a user may use with a topic exchange: two regular expressions, in which {username} and
+    /// {vhost} stand for the names.
+    PermitTopics {
+        /// The user's name.
+        name: String,
+        /// The exchange.
+        exchange: String,
+        /// Which keys the user may publish with.
+        write: String,
+        /// Which keys the user may bind with.
+        read: String,
+        /// The virtual host.
+        #[arg(long, default_value = "/")]
+        vhost: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Let a user use all routing keys of an exchange again.
+    FreeTopics {
+        /// The user's name.
+        name: String,
+        /// The exchange.
+        exchange: String,
+        /// The virtual host.
+        #[arg(long, default_value = "/")]
+        vhost: String,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Limit a user's connections and channels, for those to come; what is not given is not limited.
     Limit {
         /// The user's name.
@@ -137,6 +166,18 @@ impl Action {
                 let done = format!("user '{name}' has no permissions in vhost '{vhost}' any more");
                 say_changed(&target.perform(&Request::Forbid { user: name, vhost })?, &done)
             }
+            Action::PermitTopics { name, exchange, write, read, vhost, target } => {
+                let done =
+                    format!("user '{name}' may use these routing keys of exchange '{exchange}'");
+                let request = Request::PermitTopics { user: name, vhost, exchange, write, read };
+                say_changed(&target.perform(&request)?, &done)
+            }
+            Action::FreeTopics { name, exchange, vhost, target } => {
+                let done =
+                    format!("user '{name}' may use all routing keys of exchange '{exchange}'");
+                let request = Request::FreeTopics { user: name, vhost, exchange };
+                say_changed(&target.perform(&request)?, &done)
+            }
             Action::Limit { name, connections, channels, target } => {
                 let done = format!("limits of user '{name}' set");
                 let request = Request::LimitUser {
@@ -171,6 +212,12 @@ fn print(user: &UserRow) {
         println!(
             "  in vhost '{}': configure '{}', write '{}', read '{}'",
             may.vhost, may.configure, may.write, may.read
+        );
+    }
+    for may in &user.topic_permissions {
+        println!(
+            "  in vhost '{}', routing keys of exchange '{}': write '{}', read '{}'",
+            may.vhost, may.exchange, may.write, may.read
         );
     }
 }

@@ -16,8 +16,8 @@ pub(super) use self::answering::ControlSocket;
 pub use self::asking::{AskError, ask};
 pub use self::performing::perform;
 pub use self::request::{
-    Answer, ConnectionRow, CountRow, Outcome, PermissionRow, PolicyRow, Request, UserRow,
-    VirtualHostRow,
+    Answer, ConnectionRow, CountRow, Outcome, PermissionRow, PolicyRow, Request,
+    TopicPermissionRow, UserRow, VirtualHostRow,
 };
 
 /// The name of the socket in the data directory.

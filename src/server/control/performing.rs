@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 use super::request::{
-    Answer, ConnectionRow, CountRow, Outcome, PermissionRow, PolicyRow, Request, UserRow,
-    VirtualHostRow,
+    Answer, ConnectionRow, CountRow, Outcome, PermissionRow, PolicyRow, Request,
+    TopicPermissionRow, UserRow, VirtualHostRow,
 };
-use crate::broker::access::{Password, Permissions, Right, User, UserLimits};
+use crate::broker::access::{Password, Permissions, Right, TopicPermissions, User, UserLimits};
 use crate::broker::policy::{ApplyTo, Policy, PolicyKind};
 use crate::broker::{AdministrationError, Broker, HostDescription};
 use crate::definitions;
@@ -42,7 +42,9 @@ fn answer(broker: &Broker, request: Request) -> Result<Answer, Lines> {
         | Request::LimitUser { .. }
         | Request::DeleteUser { .. }
         | Request::Permit { .. }
-        | Request::Forbid { .. } => change_user(broker, request),
+        | Request::Forbid { .. }
+        | Request::PermitTopics { .. }
+        | Request::FreeTopics { .. } => change_user(broker, request),
         Request::ListVhosts => Ok(Answer::Vhosts(virtual_hosts(broker))),
         Request::AddVhost { .. } | Request::LimitVhost { .. } | Request::DeleteVhost { .. } => {
             change_virtual_host(broker, request)
@@ -104,7 +106,7 @@ fn texts(names: &[ShortStr]) -> Vec<String> {
 
 fn users(broker: &Broker) -> Vec<UserRow> {
     let accounts = broker.accounts();
-    let permissions = accounts.permissions();
+    let (permissions, topics) = (accounts.permissions(), accounts.topic_permissions());
     let of_settings = accounts.administrators().into_iter().map(|name| UserRow {
         name: name.to_string(),
         tags: vec!["administrator".to_owned()],
@@ -113,6 +115,7 @@ fn users(broker: &Broker) -> Vec<UserRow> {
         max_connections: None,
         max_channels: None,
         permissions: Vec::new(),
+        topic_permissions: Vec::new(),
     });
     let stored = accounts.users().into_iter().filter(|user| !accounts.is_administrator(&user.name));
     let stored = stored.map(|user| UserRow {
@@ -129,6 +132,16 @@ fn users(broker: &Broker) -> Vec<UserRow> {
                 configure: may.pattern(Right::Configure).to_owned(),
                 write: may.pattern(Right::Write).to_owned(),
                 read: may.pattern(Right::Read).to_owned(),
+            })
+            .collect(),
+        topic_permissions: topics
+            .iter()
+            .filter(|(of, ..)| *of == user.name)
+            .map(|(_, vhost, exchange, may)| TopicPermissionRow {
+                vhost: vhost.to_string(),
+                exchange: exchange.to_string(),
+                write: may.write().to_owned(),
+                read: may.read().to_owned(),
             })
             .collect(),
         name: user.name.to_string(),
@@ -161,6 +174,14 @@ fn change_user(broker: &Broker, request: Request) -> Result<Answer, Lines> {
         Request::Permit { user, vhost, configure, write, read } => {
             let permissions = Permissions::new(&configure, &write, &read).map_err(line)?;
             broker.administer().permit(&name(&user)?, &name(&vhost)?, permissions)
+        }
+        Request::PermitTopics { user, vhost, exchange, write, read } => {
+            let (user, vhost) = (name(&user)?, name(&vhost)?);
+            let topics = TopicPermissions::new(&user, &vhost, &write, &read).map_err(line)?;
+            broker.administer().permit_topics(&user, &vhost, &name(&exchange)?, topics)
+        }
+        Request::FreeTopics { user, vhost, exchange } => {
+            broker.administer().free_topics(&name(&user)?, &name(&vhost)?, &name(&exchange)?)
         }
         Request::Forbid { user, vhost } => {
             broker.administer().forbid(&name(&user)?, &name(&vhost)?)

@@ -26,6 +26,10 @@ pub enum Request {
     Permit { user: String, vhost: String, configure: String, write: String, read: String },
     /// No permissions in one virtual host.
     Forbid { user: String, vhost: String },
+    /// Which routing keys of a topic exchange a user may use.
+    PermitTopics { user: String, vhost: String, exchange: String, write: String, read: String },
+    /// All of them.
+    FreeTopics { user: String, vhost: String, exchange: String },
     /// All virtual hosts.
     ListVhosts,
     /// A new virtual host.
@@ -126,6 +130,21 @@ pub struct UserRow {
     pub max_channels: Option<u64>,
     /// By virtual host.
     pub permissions: Vec<PermissionRow>,
+    /// By virtual host and exchange.
+    pub topic_permissions: Vec<TopicPermissionRow>,
+}
+
+/// Which routing keys of a topic exchange a user may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicPermissionRow {
+    /// The virtual host.
+    pub vhost: String,
+    /// The exchange.
+    pub exchange: String,
+    /// Pattern.
+    pub write: String,
+    /// Pattern.
+    pub read: String,
 }
 
 /// Permissions in a virtual host.
