@@ -20,7 +20,6 @@ mod creation;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Relaxed};
 
-use crate::message::RawProperties;
 use crate::storage::{
     self, Acknowledged, Fetch, Fetched, QueueId, Sequence, SequenceRange, StoreError,
 };
@@ -123,24 +122,10 @@ impl Ranked {
         &self.levels[Rank::of(place).index()]
     }
 
-    fn by_level<'l, 'r>(
-        &'l self,
-        ranges: &'r [SequenceRange],
-    ) -> impl Iterator<Item = (&'l storage::Queue, Vec<SequenceRange>)> + use<'l, 'r> {
-        let groups = ranges.chunk_by(|one, other| Rank::of(one.first) == Rank::of(other.first));
-        groups.map(|group| {
-            let own = group.iter().map(|range| SequenceRange {
-                first: in_level(range.first),
-                last: in_level(range.last),
-            });
-            (self.level(group[0].first), own.collect())
-        })
-    }
-
     /// The rank of a message: a priority that is too high counts as the highest, none as 0.
-    fn rank(&self, properties: &RawProperties<'_>) -> Rank {
+    fn rank(&self, priority: Option<u8>) -> Rank {
         let highest = u8::try_from(self.levels.len() - 1).unwrap_or(u8::MAX);
-        Rank(highest.saturating_sub(properties.priority().unwrap_or(0)))
+        Rank(highest.saturating_sub(priority.unwrap_or(0)))
     }
 }
 
@@ -199,18 +184,18 @@ impl Levels {
         self.ends().last().unwrap_or(Sequence::FIRST)
     }
 
-    /// What a message with these properties is to be appended to. [`Self::note_arrival`] it then.
-    pub(super) fn receiver(&self, properties: &RawProperties<'_>) -> &storage::Queue {
+    /// What a message of that priority is to be appended to: whoever has no priorities does not ask. [`Self::note_arrival`] it then.
+    pub(super) fn receiver(&self, priority: impl FnOnce() -> Option<u8>) -> &storage::Queue {
         match self {
             Self::One(queue) => queue,
-            Self::Ranked(ranked) => &ranked.levels[ranked.rank(properties).index()],
+            Self::Ranked(ranked) => &ranked.levels[ranked.rank(priority()).index()],
         }
     }
 
-    /// A message with these properties has been appended. The queue is to be dispatched afterwards.
-    pub(super) fn note_arrival(&self, properties: &RawProperties<'_>) {
+    /// A message of that priority has been appended. The queue is to be dispatched afterwards.
+    pub(super) fn note_arrival(&self, priority: impl FnOnce() -> Option<u8>) {
         if let Self::Ranked(ranked) = self {
-            let Rank(rank) = ranked.rank(properties);
+            let Rank(rank) = ranked.rank(priority());
             ranked.news[usize::from(rank / 64)].fetch_or(1 << (rank % 64), AcqRel);
         }
     }
@@ -306,27 +291,34 @@ impl Levels {
 
     /// [`storage::Queue::acknowledge`], in ascending order of place. It is all durable when the last of it is.
     pub(super) fn acknowledge(&self, ranges: &[SequenceRange]) -> Result<Acknowledged, StoreError> {
-        let ranked = match self {
-            Self::One(queue) => return queue.acknowledge(ranges),
-            Self::Ranked(ranked) => ranked,
-        };
+        if let Self::One(queue) = self {
+            return queue.acknowledge(ranges);
+        }
         let mut total = Acknowledged { messages: 0, durable_at: None };
-        for (level, own) in ranked.by_level(ranges) {
-            let done = level.acknowledge(&own)?;
+        for (level, ranges) in self.by_level(ranges) {
+            let done = level.acknowledge(&ranges)?;
             total.messages += done.messages;
             total.durable_at = total.durable_at.max(done.durable_at);
         }
         Ok(total)
     }
 
-    /// Ranges, in ascending order of place, by the level that has them, with their places there.
+    /// Places in ascending order as the engine has them: each level that has some of them, with those.
     pub(super) fn by_level(
         &self,
-        ranges: Vec<SequenceRange>,
+        ranges: &[SequenceRange],
     ) -> Vec<(&storage::Queue, Vec<SequenceRange>)> {
-        match &self.ranked {
-            None => vec![(&self.base, ranges)],
-            Some(ranked) => ranked.by_level(&ranges).collect(),
-        }
+        let ranked = match self {
+            Self::One(queue) => return vec![(queue, ranges.to_vec())],
+            Self::Ranked(ranked) => ranked,
+        };
+        let own = |range: &SequenceRange| SequenceRange {
+            first: in_level(range.first),
+            last: in_level(range.last),
+        };
+        ranges
+            .chunk_by(|one, other| Rank::of(one.first) == Rank::of(other.first))
+            .map(|group| (ranked.level(group[0].first), group.iter().map(own).collect()))
+            .collect()
     }
 }

@@ -238,6 +238,35 @@ fn the_argument_is_a_number_up_to_255_and_has_to_be_repeated() {
     assert_eq!(refusal(client.channel.declare_queue(&quorum)), (406, text.to_owned()));
 }
 
+#[test]
+fn a_transaction_is_committed_to_all_priorities_at_once() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.channel.declare_queue(&ranked("q", 3)).unwrap();
+    for priority in 0..4 {
+        client.send_ranked("q", priority, &format!("old {priority}"));
+    }
+    let held: Vec<_> = (0..4).map(|_| client.get("q").unwrap().0).collect();
+    assert_eq!(bodies(&held), ["old 3", "old 2", "old 1", "old 0"]);
+    client.channel.tx_select().unwrap();
+    for priority in [0, 2, 9] {
+        let properties = Properties { priority: Some(priority), ..persistent() };
+        let body = format!("new {priority}");
+        client.channel.stage(&message("", "q", &body, &properties), false).unwrap();
+    }
+    for received in [&held[0], &held[2], &held[3]] {
+        client.channel.ack(received.tag, false).unwrap();
+    }
+    client.channel.tx_commit().unwrap();
+    client.channel.flush().unwrap();
+    assert_eq!(client.ready("q"), 3);
+    drop(client);
+    let mut other = rig.connect();
+    assert_eq!(other.drain("q"), ["new 9", "old 2", "new 2", "new 0"]);
+    drop(other);
+    assert_eq!(rig.restart().connect().drain("q"), ["new 9", "old 2", "new 2", "new 0"]);
+}
+
 /// Nothing but a repair of the store can do this; the messages that are left are served in order all the same.
 #[test]
 fn a_priority_that_has_been_lost_is_there_again_after_a_restart() {

@@ -30,13 +30,14 @@ struct Part<'s> {
 impl Part<'_> {
     /// The engine's queues that get it.
     fn receivers(&self) -> Vec<&storage::Queue> {
-        self.queues.iter().map(|queue| queue.store().receiver(&self.envelope.properties)).collect()
+        let priority = || self.envelope.properties.priority();
+        self.queues.iter().map(|queue| queue.store().receiver(priority)).collect()
     }
 
     /// They have it.
     fn note_arrival(&self) {
-        let properties = &self.envelope.properties;
-        self.queues.iter().for_each(|queue| queue.store().note_arrival(properties));
+        let priority = || self.envelope.properties.priority();
+        self.queues.iter().for_each(|queue| queue.store().note_arrival(priority));
     }
 }
 
@@ -128,7 +129,7 @@ impl VirtualHost {
             if topology.queue(queue.name()).is_some_and(|found| found == queue) {
                 let mut own = Vec::new();
                 sequences.iter().for_each(|sequence| push_sequence(&mut own, *sequence));
-                ranges.extend(queue.store().by_level(own));
+                ranges.extend(queue.store().by_level(&own));
             }
         }
         let appends = parts.iter().zip(&receivers).filter(|(_, queues)| !queues.is_empty());

@@ -255,19 +255,19 @@ impl VirtualHost {
     ) -> Result<Routed, StoreError> {
         let persistence = persistence(envelope);
         let queues = matches.queues();
+        let priority = || envelope.properties.priority();
         let Appended { durable_at } = match queues {
             [] => return Ok(Routed::default()),
             [queue] => {
-                let receiver = queue.store().receiver(&envelope.properties);
+                let receiver = queue.store().receiver(priority);
                 self.store.append(message, persistence, &[receiver])?
             }
             many => {
-                let receivers =
-                    many.iter().map(|queue| queue.store().receiver(&envelope.properties));
+                let receivers = many.iter().map(|queue| queue.store().receiver(priority));
                 self.store.append(message, persistence, &receivers.collect::<Vec<_>>())?
             }
         };
-        queues.iter().for_each(|queue| queue.store().note_arrival(&envelope.properties));
+        queues.iter().for_each(|queue| queue.store().note_arrival(priority));
         Ok(Routed { queues: queues.len(), durable_at, ..Routed::default() })
     }
 }

@@ -76,15 +76,13 @@ fn what_is_overtaken_again_and_again_does_not_pile_up_in_memory() {
         }
     };
     for priority in 0..LEVELS {
-        let properties = Properties { priority: Some(priority), ..persistent() }.to_bytes();
-        let properties = RawProperties::parse(&properties).unwrap();
         for number in 0..EACH {
             let body = format!("{priority} {number}");
             let message = Message::new(Bytes::new(), body);
-            let receiver = levels.receiver(&properties);
+            let receiver = levels.receiver(|| Some(priority));
             store.append(&message, Persistence::Durable, &[receiver]).unwrap();
         }
-        levels.note_arrival(&properties);
+        levels.note_arrival(|| Some(priority));
         assert_eq!(supply(&mut backlog), Supply::Ready);
         assert!(backlog.ahead() <= 1024, "{} are in memory", backlog.ahead());
     }
