@@ -4,6 +4,7 @@ mod committing;
 mod dead_lettering;
 mod publishing;
 mod staging;
+mod together;
 
 use std::sync::{Arc, Weak};
 

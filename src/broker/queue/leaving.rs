@@ -185,7 +185,8 @@ impl Queue {
             return false;
         }
         let ready = self.store.len().saturating_sub(state.unacknowledged);
-        if ready == 0 {
+        // Not where what is ready is: what a transaction or the carrier takes out goes from the store first.
+        if self.store.len() == 0 {
             self.nothing_ready();
         }
         ready > 0
@@ -306,14 +307,14 @@ impl Queue {
         state.leaving.drain(..count).collect()
     }
 
-    /// They have arrived. They can be taken out.
-    pub(in crate::broker) fn buried(self: &Arc<Self>, sequences: &[Sequence]) {
+    /// So many have arrived, and are not in the queue any more.
+    pub(in crate::broker) fn buried(self: &Arc<Self>, count: u64) {
         let mut guard = self.state.lock();
         let state = guard.get_or_insert_default();
         if state.deleted {
             return;
         }
-        state.dropped.extend_from_slice(sequences);
+        state.unacknowledged = state.unacknowledged.saturating_sub(count);
         self.run(guard);
     }
 
@@ -325,12 +326,5 @@ impl Queue {
             return;
         }
         leaving.into_iter().rev().for_each(|leaving| state.leaving.push_front(leaving));
-    }
-
-    /// They cannot be read, and keep their places: nobody holds them any more.
-    pub(in crate::broker) fn leave_damaged(&self, count: u64) {
-        let mut guard = self.state.lock();
-        let state = guard.get_or_insert_default();
-        state.unacknowledged = state.unacknowledged.saturating_sub(count);
     }
 }

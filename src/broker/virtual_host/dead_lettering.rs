@@ -1,7 +1,7 @@
 //! Where dead letters arrive.
 //!
-//! A letter is stored where it goes before it is taken out of its queue, and the log keeps that order: a crash in between
-//! leaves it in both, and it is dead-lettered once more. It is never in neither.
+//! Letters are stored where they go and taken out of their queue in one change of the store: a crash leaves each of them in one of
+//! the two.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use std::sync::Arc;
 use tracing::{debug, error, warn};
 
 use super::VirtualHost;
-use super::publishing::Nature;
+use super::publishing::persistence;
+use super::together::Part;
 use crate::broker::arrivals::Arrivals;
 use crate::broker::copies::Copies;
 use crate::broker::dead_letters::{Death, bury, is_cycle};
@@ -18,10 +19,12 @@ use crate::broker::routing::Matches;
 use crate::broker::rules::DeadLetters;
 use crate::broker::topology::Topology;
 use crate::message::{Envelope, RawProperties};
-use crate::storage::{Draft, Fetch, Message, Sequence, StoreError};
+use crate::storage::{Fetch, Message, Sequence, StoreError};
 
 /// Letters that are carried at a time.
 const BATCH: usize = 256;
+/// Bytes of them, unless one alone is larger.
+const BATCH_BYTES: usize = 1 << 20;
 
 impl VirtualHost {
     /// Has the queue's dead letters carried away that there are now, by the caller: the queue is about to be deleted.
@@ -50,66 +53,82 @@ impl VirtualHost {
                 return Ok(());
             }
             let mut outcome = Ok(());
-            let (mut buried, mut damaged) = (Vec::with_capacity(leaving.len()), 0);
-            while let Some(mut next) = leaving.pop_front() {
-                match self.carry(queue, &mut next, &mut arrivals) {
-                    Ok(true) => buried.push(next.sequence),
-                    Ok(false) => damaged += 1,
-                    Err(error) => {
-                        leaving.push_front(next);
-                        outcome = Err(error);
-                        break;
-                    }
-                }
+            while outcome.is_ok() && !leaving.is_empty() {
+                outcome = self.carry_some(queue, &mut leaving, BATCH_BYTES, &mut arrivals);
             }
             queue.put_back_leaving(leaving.into());
-            queue.leave_damaged(damaged);
-            queue.buried(&buried);
             arrivals.dispatch();
             outcome?;
         }
     }
 
-    /// Carries one. False: it cannot be read.
-    fn carry(
+    /// Carries the first of them, as many as have so many bytes together, and one at least.
+    fn carry_some(
         &self,
-        queue: &Queue,
-        leaving: &mut Leaving,
+        queue: &Arc<Queue>,
+        leaving: &mut VecDeque<Leaving>,
+        most: usize,
         arrivals: &mut Arrivals,
-    ) -> Result<bool, StoreError> {
-        if leaving.message.is_none() {
-            leaving.message = read_back(queue, leaving.sequence)?;
+    ) -> Result<(), StoreError> {
+        let (mut count, mut bytes) = (0, 0);
+        for letter in leaving.iter_mut() {
+            if letter.message.is_none() {
+                letter.message = read_back(queue, letter.sequence)?;
+            }
+            bytes += letter.message.as_ref().map_or(0, Message::size);
+            if count > 0 && bytes > most {
+                break;
+            }
+            count += 1;
         }
-        let Some(message) = &leaving.message else { return Ok(false) };
         let topology = self.topology.read();
-        match self.dead_letter(&topology, queue, message, leaving.death, arrivals) {
+        let (mut parts, mut carried) = (Vec::new(), Vec::new());
+        for letter in leaving.iter().take(count) {
+            // One that cannot be read keeps its place.
+            let Some(message) = &letter.message else { continue };
+            self.letters(&topology, queue, message, letter.death, arrivals, &mut parts);
+            carried.push(letter.sequence);
+        }
+        carried.sort_unstable();
+        let acknowledged = [(Arc::clone(queue), carried)];
+        match self.store_together(&topology, &parts, &acknowledged, arrivals) {
+            Ok(_) => {}
+            Err(StoreError::TooLarge { .. }) if count > 1 => {
+                drop(topology);
+                return self.carry_some(queue, leaving, most / 2, arrivals);
+            }
             Err(error @ StoreError::TooLarge { .. }) => {
                 error!(queue = %queue.name(), %error, "a dead letter has become too large to be stored: it is dropped");
-                Ok(true)
+                self.store_together(&topology, &[], &acknowledged, arrivals)?;
             }
-            outcome => outcome.map(|()| true),
+            Err(error) => return Err(error),
         }
+        drop(topology);
+        leaving.drain(..count);
+        queue.buried(count as u64);
+        Ok(())
     }
 
-    /// Stores a dead letter of `queue` where that queue's rules say.
-    pub(super) fn dead_letter(
+    /// What a dead letter of `queue` comes to, as that queue's rules say: added to `parts`.
+    pub(super) fn letters(
         &self,
         topology: &Topology,
         queue: &Queue,
         message: &Message,
         death: Death,
         arrivals: &mut Arrivals,
-    ) -> Result<(), StoreError> {
+        parts: &mut Vec<Part>,
+    ) {
         let Some(DeadLetters { exchange: to, routing_key }) = queue.rules().get().dead_letters()
         else {
-            return Ok(());
+            return;
         };
         let exchange = topology.exchanges.get(&to);
         if exchange.is_none() && !to.is_empty() {
             debug!(queue = %queue.name(), exchange = %to, "no such dead-letter exchange: the letter is dropped");
-            return Ok(());
+            return;
         }
-        let Ok(envelope) = Envelope::parse(message.header()) else { return Ok(()) };
+        let Ok(envelope) = Envelope::parse(message.header()) else { return };
         let time = self.store.now().unix_millis() / 1000;
         let properties =
             bury(&envelope, queue.name(), death, time, routing_key.is_none()).to_bytes();
@@ -124,14 +143,36 @@ impl VirtualHost {
         if death != Death::Rejected {
             matches.retain_queues(|target| !is_cycle(&properties, target.name()));
         }
-        let envelope = Envelope { exchange: &to, routing_key: key, properties, published_at: None };
+        let sorted = Self::sort_out(&mut matches, message.body_len(), false);
+        let timed = sorted.timed;
+        let published_at = timed.then(|| arrivals.published_at(|| self.store.now()).unix_millis());
+        let envelope = Envelope { exchange: &to, routing_key: key, properties, published_at };
         let message = message.with_header(envelope.to_bytes());
-        let draft = Draft::Whole(&message);
-        let routed =
-            self.store(topology, &envelope, draft, Nature::default(), arrivals, &mut matches)?;
-        arrivals.note(matches.queues());
-        if routed.refused {
-            warn!(queue = %queue.name(), exchange = %to, "a queue that is full has refused a dead letter");
+        for refusing in &sorted.refusing {
+            match refusing.dead_letters() {
+                Some(queue) => {
+                    self.letters(topology, queue, &message, Death::MaxLength, arrivals, parts);
+                }
+                None => {
+                    warn!(queue = %queue.name(), exchange = %to, "a queue that is full has refused a dead letter");
+                }
+            }
+        }
+        let priority = properties.priority();
+        let (persistence, queues) = (persistence(&envelope), matches.queues().to_vec());
+        parts.push(Part { message, persistence, priority, queues, timed });
+    }
+
+    /// Stores letters of queues that had no room for a message.
+    pub(super) fn store_letters(
+        &self,
+        topology: &Topology,
+        parts: &[Part],
+        arrivals: &mut Arrivals,
+    ) -> Result<(), StoreError> {
+        // One by one: they need not be there together, and each may be as large as any message.
+        for part in parts {
+            self.store_together(topology, std::slice::from_ref(part), &[], arrivals)?;
         }
         Ok(())
     }

@@ -47,6 +47,30 @@ pub(super) struct Nature {
     pub(super) expires: bool,
 }
 
+/// What a message that has been routed has come to.
+pub(super) struct Sorted {
+    /// How many queues it was routed to.
+    queues: usize,
+    /// It has to know its time.
+    pub(super) timed: bool,
+    /// One of them may refuse the next one.
+    bounded: bool,
+    pub(super) refusing: Vec<Refusing>,
+}
+
+/// A queue that has no room for a message.
+pub(super) struct Refusing {
+    queue: Arc<Queue>,
+    overflow: Overflow,
+}
+
+impl Refusing {
+    /// The queue, if the message is to be dead-lettered.
+    pub(super) fn dead_letters(&self) -> Option<&Queue> {
+        (self.overflow == Overflow::RejectPublishAndDeadLetter).then_some(&*self.queue)
+    }
+}
+
 impl VirtualHost {
     /// Routes a message, and stores it in its queues, which `matches` has afterwards; one that is a direct reply is delivered.
     pub(in crate::broker) fn publish(
@@ -183,22 +207,8 @@ impl VirtualHost {
         matches: &mut Matches,
     ) -> Result<Routed, StoreError> {
         let body = message.body_len();
-        let queues = matches.queues().len();
-        let (mut timed, mut bounded) = (nature.expires, false);
-        let mut refusing = Vec::new();
-        matches.retain_queues(|queue| {
-            if !queue.rules().any() {
-                return true;
-            }
-            let rules = queue.rules().get();
-            timed |= rules.message_ttl.is_some();
-            bounded |= rules.refuses();
-            let refuses = queue.refuses(&rules, body);
-            if refuses {
-                refusing.push((Arc::clone(queue), rules.overflow()));
-            }
-            !refuses
-        });
+        let Sorted { queues, timed, bounded, refusing } =
+            Self::sort_out(matches, body, nature.expires);
         let published_at = timed.then(|| arrivals.published_at(|| self.store.now()).unix_millis());
         let envelope = Envelope { published_at, ..*envelope };
         let stored = matches.queues().iter().map(Arc::clone).collect::<Vec<_>>();
@@ -215,12 +225,34 @@ impl VirtualHost {
         let durable_at = appended?.durable_at;
         Self::note_stored(&stored, body, timed);
         let refused = !refusing.is_empty();
-        for (queue, overflow) in refusing {
-            if overflow == Overflow::RejectPublishAndDeadLetter {
-                self.dead_letter_refused(topology, &queue, &envelope, message, arrivals)?;
-            }
+        let mut letters = Vec::new();
+        for queue in refusing.iter().filter_map(Refusing::dead_letters) {
+            let message = message.to_message().with_header(envelope.to_bytes());
+            self.letters(topology, queue, &message, Death::MaxLength, arrivals, &mut letters);
         }
+        self.store_letters(topology, &letters, arrivals)?;
         Ok(Routed { queues, refused, bounded, durable_at, ..Routed::default() })
+    }
+
+    /// Leaves those queues in `matches` that take a message with such a body. `expires`: whether it does so by itself.
+    pub(super) fn sort_out(matches: &mut Matches, body: usize, expires: bool) -> Sorted {
+        let queues = matches.queues().len();
+        let mut sorted = Sorted { queues, timed: expires, bounded: false, refusing: Vec::new() };
+        matches.retain_queues(|queue| {
+            if !queue.rules().any() {
+                return true;
+            }
+            let rules = queue.rules().get();
+            sorted.timed |= rules.message_ttl.is_some();
+            sorted.bounded |= rules.refuses();
+            let refuses = queue.refuses(&rules, body);
+            if refuses {
+                let (queue, overflow) = (Arc::clone(queue), rules.overflow());
+                sorted.refusing.push(Refusing { queue, overflow });
+            }
+            !refuses
+        });
+        sorted
     }
 
     /// A message with a body of so many bytes, which may expire or not, has been stored in these queues.
@@ -231,19 +263,6 @@ impl VirtualHost {
                 queue.note_timed();
             }
         }
-    }
-
-    /// A message that found no room in a queue goes to that queue's dead-letter exchange.
-    fn dead_letter_refused(
-        &self,
-        topology: &Topology,
-        queue: &Queue,
-        envelope: &Envelope<'_>,
-        message: Draft<'_>,
-        arrivals: &mut Arrivals,
-    ) -> Result<(), StoreError> {
-        let message = message.to_message().with_header(envelope.to_bytes());
-        self.dead_letter(topology, queue, &message, Death::MaxLength, arrivals)
     }
 
     /// Stores a message in the queues that it was routed to.
