@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Number, Value as Json};
 
-use crate::message::{FieldTable, ShortStr, Value};
+use crate::message::{FieldTable, MAX_DEPTH, ShortStr, Value};
+
+/// Tables and lists may be nested so deep in a table: deeper ones could not be read back.
+const DEEPEST: usize = MAX_DEPTH - 1;
 
 /// What a person calls a JSON value.
 pub(super) fn kind(value: &Json) -> &'static str {
@@ -20,16 +23,26 @@ pub(super) fn kind(value: &Json) -> &'static str {
 pub(super) fn table<'j>(
     entries: impl Iterator<Item = (&'j str, &'j Json)>,
 ) -> Result<FieldTable, String> {
+    nested(entries, DEEPEST)
+}
+
+/// A table in which others may be nested so many times more.
+fn nested<'j>(
+    entries: impl Iterator<Item = (&'j str, &'j Json)>,
+    depth: usize,
+) -> Result<FieldTable, String> {
     let mut table = FieldTable::new();
     for (name, value) in entries {
         let short = ShortStr::try_from(name);
         let short = short.map_err(|_| format!("the name '{name}' has more than 255 bytes"))?;
-        table.push(short, from_json(value)?);
+        table.push(short, from_json(value, depth)?);
     }
     Ok(table)
 }
 
-fn from_json(json: &Json) -> Result<Value, String> {
+fn from_json(json: &Json, depth: usize) -> Result<Value, String> {
+    let deeper =
+        || depth.checked_sub(1).ok_or_else(|| format!("it is nested more than {DEEPEST} times"));
     Ok(match json {
         Json::Null => Value::Void,
         Json::Bool(truth) => Value::Bool(*truth),
@@ -39,9 +52,15 @@ fn from_json(json: &Json) -> Result<Value, String> {
             _ => return Err(format!("{number} does not fit into 64 bits with a sign")),
         },
         Json::String(text) => Value::text(text),
-        Json::Array(list) => Value::Array(list.iter().map(from_json).collect::<Result<_, _>>()?),
+        Json::Array(list) => {
+            let depth = deeper()?;
+            Value::Array(
+                list.iter().map(|value| from_json(value, depth)).collect::<Result<_, _>>()?,
+            )
+        }
         Json::Object(fields) => {
-            Value::Table(table(fields.iter().map(|(name, value)| (name.as_str(), value)))?)
+            let fields = fields.iter().map(|(name, value)| (name.as_str(), value));
+            Value::Table(nested(fields, deeper()?)?)
         }
     })
 }
@@ -92,6 +111,21 @@ mod tests {
         let mut lost = Vec::new();
         assert_eq!(table_to_json(&read, &mut |name| lost.push(name.clone())), json);
         assert!(lost.is_empty());
+    }
+
+    /// A record that is deeper than what is read back would keep the broker from starting.
+    #[test]
+    fn what_is_nested_too_deep_is_refused_and_all_else_can_be_read_back() {
+        let deep = |depth| {
+            let mut value = serde_json::json!(1);
+            for _ in 0..depth {
+                value = serde_json::json!([value]);
+            }
+            table([("k", &value)].into_iter())
+        };
+        let table = deep(DEEPEST).unwrap();
+        assert!(FieldTable::decode(&table.to_bytes()).is_ok());
+        assert_eq!(deep(DEEPEST + 1).unwrap_err(), "it is nested more than 31 times");
     }
 
     #[test]

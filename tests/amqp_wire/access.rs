@@ -107,6 +107,16 @@ fn while_a_password_is_verified_others_are_served_and_what_follows_waits() {
 }
 
 #[test]
+fn a_new_secret_is_taken_note_of() {
+    let operated = Operated::start();
+    operated.add_shop();
+    let mut client = operated.shop();
+    let secret = Method::ConnectionUpdateSecret { new_secret: b"another", reason: b"it is time" };
+    assert_eq!(client.call(0, &secret).name(), "connection.update-secret-ok");
+    assert!(client.is_served());
+}
+
+#[test]
 fn what_a_user_may_not_do_closes_the_channel() {
     let operated = Operated::start();
     operated.add_shop();

@@ -170,6 +170,17 @@ fn publishing_needs_write_also_for_what_is_not_there() {
 }
 
 #[test]
+fn in_a_transaction_a_message_is_refused_when_it_is_published() {
+    let rig = rig_with_two_of_each();
+    let mut client = rig.connect_with("u", "", "^mine", "");
+    client.channel.tx_select().unwrap();
+    let mut stage =
+        |to| client.channel.stage(&message(to, "k", "body", &persistent()), false).map(drop);
+    stage("mine").unwrap();
+    assert_eq!(refusal(stage("theirs")), refused("exchange", "theirs"));
+}
+
+#[test]
 fn a_direct_reply_needs_write_on_the_default_exchange_as_everything_published_there() {
     let rig = rig_with_two_of_each();
     let mut asking = rig.connect();
@@ -271,6 +282,7 @@ fn the_routing_keys_of_a_topic_exchange_may_be_restricted() {
     drop(client);
     let rig = rig.restart();
     let mut client = rig.connect_as("u");
+    client.channel.declare_exchange(&exchange("mine", "topic")).unwrap();
     assert_eq!(refusal(publish(&mut client, "mine")), topic("k"));
     rig.broker.administer().free_topics(&name("u"), &name("/"), &name("mine")).unwrap();
     publish(&mut client, "mine").unwrap();
