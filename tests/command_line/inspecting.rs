@@ -6,11 +6,13 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use haypile::amqp::codec::Method;
+use haypile::message::{FieldTable, Properties, RawProperties, RawTable, ShortStr, Value as Field};
 use haypile::storage::{Options, Store};
 use serde_json::Value;
 
-use crate::common::Client;
 use crate::common::process::{Process, prepare};
+use crate::common::{Client, queue_declare};
 use crate::{command, json, left_behind, publish_confirmed, text};
 
 fn socket(directory: &Path) -> PathBuf {
@@ -116,6 +118,40 @@ fn the_names_in_the_json_are_the_same_of_a_running_server_and_of_a_stopped_one()
     assert_eq!(running["store"], stopped["store"]);
     assert_eq!(running["queues"], stopped["queues"]);
     assert_eq!(stopped["running"], Value::Null);
+}
+
+#[test]
+fn a_queue_with_priorities_is_one_queue() {
+    let directory = tempfile::tempdir().unwrap();
+    let (server, mut client) = serve(directory.path());
+    let arguments: FieldTable =
+        [(ShortStr::try_from("x-max-priority").unwrap(), Field::U8(9))].into_iter().collect();
+    let arguments = arguments.to_bytes();
+    let mut declare = queue_declare("urgent", true);
+    if let Method::QueueDeclare { arguments: none, .. } = &mut declare {
+        *none = RawTable::parse(&arguments).unwrap();
+    }
+    assert_eq!(client.call(1, &declare).name(), "queue.declare-ok");
+    for priority in [0, 4, 9, 4] {
+        let properties = Properties {
+            priority: Some(priority),
+            delivery_mode: Some(2),
+            ..Properties::default()
+        };
+        let properties = properties.to_bytes();
+        let properties = RawProperties::parse(&properties).unwrap();
+        client.publish_with(1, "", "urgent", false, properties, b"x");
+    }
+    assert!(client.is_served());
+    let running = inspected(directory.path());
+    drop(client);
+    server.signal("TERM");
+    assert_eq!(server.end().0.code(), Some(0));
+    for found in [running, inspected(directory.path())] {
+        assert_eq!(found["queues"].as_array().unwrap().len(), 2, "{found}");
+        assert_eq!((depth(&found, "'orders'"), depth(&found, "'urgent'")), (3, 4));
+        assert_eq!(found["queues"][1]["next_sequence"], 4);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Queues as long as the store is open, and over a clean restart.
 
 use haypile::storage::{
-    Change, Fetch, OpenError, Options, Persistence, Queue, Sequence, SequenceRange, Store,
+    Change, Fetch, OpenError, Options, Persistence, Queue, QueueId, Sequence, SequenceRange, Store,
     StoreError,
 };
 use tempfile::tempdir;
@@ -342,4 +342,29 @@ fn a_closed_store_takes_nothing_more() {
     store.close().unwrap();
     let refused = other.append(&message("late"), Persistence::Durable, &[&orders]);
     assert!(matches!(refused, Err(StoreError::Closed)), "{refused:?}");
+}
+
+#[test]
+fn several_queues_are_created_at_once_and_know_each_others_numbers() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), manual()).unwrap();
+    let names = |ids: &[QueueId], place: usize| format!("{} of {ids:?}", ids[place]).into_bytes();
+    let (queues, created) = store.create_queues(3, names).unwrap();
+    let ids: Vec<QueueId> = queues.iter().map(Queue::id).collect();
+    for (place, queue) in queues.iter().enumerate() {
+        assert_eq!(queue.attributes(), &names(&ids, place));
+    }
+    append(&store, &queues[1], "in the second");
+    store.wait_durable(created).unwrap();
+    // Neither these nor what they hold is there if it is not durable.
+    let (lost, _) = store.create_queues(2, |_, place| vec![place as u8]).unwrap();
+    append(&store, &lost[0], "lost");
+    drop((store, queues, lost));
+    let store = Store::open(dir.path(), manual()).unwrap();
+    let found: Vec<QueueId> = store.queues().iter().map(Queue::id).collect();
+    assert_eq!(found, ids);
+    assert_eq!(bodies(&store.queues()[1]), ["in the second"]);
+    let (next, _) = store.create_queue(b"next").unwrap();
+    assert!(!ids.contains(&next.id()));
+    assert_eq!(store.create_queues(0, names).unwrap().0, []);
 }
