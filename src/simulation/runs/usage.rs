@@ -293,11 +293,7 @@ impl Run<'_> {
         let operations: Vec<Operation<'_>> = appends.chain(acknowledge).collect();
         let outcome = self.driver().apply_together(&operations);
         // What only makes room is taken in any case.
-        if times == 0 {
-            outcome.map_err(always)?
-        } else {
-            outcome?
-        };
+        outcome.map_err(|error| Trouble::Store(error, times == 0))?;
         if let Some((queue, ranges)) = gone {
             self.forget_passing(&queue, &ranges);
         }
