@@ -15,7 +15,10 @@
 //! - `replies` knows the channels that await direct replies.
 //! - [`access`] knows the users and what they may do, [`policy`] what operators say of queues and exchanges by their names, `connections` who is
 //!   connected. [`Administration`] changes virtual hosts, users and policies; [`definitions`] are all of it, and the topology, as one value.
-//! - The loader's threads read messages back that are on disk only.
+//! - What is asked of a queue besides (how long messages live, how many there may be, where they go otherwise) are its `rules`;
+//!   `in_force` has what it remembers for them, `dead_letters` what becomes of messages that leave it otherwise than to a consumer.
+//! - `workers` have threads: the loader's read messages back that are on disk only, the carrier's carries dead letters, the timer's
+//!   wakes queues when it is time.
 //!
 //! # How a message moves
 //! `Channel::publish` asks whether the user may, routes it (what an exchange routes nowhere goes on to its alternate) and appends it to the engine's queues, and notes them (`arrivals`). `Channel::flush`, once for
@@ -25,7 +28,8 @@
 //! that is returned goes back to its sequence, which is its place for ever.
 //!
 //! A message that has been handed out is in exactly one of three places: an outbox, a channel's unacknowledged
-//! deliveries, or on the way between them in the one task that owns both. Whoever takes it out of such a
+//! deliveries, or on the way between them in the one task that owns both. One that leaves for the dead-letter exchange is in its queue's
+//! list of those until the carrier has moved it, and counts as unacknowledged meanwhile. Whoever takes it out of such a
 //! place either acknowledges it or puts it back, and releases its consumer's credit then and only then.
 //!
 //! # Lock order
@@ -33,6 +37,7 @@
 //! connections and then the users. Nobody takes one of these with one of the following locked, but for the users, which are
 //! looked at with nothing locked behind them. A virtual host's description and policies come after its topology.
 //!
+//! 0. A queue's turn to have its dead letters carried: by the carrier, or by who is about to delete it.
 //! 1. A virtual host's topology: shared while a message is routed and appended, exclusive while
 //!    something is declared, bound or deleted.
 //! 2. A virtual host's note of the last purge, while a queue is purged.
