@@ -239,6 +239,8 @@ impl Client {
             }
             match self.connection.poll(&mut Context::from_waker(&self.waker)) {
                 Poll::Ready(()) => {}
+                // Messages are read back, expire, or go to their dead-letter exchange.
+                Poll::Pending if self.gateway.broker.work_off() => {}
                 Poll::Pending if self.connection.wants_input() => return,
                 Poll::Pending if !self.connection.output.is_empty() => {}
                 Poll::Pending if self.gateway.store.is_full() => return,

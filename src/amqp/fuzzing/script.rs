@@ -27,7 +27,7 @@ const EXCHANGES: [&[u8]; 9] = [
 const KINDS: [&[u8]; 5] = [b"direct", b"fanout", b"topic", b"headers", b"x-other"];
 const KEYS: [&[u8]; 9] = [b"q1", b"q2", b"q3", b"a.b", b"a.*", b"#", b"*.b.#", b"", b"a..b"];
 const TAGS: [&[u8]; 4] = [b"", b"c1", b"c2", b"amq.ctag"];
-const TABLES: [&[u8]; 9] = [
+const TABLES: [&[u8]; 15] = [
     b"",
     b"\x07x-matchS\0\0\0\x03any\x01kI\0\0\0\x01",
     b"\x07x-matchS\0\0\0\x03all\x01kV",
@@ -37,6 +37,13 @@ const TABLES: [&[u8]; 9] = [
     b"\x0cx-queue-typeS\0\0\0\x07classic",
     b"\x0cx-max-lengthI\0\0\0\x02",
     b"\x12alternate-exchangeS\0\0\0\x02e1",
+    b"\x16x-dead-letter-exchangeS\0\0\0\0\x19x-dead-letter-routing-keyS\0\0\0\x02q1",
+    b"\x16x-dead-letter-exchangeS\0\0\0\x02e1\x0dx-message-ttlI\0\0\0\0",
+    b"\x16x-dead-letter-exchangeS\0\0\0\0\x0cx-max-lengthI\0\0\0\x01\
+      \x0ax-overflowS\0\0\0\x12reject-publish-dlx",
+    b"\x12x-max-length-bytesI\0\0\0\x40\x0ex-max-priorityI\0\0\0\x03",
+    b"\x18x-single-active-consumert\x01",
+    b"\x0cx-queue-typeS\0\0\0\x06quorum\x10x-delivery-limitI\0\0\0\x01",
 ];
 const PROPERTIES: [&[u8]; 7] = [
     b"\0\0",
