@@ -196,11 +196,11 @@ impl<'a> Unit<'a> {
         let acknowledgements = self.acknowledgements.iter().filter(|planned| planned.is_durable);
         let mut outlines: SmallVec<[Outline; 4]> =
             acknowledgements.map(PlannedAcknowledgement::outline).collect();
-        let records = outlines.len();
+        let only_acknowledged = outlines.len();
         outlines.extend(self.records().map(|append| append.plan.outline()));
         shared.log.check_unit(&outlines)?;
         // What only makes room is taken from a full disk as well.
-        if outlines.len() > records { shared.log.admit_unit(&outlines) } else { Ok(()) }
+        if outlines.len() == only_acknowledged { Ok(()) } else { shared.log.admit_unit(&outlines) }
     }
 
     /// The appends that need a record.

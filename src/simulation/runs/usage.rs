@@ -166,6 +166,7 @@ impl Run<'_> {
             ("a wait", store.wait_durable(Lsn::MAX).err()),
             ("a new queue", store.create_queue(b"too late").err()),
             ("a checkpoint", store.checkpoint().err()),
+            ("operations together", store.apply_together(&[]).err()),
             (
                 "a message",
                 match &targets[..] {

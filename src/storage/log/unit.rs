@@ -50,10 +50,7 @@ impl Log {
                 })
                 .collect();
         }
-        if let Some(record) = unit.iter().find(|record| record.length() as u64 > RECORD_LIMIT) {
-            let bytes = record.length() as u64;
-            return Err(StoreError::TooLarge { bytes, limit: RECORD_LIMIT });
-        }
+        check_records(unit)?;
         let mut core = self.open_for_appending()?;
         let oversized = self.make_room(&mut core, length_of(unit));
         let placed: SmallVec<[Placed; 4]> = (0..)
@@ -68,22 +65,9 @@ impl Log {
         Ok(placed)
     }
 
-    /// Whether a unit fits into a segment, or has one message that does not, like any that is larger. In a segment of several
-    /// slots a record that somebody looks for begins in the first of them; and one with several would be kept as a whole by
-    /// the smallest that is left.
+    /// Whether a unit is small enough.
     pub(crate) fn check_unit(&self, unit: &[Outline]) -> Result<(), StoreError> {
-        let limit = self.segments.segment_size() - PAGE - GROUP_HEADER as u64;
-        let limit = limit.min(RECORD_LIMIT);
-        let mut messages = unit.iter().filter(|record| record.is_message());
-        let alone = match (messages.next(), messages.next()) {
-            (Some(only), None) => only.length(),
-            _ => 0,
-        };
-        let bytes = length_of(unit) as u64;
-        if bytes <= limit || alone > 0 && bytes - (alone as u64) < limit {
-            return Ok(());
-        }
-        Err(StoreError::TooLarge { bytes, limit })
+        check(unit, self.segments.segment_size())
     }
 
     /// Like [`admit`](Self::admit), for a unit.
@@ -95,4 +79,68 @@ impl Log {
 /// Bytes of all records together.
 fn length_of(unit: &[Outline]) -> usize {
     unit.iter().map(Outline::length).sum()
+}
+
+/// Whether a unit fits into a segment of this size, unless it has a single message, which may be larger as any may. In a
+/// segment of several slots a record that somebody looks for begins in the first of them; and the smallest of several messages
+/// that is left would keep the whole of it.
+fn check(unit: &[Outline], segment_size: u64) -> Result<(), StoreError> {
+    check_records(unit)?;
+    let limit = RECORD_LIMIT.min(segment_size - PAGE - GROUP_HEADER as u64);
+    let bytes = length_of(unit) as u64;
+    let mut messages = unit.iter().filter(|record| record.is_message());
+    let only = messages.next().filter(|_| messages.next().is_none());
+    let begins_in_time = only.is_some_and(|only| bytes - (only.length() as u64) < limit);
+    if bytes <= limit || begins_in_time {
+        Ok(())
+    } else {
+        Err(StoreError::TooLarge { bytes, limit })
+    }
+}
+
+/// Whether each record is small enough.
+fn check_records(unit: &[Outline]) -> Result<(), StoreError> {
+    let bytes = unit.iter().map(Outline::length).max().unwrap_or_default() as u64;
+    if bytes > RECORD_LIMIT {
+        return Err(StoreError::TooLarge { bytes, limit: RECORD_LIMIT });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing is that large here: what is refused is refused for what it would be.
+    #[test]
+    fn a_unit_is_measured_before_anything_is_done() {
+        let room = (1 << 20) - 4096 - 64;
+        let largest = RECORD_LIMIT as usize;
+        let record = |kind, length| Outline { kind, size: length - FRAME, references: 1 };
+        let message = |length| record(RecordKind::Message, length);
+        let transient = |length| record(RecordKind::Transient, length);
+        let acknowledge = |length| record(RecordKind::Acknowledge, length);
+        let cases: &[(&[Outline], Result<(), usize>)] = &[
+            (&[], Ok(())),
+            (&[message(room - 100), message(100)], Ok(())),
+            (&[message(room - 100), message(101)], Err(room)),
+            (&[message(room - 100), transient(101)], Err(room)),
+            (&[acknowledge(room)], Ok(())),
+            (&[acknowledge(room + 1)], Err(room)),
+            (&[message(largest)], Ok(())),
+            (&[message(largest + 1)], Err(largest)),
+            (&[acknowledge(100), message(largest)], Ok(())),
+            (&[acknowledge(100), message(largest), message(12)], Err(room)),
+            (&[acknowledge(room - 1), message(largest)], Ok(())),
+            (&[acknowledge(room), message(largest)], Err(room)),
+            (&[acknowledge(largest + 1), message(12)], Err(largest)),
+        ];
+        for (unit, expected) in cases {
+            let outcome = check(unit, 1 << 20).map_err(|error| match error {
+                StoreError::TooLarge { limit, .. } => limit as usize,
+                other => panic!("{other}"),
+            });
+            assert_eq!(outcome, *expected, "{unit:?}");
+        }
+    }
 }
