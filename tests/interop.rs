@@ -212,6 +212,11 @@ mod celery {
     }
 
     #[test]
+    fn important_tasks_are_done_first() {
+        run(Client::Celery, "test_celery.py", &["priorities"], SCENARIO);
+    }
+
+    #[test]
     fn confirmed_tasks_survive_kill_nine_of_the_broker() {
         run(Client::Celery, "test_celery.py", &["killed_broker"], SCENARIO);
     }
@@ -387,6 +392,11 @@ mod tutorials {
 /// What clients see in each situation, beside what RabbitMQ lets them see.
 mod settled {
     use super::{Client, SCENARIO, run};
+
+    #[test]
+    fn the_page_tells_what_is_settled() {
+        run(Client::Pika, "test_settled.py", &["page"], SCENARIO);
+    }
 
     #[test]
     fn connecting() {

@@ -138,7 +138,7 @@ def control(server):
 
 def quorum(server):
     """Quorum queues, and tasks that wait in the broker for their time, in queues whose messages expire into each other."""
-    os.environ["BARN_QUEUE_TYPE"] = "quorum"
+    os.environ["BARN_QUEUE"] = "quorum"
     application = barn(server)
     team = worker(server, "--concurrency", "2")
     delayed = [application.stack.apply_async(([n],), countdown=6) for n in range(5)]
@@ -147,6 +147,22 @@ def quorum(server):
     assert not any(task.ready() for task in delayed), "the others are not due"
     assert [task.get(timeout=RESULT_SECONDS) for task in delayed] == list(range(5))
     assert time.monotonic() - published > 5, "they were not due before"
+    team.signal(signal.SIGTERM)
+    team.succeed(within=RESULT_SECONDS)
+    assert harness.ready_messages(server, "barn") == 0
+
+
+def priorities(server):
+    """The more important tasks are done first, whenever they came; those of one importance in their order."""
+    os.environ["BARN_QUEUE"] = "priorities"
+    application = barn(server)
+    for number, priority in enumerate([0, 9, 5, 0, 9, 3]):
+        application.stack.apply_async(([number],), priority=priority)
+    # One task at a time, so that nothing is ahead of what is asked for.
+    team = worker(server, "--concurrency", "1", "--prefetch-multiplier", "1")
+    team.expect(r"stacked \[3\]$", within=RESULT_SECONDS)
+    stacked = [int(match.group(1)) for match in team.matches(r"stacked \[(\d+)\]$")]
+    assert stacked == [1, 4, 2, 5, 0, 3], stacked
     team.signal(signal.SIGTERM)
     team.succeed(within=RESULT_SECONDS)
     assert harness.ready_messages(server, "barn") == 0
@@ -179,5 +195,5 @@ def killed_broker(server):
     team.kill()
 
 
-SCENARIOS = [results, killed_worker, killed_process, retry, expired, control, quorum, killed_broker]
+SCENARIOS = [results, killed_worker, killed_process, retry, expired, control, quorum, priorities, killed_broker]
 harness.run_scenario(SCENARIOS, f"celery {celery.__version__}", seconds=150)

@@ -2,6 +2,7 @@
 
     test_settled.py AREA              play one area against a server of its own, and compare (what `cargo test` runs)
     test_settled.py show PATTERN      play what fits the pattern, like 'expiring/*', and print it, with what is different
+    test_settled.py page              compare what docs/compatibility.md tells of all this with what is written down
     test_settled.py differ            play what is different on purpose against a server of its own, and write down what it does
     test_settled.py record            play everything against INTEROP_BROKER, and make it the reference
 
@@ -10,7 +11,9 @@ With INTEROP_BROKER=HOST:PORT the first two play against that broker, too.
 
 import difflib
 import fnmatch
+import itertools
 import os
+import re
 import sys
 
 import harness
@@ -84,6 +87,39 @@ def differ(server):
     transcripts.write(transcripts.DIFFERENCES, heading, sections)
 
 
+def page():
+    """The part of the page that is made from the files: it is printed where it is not what the page has."""
+    reference, different, not_yet = check_files()
+    lines = ["| area | situations | as RabbitMQ | different on purpose | not yet |", "|---|---|---|---|---|"]
+    for name in situations.AREAS:
+        wanted = situations.of(name)
+        other, missing = (sum(one in listed for one in wanted) for listed in (different, not_yet))
+        same = len(wanted) - other - missing
+        lines.append(f"| {name.replace('_', ' ')} | {len(wanted)} | {same} | {other or ''} | {missing or ''} |")
+    lines += ["", "| a client … | RabbitMQ 3.10.8 | Haypile | because |", "|---|---|---|---|"]
+    for name, (reason, ours) in different.items():
+        theirs = reference[name]
+        words = name.partition("/")[2].replace("_", " ")
+        lines.append(f"| {words} | {said(theirs, ours)} | {said(ours, theirs)} | {reason} |")
+    lines += [f"\nNot yet: {name.partition('/')[2].replace('_', ' ')} ({reason})." for name, reason in not_yet.items()]
+    path = harness.HERE.parents[1] / "docs" / "compatibility.md"
+    begin, end = "<!-- settled -->\n", "<!-- the end of what is settled -->"
+    told = path.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
+    wanted = "\n" + "\n".join(lines) + "\n\n"
+    assert told == wanted, f"{path} should have, between the two marks:\n{wanted}"
+    print(f"page: tells of {len(reference)} situations")
+
+
+def said(lines, others):
+    """What one side answers where the other says something else, for a table."""
+    answers = []
+    for line, other in itertools.zip_longest(lines, others):
+        if line and line != other and " < " in line:
+            answer = line.partition(" < ")[2]
+            answers.append(re.sub(r"reply_code=(\d+) reply_text=(['\"])(.*)\2", r"\1 \3", answer))
+    return "<br>".join(f"`{answer}`" for answer in answers)
+
+
 def record(server):
     if harness.owns_server():
         raise SystemExit("INTEROP_BROKER says which broker is the reference")
@@ -97,6 +133,8 @@ def record(server):
 
 COMMANDS = {"show": show, "differ": differ, "record": record}
 
-if len(sys.argv) < 2 or sys.argv[1] not in {*COMMANDS, *situations.AREAS}:
-    raise SystemExit(f"usage: {os.path.basename(sys.argv[0])} AREA | show PATTERN | differ | record; the areas: {situations.AREAS}")
+if len(sys.argv) < 2 or sys.argv[1] not in {"page", *COMMANDS, *situations.AREAS}:
+    raise SystemExit(f"usage: {os.path.basename(sys.argv[0])} AREA | show PATTERN | page | differ | record; the areas: {situations.AREAS}")
+if sys.argv[1] == "page":
+    raise SystemExit(page())
 harness.run(COMMANDS.get(sys.argv[1], area), SECONDS)

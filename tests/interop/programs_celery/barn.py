@@ -1,6 +1,7 @@
 """A small Celery application: tasks that are acknowledged when they are done, and results that come back as messages.
 
-With BARN_QUEUE_TYPE=quorum its queue is one of RabbitMQ's quorum queues, and tasks wait in the broker until they are due.
+With BARN_QUEUE=quorum its queue is one of RabbitMQ's quorum queues, and tasks wait in the broker until they are due. With
+BARN_QUEUE=priorities the more important of its tasks go before the others.
 """
 
 import os
@@ -24,7 +25,9 @@ app.conf.update(
     broker_transport_options={"confirm_publish": True},
     broker_connection_retry_on_startup=True,
 )
-if os.environ.get("BARN_QUEUE_TYPE") == "quorum":
+if os.environ.get("BARN_QUEUE") == "priorities":
+    app.conf.update(task_queue_max_priority=9)
+if os.environ.get("BARN_QUEUE") == "quorum":
     # Tasks wait in the broker only where the exchange is a topic exchange.
     app.conf.update(task_default_queue_type="quorum", task_default_exchange_type="topic")
 

@@ -13,6 +13,12 @@ def declares_a_queue_without_a_name(room):
     a = room.channel()
     a.declare("")
     a.publish(key="")
+    a.get("")
+
+
+def looks_for_a_queue_without_a_name(room):
+    a = room.channel()
+    a.declare("")
     a.declare("", passive=True)
 
 

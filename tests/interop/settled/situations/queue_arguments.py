@@ -281,3 +281,8 @@ def consumes_from_a_quorum_queue_alone(room):
     a.declare(durable=True, arguments=QUORUM)
     a.consume(exclusive=True)
     b.consume()
+
+
+def declares_a_stream(room):
+    a = room.channel()
+    a.declare(durable=True, arguments={"x-queue-type": "stream"})
