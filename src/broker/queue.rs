@@ -433,12 +433,12 @@ impl Queue {
             state.unacknowledged = state.unacknowledged.saturating_sub(settled.acknowledged);
             outcome = self.store.acknowledge(settled.ranges).map(|done| done.durable_at);
         }
-        if !settled.rejected.is_empty()
-            && let Some(moment) = self.moment(None)
-        {
-            for sequence in settled.rejected {
+        match self.moment(None) {
+            Some(moment) => settled.rejected.iter().for_each(|sequence| {
                 self.discard(state, &moment, *sequence, Death::Rejected, None);
-            }
+            }),
+            // A policy has gone since they were rejected: that is the same as acknowledged now.
+            None => state.dropped.extend_from_slice(settled.rejected),
         }
         settled.consumers.iter().for_each(|returned| state.consumers.unpark(&returned.consumer));
         self.run(guard);

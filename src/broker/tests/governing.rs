@@ -104,3 +104,22 @@ fn a_time_to_live_holds_for_messages_to_come() {
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!(client.ready("q"), 1);
 }
+
+#[test]
+fn what_was_rejected_when_its_queue_had_rules_is_gone_when_it_has_none() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.channel.declare_queue(&durable("q")).unwrap();
+    client.send_numbers("q", 0..3);
+    rig.set(PolicyKind::User, "p", "^q$", &[("dead-letter-exchange", Value::text("amq.fanout"))]);
+    let (held, _) = client.get("q").unwrap();
+    client.channel.nack(held.tag, false, false).unwrap();
+    rig.unset(PolicyKind::User, "p");
+    client.channel.flush().unwrap();
+    assert_eq!(client.ready("q"), 2);
+    let (held, _) = client.get("q").unwrap();
+    client.channel.nack(held.tag, false, true).unwrap();
+    assert_eq!(client.ready("q"), 2, "nothing is counted as held for ever");
+    drop(client);
+    assert_eq!(rig.restart().connect().ready("q"), 2);
+}
