@@ -37,6 +37,8 @@ pub use transacting::Committed;
 ///
 /// Where an answer holds an [`Lsn`], it must not be sent before the store is durable up to there.
 ///
+/// What the user has no right to is refused with 403, by every method that declares, deletes, binds, publishes or reads.
+///
 /// Acknowledgements are gathered, and so are messages that queues are to hand out: call [`Channel::flush`] after each batch of
 /// requests or events, before waiting for more. Dropping the channel closes it: unacknowledged messages go back to their queues at once.
 #[derive(Debug)]

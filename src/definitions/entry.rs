@@ -21,6 +21,8 @@ pub(super) struct Entry<'f> {
     fields: &'f Map<String, Value>,
     /// The fields that somebody has looked at.
     seen: RefCell<Vec<&'static str>>,
+    /// The virtual host that it is in if it does not say so.
+    virtual_host: Option<&'f ShortStr>,
     findings: &'f RefCell<Findings>,
 }
 
@@ -33,6 +35,7 @@ impl<'f> Entry<'f> {
         list: &str,
         index: usize,
         value: &'f Value,
+        virtual_host: Option<&'f ShortStr>,
         findings: &'f RefCell<Findings>,
     ) -> Result<Self, Told> {
         let mut place = format!("{list}[{index}]");
@@ -44,14 +47,15 @@ impl<'f> Entry<'f> {
         if let Some(Value::String(name)) = fields.get("name") {
             place = format!("{place} ('{name}')");
         }
-        Ok(Self { place, fields, seen: RefCell::default(), findings })
+        Ok(Self { place, fields, seen: RefCell::default(), virtual_host, findings })
     }
 
     /// An object inside of this one.
     pub(super) fn inner(&self, field: &'static str) -> Option<Self> {
         let Value::Object(fields) = self.value(field)? else { return None };
         let place = format!("{}.{field}", self.place);
-        Some(Self { place, fields, seen: RefCell::default(), findings: self.findings })
+        let Self { virtual_host, findings, .. } = *self;
+        Some(Self { place, fields, seen: RefCell::default(), virtual_host, findings })
     }
 
     /// Says that the entry cannot be used.
@@ -96,6 +100,14 @@ impl<'f> Entry<'f> {
     /// A text of at most 255 bytes.
     pub(super) fn name(&self, field: &'static str) -> Result<ShortStr, Told> {
         self.short(field, self.text(field)?)
+    }
+
+    /// The virtual host that it is in.
+    pub(super) fn virtual_host(&self) -> Result<ShortStr, Told> {
+        match (self.optional_text("vhost")?, self.virtual_host) {
+            (None, Some(meant)) => Ok(meant.clone()),
+            _ => self.name("vhost"),
+        }
     }
 
     pub(super) fn short(&self, field: &str, text: &str) -> Result<ShortStr, Told> {

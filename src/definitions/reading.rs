@@ -29,11 +29,11 @@ pub struct Read {
 const ABOUT_THE_FILE: [&str; 4] =
     ["rabbit_version", "rabbitmq_version", "product_name", "product_version"];
 
-/// Reads a definitions file.
+/// Reads a definitions file. What does not say in which virtual host it is, as in a file that was exported of one alone, is in `virtual_host`.
 ///
 /// # Errors
 /// All that is wrong with it, a line each, with the object and the field.
-pub fn read(text: &[u8]) -> Result<Read, Vec<String>> {
+pub fn read(text: &[u8], virtual_host: Option<&ShortStr>) -> Result<Read, Vec<String>> {
     let file: Value =
         serde_json::from_slice(text).map_err(|error| vec![format!("this is no JSON: {error}")])?;
     let Value::Object(lists) = &file else {
@@ -52,7 +52,9 @@ pub fn read(text: &[u8]) -> Result<Read, Vec<String>> {
             continue;
         };
         for (index, value) in entries.iter().enumerate() {
-            let Ok(entry) = Entry::new(list, index, value, &findings) else { continue };
+            let Ok(entry) = Entry::new(list, index, value, virtual_host, &findings) else {
+                continue;
+            };
             // What is wrong has been told: the rest of the file is looked at as well.
             read_entry(list, &entry, &mut all, &mut limits).unwrap_or(());
         }
@@ -86,7 +88,7 @@ fn read_entry(
         "queues" => all.queues.push(read_queue(entry)?),
         "bindings" => all.bindings.push(read_binding(entry)?),
         "policies" => {
-            let (virtual_host, name) = (entry.name("vhost")?, entry.name("name")?);
+            let (virtual_host, name) = (entry.virtual_host()?, entry.name("name")?);
             all.policies.extend(policy(PolicyKind::User, virtual_host, name, entry)?);
             entry.finish();
         }
@@ -118,7 +120,7 @@ fn read_parameter(
         "operator_policy" => PolicyKind::Operator,
         "vhost-limits" => {
             let Some(value) = entry.value("value") else { return Ok(()) };
-            limits.push((entry.name("vhost")?, read_limits(entry, "value", value)?));
+            limits.push((entry.virtual_host()?, read_limits(entry, "value", value)?));
             return Ok(());
         }
         other => {
@@ -126,7 +128,7 @@ fn read_parameter(
             return Ok(());
         }
     };
-    let (virtual_host, name) = (entry.name("vhost")?, entry.name("name")?);
+    let (virtual_host, name) = (entry.virtual_host()?, entry.name("name")?);
     let Some(value) = entry.inner("value") else {
         return Err(entry.problem("field 'value' is missing, or no object"));
     };

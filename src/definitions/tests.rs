@@ -33,12 +33,12 @@ fn counts(imported: &Imported) -> Vec<(&'static str, u64, u64, u64)> {
 }
 
 fn wrong(file: &Value) -> Vec<String> {
-    read(file.to_string().as_bytes()).unwrap_err()
+    read(file.to_string().as_bytes(), None).unwrap_err()
 }
 
 #[test]
 fn a_file_of_rabbitmq_is_understood() {
-    let Read { definitions, notes } = read(RABBITMQ).unwrap();
+    let Read { definitions, notes } = read(RABBITMQ, None).unwrap();
     assert_eq!(notes, ["global_parameters[0] ('cluster_name'): is not understood, and left out"]);
     let Definitions { virtual_hosts, users, permissions, policies, .. } = &definitions;
     let (name, orders) = &virtual_hosts[0];
@@ -78,7 +78,7 @@ fn a_file_of_rabbitmq_is_understood() {
 #[test]
 fn importing_twice_is_as_good_as_once_and_survives_a_restart() {
     let (broker, directory) = broker();
-    let definitions = read(RABBITMQ).unwrap().definitions;
+    let definitions = read(RABBITMQ, None).unwrap().definitions;
     let first = import(&broker, &definitions);
     assert_eq!(
         counts(&first),
@@ -126,7 +126,7 @@ fn importing_twice_is_as_good_as_once_and_survives_a_restart() {
 #[test]
 fn what_is_written_says_the_same_when_it_is_read() {
     let (broker, _directory) = broker();
-    let mut definitions = read(RABBITMQ).unwrap().definitions;
+    let mut definitions = read(RABBITMQ, None).unwrap().definitions;
     let own = crate::broker::access::Password::new(b"new").unwrap();
     definitions.users.retain(|user| &user.name[..] != b"guest");
     definitions.users[0].password = Some(own);
@@ -135,7 +135,7 @@ fn what_is_written_says_the_same_when_it_is_read() {
     let Written { file, notes } = write(&held);
     assert!(notes.is_empty());
     assert_eq!(file["users"][1]["password_hash"], "", "RabbitMQ cannot verify it");
-    let back = read(file.to_string().as_bytes()).unwrap();
+    let back = read(file.to_string().as_bytes(), None).unwrap();
     assert_eq!(back.definitions, held);
     assert!(back.notes.is_empty(), "{:?}", back.notes);
     let (other, _directory) = self::broker();
@@ -164,7 +164,7 @@ fn the_shapes_of_other_versions_are_understood() {
         ],
         "queues": [{"name": "q", "vhost": "a", "durable": true, "auto_delete": false, "type": "quorum", "arguments": {}}],
     });
-    let Read { definitions, notes } = read(file.to_string().as_bytes()).unwrap();
+    let Read { definitions, notes } = read(file.to_string().as_bytes(), None).unwrap();
     assert_eq!(definitions.users[0].tags.len(), 2);
     assert!(definitions.users[0].password.as_ref().unwrap().verify(b"s3cret"));
     assert!(definitions.users[1].password.as_ref().unwrap().verify(b"plain"));
@@ -185,9 +185,24 @@ fn the_shapes_of_other_versions_are_understood() {
 }
 
 #[test]
+fn a_file_of_one_virtual_host_is_for_the_one_that_is_meant() {
+    let file = json!({
+        "queues": [{"name": "q", "durable": true}],
+        "policies": [{"name": "p", "pattern": "", "definition": {"max-length": 1}}],
+        "bindings": [{"source": "amq.direct", "destination": "q", "destination_type": "queue", "routing_key": ""}],
+    });
+    let text = file.to_string();
+    let orders = crate::message::ShortStr::from_static("orders");
+    let read_for = read(text.as_bytes(), Some(&orders)).unwrap().definitions;
+    assert_eq!(read_for.queues[0].0, orders);
+    assert_eq!((&read_for.policies[0].0, &read_for.bindings[0].0), (&orders, &orders));
+    assert_eq!(wrong(&file)[0], "bindings[0]: field 'vhost' is missing");
+}
+
+#[test]
 fn all_that_is_wrong_is_told_with_its_place() {
     assert!(wrong(&json!([]))[0].contains("this is a list, and should be an object"));
-    assert!(read(b"{").unwrap_err()[0].starts_with("this is no JSON: EOF"));
+    assert!(read(b"{", None).unwrap_err()[0].starts_with("this is no JSON: EOF"));
     let file = json!({
         "queues": [
             {"name": "q", "vhost": "/", "durable": "yes"},
@@ -234,7 +249,7 @@ fn nothing_is_imported_where_something_cannot_be() {
             {"name": "fine", "vhost": "/", "durable": true},
         ],
     });
-    let definitions = read(file.to_string().as_bytes()).unwrap().definitions;
+    let definitions = read(file.to_string().as_bytes(), None).unwrap().definitions;
     let problems = broker.administer().import(&definitions).unwrap_err();
     assert_eq!(problems.len(), 5, "{problems:#?}");
     assert_eq!(
@@ -262,7 +277,7 @@ fn what_is_there_in_another_form_is_kept_and_noted() {
             "bindings": [{"vhost": "/", "source": "x", "destination": "q", "destination_type": "queue",
                           "routing_key": "", "arguments": {"n": numbers}}],
         });
-        import(&broker, &read(file.to_string().as_bytes()).unwrap().definitions)
+        import(&broker, &read(file.to_string().as_bytes(), None).unwrap().definitions)
     };
     with(true, json!(7));
     let again = with(false, json!(7));

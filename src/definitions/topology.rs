@@ -19,7 +19,7 @@ pub(super) fn read_exchange(entry: &Entry<'_>) -> Result<In<DeclareExchange>, To
         internal: entry.flag("internal")?,
         arguments: entry.table("arguments")?,
     };
-    let virtual_host = entry.name("vhost")?;
+    let virtual_host = entry.virtual_host()?;
     entry.finish();
     Ok((virtual_host, declared))
 }
@@ -57,7 +57,7 @@ pub(super) fn read_queue(entry: &Entry<'_>) -> Result<In<DeclareQueue>, Told> {
         auto_delete: entry.flag("auto_delete")?,
         arguments,
     };
-    let virtual_host = entry.name("vhost")?;
+    let virtual_host = entry.virtual_host()?;
     entry.finish();
     Ok((virtual_host, declared))
 }
@@ -96,7 +96,7 @@ pub(super) fn read_binding(entry: &Entry<'_>) -> Result<In<Bind>, Told> {
         routing_key: entry.name("routing_key")?,
         arguments: entry.table("arguments")?,
     };
-    let virtual_host = entry.name("vhost")?;
+    let virtual_host = entry.virtual_host()?;
     entry.ignore(&["properties_key"]);
     entry.finish();
     Ok((virtual_host, bind))

@@ -76,7 +76,7 @@ pub(super) fn write_user(user: &User) -> Value {
 
 /// An entry of `permissions`.
 pub(super) fn read_permissions(entry: &Entry<'_>) -> Result<In<(ShortStr, Permissions)>, Told> {
-    let (user, virtual_host) = (entry.name("user")?, entry.name("vhost")?);
+    let (user, virtual_host) = (entry.name("user")?, entry.virtual_host()?);
     let (configure, write) = (entry.text("configure")?, entry.text("write")?);
     let permissions = Permissions::new(configure, write, entry.text("read")?);
     let permissions = permissions.map_err(|error| {
@@ -104,7 +104,7 @@ pub(super) fn read_topic_permissions(
     entry: &Entry<'_>,
 ) -> Result<In<(ShortStr, ShortStr, TopicPermissions)>, Told> {
     let (user, virtual_host, exchange) =
-        (entry.name("user")?, entry.name("vhost")?, entry.name("exchange")?);
+        (entry.name("user")?, entry.virtual_host()?, entry.name("exchange")?);
     let (write, read) = (entry.text("write")?, entry.text("read")?);
     let topics = TopicPermissions::new(&user, &virtual_host, write, read);
     let topics = topics.map_err(|error| {

@@ -112,6 +112,35 @@ fn what_is_said_survives_kill_nine() {
     assert_eq!(client.method().name(), "connection.tune");
 }
 
+/// Half of an import is not lost, and not a hindrance: importing again adds the rest.
+#[test]
+fn an_import_that_is_cut_off_by_kill_nine_is_completed_by_the_next_one() {
+    let directory = place();
+    let data = directory.path().join("haypile-data");
+    let queues: Vec<_> = (0..3000)
+        .map(|number| serde_json::json!({"name": format!("q{number}"), "vhost": "v", "durable": true}))
+        .collect();
+    let file = serde_json::json!({"vhosts": [{"name": "v"}], "queues": queues}).to_string();
+    let path = directory.path().join("many.json");
+    fs::write(&path, file).unwrap();
+    let arguments = ["definitions", "import", path.to_str().unwrap()];
+    for patience in [5, 40, 120] {
+        let server = Process::serve(&data);
+        let mut importing = haypile(&arguments);
+        importing.arg("--data-dir").arg(&data);
+        let mut importing = importing.stderr(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(patience));
+        server.signal("KILL");
+        server.end();
+        importing.kill().unwrap();
+        importing.wait().unwrap();
+    }
+    let _server = Process::serve(&data);
+    done(directory.path(), &arguments);
+    let again = done(directory.path(), &arguments);
+    assert!(again.contains("queues: 0 imported, 3000 unchanged, 0 left out"), "{again}");
+}
+
 #[test]
 fn without_a_server_the_directory_is_opened() {
     let directory = place();

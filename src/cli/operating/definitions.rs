@@ -34,6 +34,9 @@ enum Action {
     Import {
         /// The file; `-` for standard input.
         file: PathBuf,
+        /// The virtual host of what does not say in which one it is: for files that were exported of one alone.
+        #[arg(long)]
+        vhost: Option<String>,
         #[command(flatten)]
         target: Target,
     },
@@ -49,13 +52,13 @@ enum Action {
 impl Definitions {
     pub(in crate::cli) fn run(self) -> u8 {
         end(match self.action {
-            Action::Import { file, target } => import(&file, &target),
+            Action::Import { file, vhost, target } => import(&file, vhost, &target),
             Action::Export { file, target } => export(file.as_deref(), &target),
         })
     }
 }
 
-fn import(file: &Path, target: &Target) -> Ended {
+fn import(file: &Path, vhost: Option<String>, target: &Target) -> Ended {
     let mut text = Vec::new();
     let read = match file.to_str() {
         Some("-") => io::stdin().lock().read_to_end(&mut text).map(|_| ()),
@@ -67,7 +70,7 @@ fn import(file: &Path, target: &Target) -> Ended {
         CommandError::Refused(vec![format!("{path}: this is no JSON: {error}")])
     })?;
     let Answer::Imported { counts, notes } =
-        target.perform(&Request::ImportDefinitions { file })?
+        target.perform(&Request::ImportDefinitions { file, vhost })?
     else {
         return Err(CommandError::OtherAnswer);
     };

@@ -35,7 +35,7 @@ fn answer(broker: &Broker, request: Request) -> Result<Answer, Lines> {
             let definitions::Written { file, notes } = definitions::write(&broker.definitions());
             Ok(Answer::Definitions { file, notes })
         }
-        Request::ImportDefinitions { file } => import(broker, &file),
+        Request::ImportDefinitions { file, vhost } => import(broker, &file, vhost),
         Request::ListUsers => Ok(Answer::Users(users(broker))),
         Request::AddUser { .. }
         | Request::ChangePassword { .. }
@@ -74,9 +74,10 @@ fn changed(
     Ok(Answer::Changed(durable_at.is_some()))
 }
 
-fn import(broker: &Broker, file: &Value) -> Result<Answer, Lines> {
+fn import(broker: &Broker, file: &Value, vhost: Option<String>) -> Result<Answer, Lines> {
+    let vhost = vhost.map(|vhost| name(&vhost)).transpose()?;
     let definitions::Read { definitions, mut notes } =
-        definitions::read(file.to_string().as_bytes())?;
+        definitions::read(file.to_string().as_bytes(), vhost.as_ref())?;
     let imported = broker.administer().import(&definitions)?;
     wait(broker, imported.durable_at)?;
     notes.extend(imported.notes);

@@ -10,8 +10,8 @@ use serde_json::Value;
 pub enum Request {
     /// Everything that is declared and set, as a definitions file.
     ExportDefinitions,
-    /// Take a definitions file in.
-    ImportDefinitions { file: Value },
+    /// Take a definitions file in; what does not say in which virtual host it is, is in this one.
+    ImportDefinitions { file: Value, vhost: Option<String> },
     /// All users, with their permissions.
     ListUsers,
     /// A new user. The password comes hashed.
