@@ -452,6 +452,16 @@ mod settled {
     fn queue_arguments() {
         run(Client::Pika, "test_settled.py", &["queue_arguments"], SCENARIO);
     }
+
+    #[test]
+    fn permitting() {
+        run(Client::Pika, "test_settled.py", &["permitting"], SCENARIO);
+    }
+
+    #[test]
+    fn ruling() {
+        run(Client::Pika, "test_settled.py", &["ruling"], SCENARIO);
+    }
 }
 
 /// A client, at the version that is pinned for it.

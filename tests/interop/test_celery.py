@@ -156,10 +156,10 @@ def priorities(server):
     """The more important tasks are done first, whenever they came; those of one importance in their order."""
     os.environ["BARN_QUEUE"] = "priorities"
     application = barn(server)
-    for number, priority in enumerate([0, 9, 5, 0, 9, 3]):
-        application.stack.apply_async(([number],), priority=priority)
+    tasks = [application.stack.apply_async(([n],), priority=wanted) for n, wanted in enumerate([0, 9, 5, 0, 9, 3])]
     # One task at a time, so that nothing is ahead of what is asked for.
     team = worker(server, "--concurrency", "1", "--prefetch-multiplier", "1")
+    assert [task.get(timeout=RESULT_SECONDS) for task in tasks] == list(range(6))
     team.expect(r"stacked \[3\]$", within=RESULT_SECONDS)
     stacked = [int(match.group(1)) for match in team.matches(r"stacked \[(\d+)\]$")]
     assert stacked == [1, 4, 2, 5, 0, 3], stacked

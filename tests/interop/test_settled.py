@@ -6,7 +6,8 @@
     test_settled.py differ            play what is different on purpose against a server of its own, and write down what it does
     test_settled.py record            play everything against INTEROP_BROKER, and make it the reference
 
-With INTEROP_BROKER=HOST:PORT the first two play against that broker, too.
+With INTEROP_BROKER=HOST:PORT the first two play against that broker, too. INTEROP_RABBITMQCTL is the command that makes users in
+it, `rabbitmqctl -n NODE` for one; without it they have to be there.
 """
 
 import difflib
@@ -17,9 +18,17 @@ import re
 import sys
 
 import harness
-from settled import player, situations, transcripts
+from settled import operators, player, situations, transcripts
 
 SECONDS = 280  # for one area, or for all that RabbitMQ does
+
+
+def operator(server):
+    """Who makes users in the server."""
+    command = os.environ.get("INTEROP_RABBITMQCTL")
+    if command:
+        return operators.RabbitMQ(command.split())
+    return operators.Haypile(os.environ["HAYPILE_BIN"], server.directory) if harness.owns_server() else None
 
 
 def compare(name, lines, reference, different, not_yet):
@@ -56,6 +65,7 @@ def check_files():
 def area(server):
     wanted = situations.of(sys.argv[1])
     reference, different, not_yet = check_files()
+    situations.prepare(sys.argv[1], operator(server))
     complaints = []
     for name, situation in wanted.items():
         complaints += compare(name, player.play(situation, server.port), reference[name], different, not_yet)
@@ -65,7 +75,13 @@ def area(server):
     print(f"{len(wanted)} situations, {other} different on purpose, {missing} that do not hold yet")
 
 
+def prepare_all(server):
+    for name in situations.AREAS:
+        situations.prepare(name, operator(server))
+
+
 def show(server):
+    prepare_all(server)
     reference = transcripts.read(transcripts.REFERENCE)
     for name, situation in situations.all().items():
         if not fnmatch.fnmatch(name, sys.argv[2]):
@@ -77,6 +93,7 @@ def show(server):
 
 
 def differ(server):
+    prepare_all(server)
     sections = {}
     for name, (reason, _) in transcripts.differences().items():
         sections[name] = [f"because: {reason}", *player.play(situations.all()[name], server.port)]
@@ -123,6 +140,7 @@ def said(lines, others):
 def record(server):
     if harness.owns_server():
         raise SystemExit("INTEROP_BROKER says which broker is the reference")
+    prepare_all(server)
     sections = {name: player.play(situation, server.port) for name, situation in situations.all().items()}
     heading = [
         "What RabbitMQ 3.10.8 does in each situation. Recorded, never edited: see the README.",

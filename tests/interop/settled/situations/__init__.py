@@ -15,12 +15,25 @@ AREAS = [
     "dead_letters",
     "limiting",
     "queue_arguments",
+    "permitting",
+    "ruling",
 ]
+
+
+def prepare(area, operator):
+    """Has an operator do what the situations of an area need."""
+    wanted = getattr(_module(area), "_prepare", None)
+    if wanted and operator:
+        wanted(operator)
+
+
+def _module(area):
+    return importlib.import_module(f"settled.situations.{area}")
 
 
 def of(area):
     """The situations of an area by their names, in the order in which they are written."""
-    module = importlib.import_module(f"settled.situations.{area}")
+    module = _module(area)
     functions = inspect.getmembers(module, inspect.isfunction)
     own = [(name, one) for name, one in functions if one.__module__ == module.__name__ and not name.startswith("_")]
     own.sort(key=lambda pair: pair[1].__code__.co_firstlineno)

@@ -3,10 +3,10 @@
 
 def has_messages_that_expire(room):
     a = room.channel()
-    a.declare(arguments={"x-message-ttl": 200})
+    a.declare(arguments={"x-message-ttl": 800})
     a.publish()
     a.count()
-    room.pause(0.6)
+    room.pause(1.5)
     a.count()
     a.get()
 
@@ -68,10 +68,10 @@ def publishes_a_message_without_any_time(room):
 
 def holds_a_message_beyond_its_time(room):
     a = room.channel()
-    a.declare(arguments={"x-message-ttl": 200})
+    a.declare(arguments={"x-message-ttl": 800})
     a.publish()
     a.get(no_ack=False)
-    room.pause(0.6)
+    room.pause(1.5)
     a.reject(1)
     room.pause(0.2)
     a.get()
@@ -129,16 +129,16 @@ def declares_a_time_that_is_true(room):
 
 def has_a_queue_that_expires(room):
     a = room.channel()
-    a.declare(arguments={"x-expires": 300})
+    a.declare(arguments={"x-expires": 1000})
     a.count()
-    room.pause(1)
+    room.pause(2)
     a.count()
 
 
 def keeps_a_queue_by_using_it(room):
     a = room.channel()
-    a.declare(arguments={"x-expires": 1000})
-    for _ in range(4):
+    a.declare(arguments={"x-expires": 2000})
+    for _ in range(5):
         room.pause(0.5)
         a.get()
     a.count()
@@ -146,8 +146,8 @@ def keeps_a_queue_by_using_it(room):
 
 def keeps_a_queue_by_declaring_it(room):
     a = room.channel()
-    for _ in range(4):
-        a.declare(arguments={"x-expires": 1000})
+    for _ in range(5):
+        a.declare(arguments={"x-expires": 2000})
         room.pause(0.5)
     a.count()
 
@@ -163,12 +163,12 @@ def does_not_keep_a_queue_by_publishing(room):
 
 def keeps_a_queue_by_consuming(room):
     a = room.channel()
-    a.declare(arguments={"x-expires": 300})
+    a.declare(arguments={"x-expires": 1000})
     a.consume()
-    room.pause(1)
+    room.pause(2)
     a.count()
     a.cancel()
-    room.pause(1)
+    room.pause(2)
     a.count()
 
 
