@@ -73,7 +73,8 @@ impl Watch {
     pub(super) fn look(&self) {
         let before = *self.levels.lock();
         let mut memory = memory::in_use();
-        if before.is_over(memory) {
+        // Also when it is just below the limit, for publishers to go on.
+        if before.low_on_memory || before.is_over(memory) {
             memory::give_back_unused();
             memory = memory::in_use();
         }
