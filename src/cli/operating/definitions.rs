@@ -42,7 +42,7 @@ enum Action {
     },
     /// Write a file that RabbitMQ imports, and that `import` takes back without a loss.
     Export {
-        /// The file, which is made or replaced, and is readable for its owner alone; standard output unless given.
+        /// The file, which is made or replaced, and is readable for its owner alone; `-`, or nothing, for standard output.
         file: Option<PathBuf>,
         #[command(flatten)]
         target: Target,
@@ -53,7 +53,9 @@ impl Definitions {
     pub(in crate::cli) fn run(self) -> u8 {
         end(match self.action {
             Action::Import { file, vhost, target } => import(&file, vhost, &target),
-            Action::Export { file, target } => export(file.as_deref(), &target),
+            Action::Export { file, target } => {
+                export(file.as_deref().filter(|file| *file != Path::new("-")), &target)
+            }
         })
     }
 }
