@@ -122,10 +122,18 @@ impl Ranked {
         &self.levels[Rank::of(place).index()]
     }
 
+    fn base(&self) -> &storage::Queue {
+        &self.levels[self.lowest().index()]
+    }
+
+    /// The rank of priority 0: its number is that of the highest priority.
+    fn lowest(&self) -> Rank {
+        Rank(u8::try_from(self.levels.len() - 1).unwrap_or(u8::MAX))
+    }
+
     /// The rank of a message: a priority that is too high counts as the highest, none as 0.
     fn rank(&self, priority: Option<u8>) -> Rank {
-        let highest = u8::try_from(self.levels.len() - 1).unwrap_or(u8::MAX);
-        Rank(highest.saturating_sub(priority.unwrap_or(0)))
+        Rank(self.lowest().0.saturating_sub(priority.unwrap_or(0)))
     }
 }
 
@@ -150,7 +158,7 @@ impl Levels {
     pub(super) fn id(&self) -> QueueId {
         match self {
             Self::One(queue) => queue.id(),
-            Self::Ranked(ranked) => ranked.levels[ranked.levels.len() - 1].id(),
+            Self::Ranked(ranked) => ranked.base().id(),
         }
     }
 
@@ -179,9 +187,12 @@ impl Levels {
         self.all().iter().map(storage::Queue::bytes).sum()
     }
 
-    /// One past the last place that a message has.
+    /// One past the place of the newest message of the lowest rank: no message has a place behind it.
     pub(super) fn next_sequence(&self) -> Sequence {
-        self.ends().last().unwrap_or(Sequence::FIRST)
+        match self {
+            Self::One(queue) => queue.next_sequence(),
+            Self::Ranked(ranked) => ranked.lowest().place(ranked.base().next_sequence()),
+        }
     }
 
     /// What a message of that priority is to be appended to: whoever has no priorities does not ask. [`Self::note_arrival`] it then.
@@ -320,5 +331,38 @@ impl Levels {
             .chunk_by(|one, other| Rank::of(one.first) == Rank::of(other.first))
             .map(|group| (ranked.level(group[0].first), group.iter().map(own).collect()))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_places_is_that_of_delivery() {
+        let last = Sequence::new((1 << ENGINE_BITS) - 1);
+        let places = [Rank(0), Rank(1), Rank(254), Rank(255)]
+            .map(|rank| [Sequence::FIRST, Sequence::new(1), last].map(|own| rank.place(own)));
+        assert!(places.as_flattened().is_sorted());
+        for (rank, of_rank) in [0, 1, 254, 255].into_iter().zip(places) {
+            assert_eq!(of_rank.map(Rank::of), [Rank(rank); 3]);
+            assert_eq!(of_rank.map(in_level), [Sequence::FIRST, Sequence::new(1), last]);
+        }
+        // Whoever has one level sees the engine's places.
+        assert_eq!(Rank(0).place(Sequence::new(7)), Sequence::new(7));
+    }
+
+    #[test]
+    fn a_set_of_ranks_gives_them_highest_first() {
+        for count in [1, 2, 64, 65, 256] {
+            let mut ranks = Ranks::first_of(count);
+            let mut found = Vec::new();
+            while let Some(rank) = ranks.first() {
+                found.push(rank.index());
+                ranks.remove(rank);
+            }
+            assert_eq!(found, (0..count).collect::<Vec<_>>());
+            assert!(ranks.is_empty());
+        }
     }
 }
