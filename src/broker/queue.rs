@@ -6,16 +6,16 @@
 
 mod leaving;
 mod lifetime;
+mod reading;
+mod serving;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-use parking_lot::{Mutex, MutexGuard};
-use smallvec::SmallVec;
+use parking_lot::Mutex;
 
 pub(super) use self::leaving::Leaving;
-use self::leaving::Moment;
 pub(super) use self::lifetime::Lifetime;
 use super::arguments::turns;
 use super::backlog::{Backlog, Supply, push_sequence};
@@ -24,7 +24,7 @@ use super::dead_letters::Death;
 use super::delivery::{ChannelNumber, Delivery, Event, Get, Origin};
 use super::in_force::InForce;
 use super::levels::Levels;
-use super::outbox::{Offer, Outbox, Wakers};
+use super::outbox::{Outbox, Wakers};
 use super::refusal::{Reason, Refusal};
 use super::rotation::{Rotation, Turns};
 use super::session::SessionId;
@@ -33,9 +33,6 @@ use super::virtual_host::VirtualHost;
 use super::workers::Workers;
 use crate::message::{FieldTable, ShortStr};
 use crate::storage::{Fetched, Lsn, QueueId, Sequence, SequenceRange, StoreError, Timestamp};
-
-/// How many reads of a queue are under way at most: while one is looked through, the disk is busy with the other.
-const READS: usize = 2;
 
 /// A queue as it was declared.
 #[derive(Debug, Clone)]
@@ -557,195 +554,6 @@ impl Queue {
         let Some(state) = &mut *guard else { return };
         state.consumers.unpark(consumer);
         self.run(guard);
-    }
-
-    /// Reads messages back from the log. Blocks: for the loader's threads.
-    /// False: what was to be read is there already, or is being read.
-    pub(super) fn load(&self, from: Sequence) -> Result<bool, StoreError> {
-        let nobody = self.state.lock().as_ref().is_none_or(|state| state.is_unattended());
-        // To see when the next one expires, no more than that one is needed.
-        self.store.load_ahead(from, if nobody { 1 } else { usize::MAX })
-    }
-
-    /// A read has been done, and has brought something or not.
-    pub(super) fn loaded(self: &Arc<Self>, any: bool) {
-        let mut guard = self.state.lock();
-        let Some(state) = &mut *guard else { return };
-        state.reads -= 1;
-        state.all_under_way = !any && state.reads > 0;
-        // Whoever reads what is missing has the queue dispatched: to do so here would ask for the same again.
-        if any || !state.all_under_way && std::mem::take(&mut state.lacks) {
-            state.lacks = false;
-            self.run(guard);
-        }
-    }
-
-    /// What was to be read could not be read: those who have asked for it are told. Whether it is worth another try, a while
-    /// later; meanwhile whoever asks waits for that.
-    pub(super) fn load_failed(&self, error: StoreError) -> bool {
-        let mut guard = self.state.lock();
-        let Some(state) = &mut *guard else { return false };
-        // A store that has failed or was closed stays so.
-        let again = !state.deleted && !matches!(error, StoreError::Failed(_) | StoreError::Closed);
-        if !again {
-            state.reads -= 1;
-        }
-        // Nobody else tries before that.
-        state.all_under_way = again;
-        let refusal = Refusal::from(error);
-        let mut wakers = Wakers::default();
-        for get in std::mem::take(&mut state.gets) {
-            let event = Event::GetRefused { channel: get.channel, refusal: refusal.clone() };
-            // A connection that has gone need not be told.
-            wakers.add(get.outbox.push(event).unwrap_or(None));
-        }
-        drop(guard);
-        wakers.wake();
-        again
-    }
-
-    /// [`Backlog::supply`], which also has messages read that are on disk, and those leave that are not to be handed out.
-    fn supply(self: &Arc<Self>, state: &mut State, moment: Option<&Moment>) -> Supply {
-        loop {
-            let supply = state.backlog.supply(&self.store);
-            match supply {
-                Supply::OnDisk(from) => self.have_read(state, from),
-                Supply::Ready => {
-                    if moment.is_some_and(|moment| self.drop_spent(state, moment)) {
-                        continue;
-                    }
-                    self.read_ahead(state);
-                }
-                Supply::Empty => {}
-            }
-            return supply;
-        }
-    }
-
-    /// Has messages read that will soon be needed.
-    fn read_ahead(self: &Arc<Self>, state: &mut State) {
-        if state.reads < READS
-            && !state.all_under_way
-            && let Some(from) = state.backlog.read_ahead(&self.store)
-        {
-            self.have_read(state, from);
-        }
-    }
-
-    fn have_read(self: &Arc<Self>, state: &mut State, from: Sequence) {
-        if state.reads < READS && !state.all_under_way {
-            state.reads += 1;
-            self.workers.loader.submit(Arc::clone(self), from);
-        } else {
-            state.lacks = true;
-        }
-    }
-
-    /// Dispatches, then wakes the connections that got something once the queue is unlocked.
-    fn run(self: &Arc<Self>, guard: MutexGuard<'_, Option<Box<State>>>) {
-        self.run_at(guard, None);
-    }
-
-    fn run_at(
-        self: &Arc<Self>,
-        mut guard: MutexGuard<'_, Option<Box<State>>>,
-        arrival: Option<Timestamp>,
-    ) {
-        let moment = self.moment(arrival);
-        if moment.is_some() {
-            guard.get_or_insert_default();
-        }
-        let Some(state) = &mut *guard else { return };
-        if state.deleted {
-            return;
-        }
-        let mut wakers = Wakers::default();
-        self.serve_gets(state, moment.as_ref(), &mut wakers);
-        self.serve_consumers(state, moment.as_ref(), &mut wakers);
-        if moment.is_some() {
-            self.look_after(state);
-        }
-        self.flush_dropped(state);
-        let leaves = !state.leaving.is_empty() && !std::mem::replace(&mut state.carried, true);
-        if state.is_idle() {
-            *guard = None;
-        }
-        drop(guard);
-        wakers.wake();
-        if leaves {
-            self.workers.carrier.submit(Arc::clone(self));
-        }
-    }
-
-    fn serve_gets(
-        self: &Arc<Self>,
-        state: &mut State,
-        moment: Option<&Moment>,
-        wakers: &mut Wakers,
-    ) {
-        while !state.gets.is_empty() {
-            let supply = self.supply(state, moment);
-            if matches!(supply, Supply::OnDisk(_)) {
-                return;
-            }
-            let Some(get) = state.gets.pop_front() else { return };
-            let message = if supply == Supply::Ready {
-                let delivery = self.hand_out(state, get.no_ack);
-                delivery.map(|delivery| (delivery, self.left(state)))
-            } else {
-                None
-            };
-            match get.outbox.push(Event::Got { channel: get.channel, message }) {
-                Ok(waker) => wakers.add(waker),
-                Err(event) => self.take_back(state, event.into_delivery().into_iter().collect()),
-            }
-        }
-    }
-
-    fn serve_consumers(
-        self: &Arc<Self>,
-        state: &mut State,
-        moment: Option<&Moment>,
-        wakers: &mut Wakers,
-    ) {
-        if self.hand_out_to_consumers(state, moment, wakers) > 0 {
-            self.read_ahead(state);
-        }
-    }
-
-    /// Gives consumers what they can take; returns how many messages that was.
-    fn hand_out_to_consumers(
-        self: &Arc<Self>,
-        state: &mut State,
-        moment: Option<&Moment>,
-        wakers: &mut Wakers,
-    ) -> u64 {
-        let mut handed_out = 0;
-        // First whether there is anybody: a queue without idle consumers does not touch the engine.
-        while state.consumers.front().is_some() {
-            if self.supply(state, moment) != Supply::Ready {
-                break;
-            }
-            // Where others have their turn, each gets one after the other.
-            let mut most = if state.consumers.is_front_alone() { state.backlog.run().1 } else { 1 };
-            let mut bodies = SmallVec::new();
-            if let Some(moment) = moment {
-                (most, bodies) = self.fresh(state, moment, most);
-            }
-            let State { consumers, backlog, unacknowledged, .. } = state;
-            let Some(consumer) = consumers.front() else { break };
-            match consumer.outbox().offer(consumer, backlog.run().0, most) {
-                Offer::Taken(count, waker) => {
-                    self.less_ready(bodies.iter().take(count as usize).sum());
-                    handed_out += u64::from(count);
-                    *unacknowledged += u64::from(count);
-                    wakers.add(waker);
-                    consumers.advance();
-                }
-                Offer::Declined => consumers.park(),
-            }
-        }
-        handed_out
     }
 }
 
