@@ -394,6 +394,11 @@ mod settled {
     use super::{Client, SCENARIO, run};
 
     #[test]
+    fn the_comparison_notices_every_fault() {
+        run(Client::Pika, "test_settled.py", &["judge"], SCENARIO);
+    }
+
+    #[test]
     fn the_page_tells_what_is_settled() {
         run(Client::Pika, "test_settled.py", &["page"], SCENARIO);
     }

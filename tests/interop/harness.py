@@ -4,7 +4,7 @@ What the tests get from the environment:
 
 HAYPILE_BIN      path of the `haypile` binary (needed unless INTEROP_BROKER is set)
 INTEROP_SCRATCH  directory for data directories and server logs; a temporary one if unset
-INTEROP_BROKER   HOST:PORT of a broker that already runs, to try the programs against another server;
+INTEROP_BROKER   HOST:PORT (or amqp://…:PORT/) of a broker that already runs, to try the programs against another server;
                  tests that must kill or restart the server refuse to run then
 
 The client programs come from `programs/` (pika 1.x) or `programs_0x/` (pika 0.x), whichever fits the
@@ -251,7 +251,7 @@ class RunningBroker:
     """A broker that somebody else started and will stop."""
 
     def __init__(self, address):
-        self.port = int(address.rsplit(":", 1)[1])
+        self.port = int(re.search(r":(\d+)/?$", address).group(1))
 
     def close(self):
         pass

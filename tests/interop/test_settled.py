@@ -2,6 +2,7 @@
 
     test_settled.py AREA              play one area against a server of its own, and compare (what `cargo test` runs)
     test_settled.py show PATTERN      play what fits the pattern, like 'expiring/*', and print it, with what is different
+    test_settled.py judge             show that the comparison can fail, in every way that it should
     test_settled.py page              compare what docs/compatibility.md tells of all this with what is written down
     test_settled.py differ            play what is different on purpose against a server of its own, and write down what it does
     test_settled.py record            play everything against INTEROP_BROKER, and make it the reference
@@ -20,7 +21,8 @@ import sys
 import harness
 from settled import operators, player, situations, transcripts
 
-SECONDS = 280  # for one area, or for all that RabbitMQ does
+SECONDS = 280  # for one area
+RECORD_SECONDS = 900  # for all of them, with RabbitMQ
 
 
 def operator(server):
@@ -49,6 +51,25 @@ def diff(name, expected, lines, source):
         return []
     changed = difflib.unified_diff(expected, lines, source, "this broker", lineterm="", n=20)
     return [f"--- {name}", *list(changed)]
+
+
+def judge():
+    """What is compared here is made up."""
+    ours, theirs = ["a1 < ours"], ["a1 < theirs"]
+    cases = [
+        # played, reference, different, not yet, what is said of it
+        (theirs, theirs, {}, {}, None),
+        (ours, theirs, {}, {}, "+a1 < ours"),
+        (theirs, theirs, {}, {"s": "reason"}, "holds now"),
+        (ours, theirs, {}, {"s": "reason"}, None),
+        (theirs, theirs, {"s": ("reason", ours)}, {}, "not different any more"),
+        (ours, theirs, {"s": ("reason", ours)}, {}, None),
+        (["a1 < neither"], theirs, {"s": ("reason", ours)}, {}, "+a1 < neither"),
+    ]
+    for *case, expected in cases:
+        said_of_it = "\n".join(compare("s", *case))
+        assert bool(said_of_it) == bool(expected) and (expected or "") in said_of_it, (case, said_of_it)
+    print(f"judge: {len(cases)} cases")
 
 
 def check_files():
@@ -151,8 +172,11 @@ def record(server):
 
 COMMANDS = {"show": show, "differ": differ, "record": record}
 
-if len(sys.argv) < 2 or sys.argv[1] not in {"page", *COMMANDS, *situations.AREAS}:
-    raise SystemExit(f"usage: {os.path.basename(sys.argv[0])} AREA | show PATTERN | page | differ | record; the areas: {situations.AREAS}")
-if sys.argv[1] == "page":
-    raise SystemExit(page())
-harness.run(COMMANDS.get(sys.argv[1], area), SECONDS)
+WITHOUT_A_SERVER = {"judge": judge, "page": page}
+
+if len(sys.argv) < 2 or sys.argv[1] not in {*WITHOUT_A_SERVER, *COMMANDS, *situations.AREAS}:
+    usage = " | ".join(["AREA", "show PATTERN", *WITHOUT_A_SERVER, "differ", "record"])
+    raise SystemExit(f"usage: {os.path.basename(sys.argv[0])} {usage}; the areas: {', '.join(situations.AREAS)}")
+if sys.argv[1] in WITHOUT_A_SERVER:
+    raise SystemExit(WITHOUT_A_SERVER[sys.argv[1]]())
+harness.run(COMMANDS.get(sys.argv[1], area), RECORD_SECONDS if sys.argv[1] == "record" else SECONDS)

@@ -22,7 +22,7 @@ def greets_another_version(room):
 def greets_the_version_before(room):
     a = room.dial()
     a.send_bytes(b"AMQP\x01\x01\x00\x09", "AMQP 1 1 0 9")
-    room.note(f"a  < {a.wire.some(8)!r}")
+    room.note(f"a  < {a.wire.some(4)!r}")
 
 
 def is_told_what_the_broker_can(room):
