@@ -69,8 +69,8 @@ impl Channel {
 
     /// `tx.commit`: after a crash before `commit-ok`, all that was published and acknowledged is so, or nothing.
     ///
-    /// Where that cannot be, because it is more than fits into a segment of the log, or a queue counts bytes or refuses what is
-    /// too much, everything is done in order, first what was published: then a crash may leave a message twice, and never not at
+    /// Where that cannot be, because it is more than fits into a segment of the log, or a queue refuses what is too much,
+    /// everything is done in order, first what was published: then a crash may leave a message twice, and never not at
     /// all. What is rejected into a dead-letter exchange, or requeued, is so afterwards.
     ///
     /// # Errors
@@ -91,9 +91,9 @@ impl Channel {
         let acknowledged = transaction.acknowledged();
         let staged = transaction.staged();
         let at_once = virtual_host.publish_together(staged, &acknowledged, arrivals, matches)?;
-        if let Some((all, durable_at)) = at_once {
-            all.iter().for_each(|routed| transaction.published(routed));
-            transaction.done(durable_at);
+        if let Some(at_once) = at_once {
+            at_once.routed.iter().for_each(|routed| transaction.published(routed));
+            transaction.done(at_once.durable_at);
         }
         while let Some(staged) = transaction.staged().front() {
             let routed = virtual_host.publish_staged(staged, arrivals, matches)?;

@@ -16,16 +16,25 @@ use crate::broker::transaction::Staged;
 use crate::message::Envelope;
 use crate::storage::{Draft, Lsn, Sequence, StoreError};
 
+/// What a commit at once has come to.
+#[derive(Debug)]
+pub(in crate::broker) struct AtOnce {
+    /// Where each message went.
+    pub(in crate::broker) routed: Vec<Routed>,
+    /// When all is durable.
+    pub(in crate::broker) durable_at: Option<Lsn>,
+}
+
 impl VirtualHost {
-    /// Stores messages, and takes others out of their queues for good: after a crash all of it is so, or nothing. Where each
-    /// message went, and when all is durable; `None`: that cannot be done at once, and nothing has been.
+    /// Stores messages, and takes others out of their queues for good: after a crash all of it is so, or nothing.
+    /// `None`: that cannot be done at once, and nothing has been.
     pub(in crate::broker) fn publish_together(
         &self,
         staged: &VecDeque<Staged>,
         acknowledged: &[(Arc<Queue>, Vec<Sequence>)],
         arrivals: &mut Arrivals,
         matches: &mut Matches,
-    ) -> Result<Option<(Vec<Routed>, Option<Lsn>)>, Refusal> {
+    ) -> Result<Option<AtOnce>, Refusal> {
         let topology = self.topology.read();
         let mut parts = Vec::with_capacity(staged.len());
         for staged in staged {
@@ -50,7 +59,7 @@ impl VirtualHost {
             }
             all.push(routed);
         }
-        Ok(Some((all, durable_at)))
+        Ok(Some(AtOnce { routed: all, durable_at }))
     }
 
     /// A message as its queues' rules have it; `None`: one of them may refuse it, which is found out one message after the other.
