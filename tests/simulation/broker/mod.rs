@@ -6,6 +6,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `model` | exchanges, bindings, queues and messages as AMQP sees them, with a routing of its own |
+//! | `letters` | what dead letters say of themselves |
 //! | `oracle` | the history of a broker, what its clients were promised, and what a restart may therefore bring back |
 //! | `observe` | what a broker that was started again has, as a client finds it |
 //! | `clients` | sessions and channels whose every step is noted in the history |
@@ -16,6 +17,7 @@
 
 mod clients;
 mod cuts;
+mod letters;
 mod lies;
 mod model;
 mod observe;

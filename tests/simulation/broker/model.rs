@@ -90,6 +90,21 @@ impl Exchange {
     }
 }
 
+/// Where the dead letters of a queue of that name go, if it is declared so: no two go to the same.
+pub(super) fn grave_of(name: Name) -> Option<Name> {
+    match name {
+        "q-a" => Some("q-c"),
+        // From what is there after a restart to what is not, and back.
+        "q-c" => Some("q-volatile"),
+        "q-volatile" => Some("q-b"),
+        "q-b" => Some("q-auto"),
+        "q-auto" => Some("q-a"),
+        // To its own end.
+        "q-exclusive" => Some("q-exclusive"),
+        _ => None,
+    }
+}
+
 /// How a queue was declared. `mode` is its argument `x-queue-mode`, which a second declaration has to repeat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct QueueSpec {
@@ -99,6 +114,8 @@ pub(super) struct QueueSpec {
     pub(super) mode: Option<&'static str>,
     /// `x-max-priority`; 0 where nothing is said.
     pub(super) max_priority: u8,
+    /// The queue that gets its dead letters, by the default exchange.
+    pub(super) grave: Option<Name>,
 }
 
 impl QueueSpec {
@@ -169,12 +186,21 @@ pub(super) enum Effect {
     Publish(BTreeSet<Name>, Message),
     HandOut(Name, Incarnation, Vec<Place>),
     Acknowledge(Name, Incarnation, Vec<Place>),
-    /// All of them at once: a transaction.
-    Together(Vec<Effect>),
+    /// All of them at once, because of this.
+    Together(Cause, Vec<Effect>),
+}
+
+/// Why several effects are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// A transaction is committed.
+    Transaction,
+    /// Dead letters are where they go, and not where they were.
+    DeadLetters,
 }
 
 impl Effect {
-    pub(super) const NAMES: [&'static str; 10] = [
+    pub(super) const NAMES: [&'static str; 11] = [
         "exchanges declared",
         "exchanges deleted",
         "queues declared",
@@ -185,6 +211,7 @@ impl Effect {
         "hand-outs",
         "acknowledgements",
         "transactions",
+        "dead letters",
     ];
 
     pub(super) fn name(&self) -> &'static str {
@@ -198,7 +225,8 @@ impl Effect {
             Effect::Publish(..) => 6,
             Effect::HandOut(..) => 7,
             Effect::Acknowledge(..) => 8,
-            Effect::Together(..) => 9,
+            Effect::Together(Cause::Transaction, _) => 9,
+            Effect::Together(Cause::DeadLetters, _) => 10,
         };
         Effect::NAMES[number]
     }
@@ -244,7 +272,7 @@ impl World {
                 self.bindings.insert(binding.clone());
             }
             Effect::Unbind(binding) => self.unbind(|other| other == binding),
-            Effect::Together(effects) => effects.iter().for_each(|effect| self.apply(effect)),
+            Effect::Together(_, effects) => effects.iter().for_each(|effect| self.apply(effect)),
             Effect::Publish(queues, message) => {
                 for name in queues {
                     if let Some(queue) = self.queues.get_mut(name) {

@@ -12,7 +12,7 @@ use haypile::message::FieldTable;
 use haypile::storage::{Options, Store};
 
 use super::clients::{alternate_arguments, envelope, queue_arguments, short};
-use super::model::{ALTERNATES, Exchange, Kind, Name, QueueSpec};
+use super::model::{ALTERNATES, Exchange, Kind, Name, QueueSpec, grave_of};
 use super::oracle::{Got, Probe, Survivors};
 
 /// The modes that queues are declared with.
@@ -174,10 +174,17 @@ impl Observer<'_> {
         }
         request.passive = false;
         let others = MODES.iter().flat_map(|mode| PRIORITIES.map(|max| (*mode, max)));
-        for (mode, max_priority) in others {
+        let others = others.flat_map(|other| [None, grave_of(name)].map(|grave| (other, grave)));
+        for ((mode, max_priority), grave) in others {
             for auto_delete in [false, true] {
-                let spec =
-                    QueueSpec { durable: true, exclusive: false, auto_delete, mode, max_priority };
+                let spec = QueueSpec {
+                    durable: true,
+                    exclusive: false,
+                    auto_delete,
+                    mode,
+                    max_priority,
+                    grave,
+                };
                 request.auto_delete = auto_delete;
                 request.arguments = queue_arguments(&spec);
                 if let Some(declared) = yes(self.channel.declare_queue(&request))? {

@@ -10,11 +10,10 @@
 //! - acknowledgements that a later confirm on their channel vouches for stay;
 //! - a message that was handed out is marked, as far as the hand-out is covered, and no other one is;
 //! - what a transaction has published and acknowledged is all so, or nothing of it;
+//! - a dead letter is where its queue sends it, or still in its queue: never in both, never in none;
 //! - what is not durable, exclusive queues and transient messages are gone.
 //!
 //! A step may consist of several records whose order the broker does not promise: then every order is allowed.
-//!
-//! Dead-lettering will be one more [`Effect`]: taking a message out of one queue and putting it into others, as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

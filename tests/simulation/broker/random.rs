@@ -7,7 +7,7 @@ use haypile::simulation::{Image, Random, SimulatedDisk};
 use super::clients::{At, Clients, Publish};
 use super::cuts::{Count, Stage, options};
 use super::model::{
-    ALTERNATES, Binding, COPY, Effect, Exchange, Kind, Name, QueueSpec, Wanted, World,
+    ALTERNATES, Binding, COPY, Effect, Exchange, Kind, Name, QueueSpec, Wanted, World, grave_of,
 };
 use super::recorded::{DURABLE, binding, exchange};
 
@@ -40,13 +40,14 @@ fn some_queue(random: &Random, clients: &Clients) -> Name {
 
 fn queue_spec(random: &Random, name: Name) -> QueueSpec {
     let mode = some(random, &[None, None, Some("lazy"), Some("default")]);
+    let spec = QueueSpec { grave: grave_of(name).filter(|_| !random.one_in(4)), ..DURABLE };
     match name {
-        "q-auto" => QueueSpec { auto_delete: true, mode, ..DURABLE },
-        "q-volatile" => QueueSpec { durable: false, ..DURABLE },
-        "q-exclusive" => QueueSpec { exclusive: true, durable: random.one_in(2), ..DURABLE },
-        "q-b" => QueueSpec { max_priority: 2, mode, ..DURABLE },
+        "q-auto" => QueueSpec { auto_delete: true, mode, ..spec },
+        "q-volatile" => QueueSpec { durable: false, ..spec },
+        "q-exclusive" => QueueSpec { exclusive: true, durable: random.one_in(2), ..spec },
+        "q-b" => QueueSpec { max_priority: 2, mode, ..spec },
         // Declared otherwise from time to time, which is refused while it is there.
-        _ => QueueSpec { mode: mode.filter(|_| random.one_in(4)), ..DURABLE },
+        _ => QueueSpec { mode: mode.filter(|_| random.one_in(4)), ..spec },
     }
 }
 
@@ -95,7 +96,7 @@ fn step(random: &Random, clients: &mut Clients) {
     }
     let client = some(random, &connections);
     let at = At(client, random.below(2) as usize);
-    match random.below(108) {
+    match random.below(114) {
         0..2 => clients.disconnect(client),
         2..6 => {
             let name = some(random, &EXCHANGES);
@@ -167,6 +168,10 @@ fn step(random: &Random, clients: &mut Clients) {
             }
         }
         86..94 => transact(random, clients, At(client, TRANSACTIONAL)),
+        94..99 => reject(random, clients, at),
+        99..100 => {
+            clients.work_off();
+        }
         _ => {
             let held = clients.holds(at) as u64;
             if held > 0 {
@@ -225,6 +230,22 @@ fn transact(random: &Random, clients: &mut Clients, at: At) {
     }
     let answer = clients.transact(at, &messages, random.below(4) as usize);
     believe(random, clients, answer);
+}
+
+/// Gets some messages, and rejects what the channel holds, all or the last.
+fn reject(random: &Random, clients: &mut Clients, at: At) {
+    let name = some_queue(random, clients);
+    for _ in 0..=random.below(3) {
+        if clients.may_use(at, name) {
+            clients.get(at, name);
+        }
+    }
+    if let Some(last) = clients.holds(at).checked_sub(1) {
+        clients.acknowledge(at, last, random.one_in(2), true);
+        if !random.one_in(3) {
+            clients.flush(at);
+        }
+    }
 }
 
 /// What clients do in one life. There are some queues to begin with, unless a life before has left others.

@@ -4,10 +4,16 @@ use haypile::simulation::Image;
 
 use super::clients::{Answer, At, Clients};
 use super::cuts::Stage;
-use super::model::{Binding, COPY, Exchange, Kind, Name, QueueSpec, Wanted, World};
+use super::model::{Binding, COPY, Exchange, Kind, Name, QueueSpec, Wanted, World, grave_of};
 
-pub(super) const DURABLE: QueueSpec =
-    QueueSpec { durable: true, exclusive: false, auto_delete: false, mode: None, max_priority: 0 };
+pub(super) const DURABLE: QueueSpec = QueueSpec {
+    durable: true,
+    exclusive: false,
+    auto_delete: false,
+    mode: None,
+    max_priority: 0,
+    grave: None,
+};
 
 pub(super) fn exchange(kind: Kind) -> Exchange {
     Exchange::durable(kind)
@@ -46,7 +52,7 @@ pub(super) fn everything(clients: &mut Clients) {
     let answer = clients.declare_exchange(publisher, "ex-inner", internal);
     clients.receive(answer);
     for (name, spec) in [
-        ("q-a", DURABLE),
+        ("q-a", QueueSpec { grave: grave_of("q-a"), ..DURABLE }),
         ("q-b", QueueSpec { mode: Some("lazy"), max_priority: 2, ..DURABLE }),
         ("q-c", DURABLE),
         ("q-auto", QueueSpec { auto_delete: true, ..DURABLE }),
@@ -118,6 +124,18 @@ pub(super) fn everything(clients: &mut Clients) {
     clients.get(other, "q-a");
     clients.flush(other);
     clients.look_after(true);
+    // Dead letters: two of one queue, whose messages are read back for it, and one that dies again.
+    for _ in 0..2 {
+        clients.publish(publisher, ("", "q-a"), &[(COPY, "q-b")], true, 10);
+    }
+    clients.await_confirms(publisher);
+    clients.take_all();
+    let held = clients.holds(one);
+    clients.acknowledge(one, held - 1, true, true);
+    clients.flush(one);
+    clients.take_all();
+    clients.publish(publisher, ("", "q-a"), &[], true, 10);
+    clients.await_confirms(publisher);
     // What is taken away.
     let answer = clients.unbind(one, &dry);
     clients.receive(answer);

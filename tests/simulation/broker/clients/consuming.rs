@@ -4,7 +4,7 @@ use bytes::Bytes;
 use haypile::broker::{Consume, Delivery, DeliveryTag, Event, Get};
 use haypile::message::FieldTable;
 
-use super::super::model::{Effect, Incarnation, Name, Place};
+use super::super::model::{Incarnation, Name, Place};
 use super::{At, Clients, Held, is_no_ack, short};
 
 impl Clients {
@@ -39,7 +39,8 @@ impl Clients {
         let Some((name, incarnation)) = self.chan(at).consumers.remove(tag) else { return };
         self.note_flush(at);
         if self.is_abandoned((name, incarnation)) {
-            self.one(Effect::DeleteQueue(name, incarnation));
+            let deletion = self.deletion((name, incarnation));
+            self.note(vec![deletion]);
         }
         self.chan(at).inner.cancel(tag.as_bytes()).unwrap();
     }
@@ -68,7 +69,7 @@ impl Clients {
 
     /// Takes a client's deliveries as they are now; whether there were any.
     pub(in super::super) fn take(&mut self, client: usize) -> bool {
-        self.broker.work_off();
+        self.work_off();
         let mut events = Vec::new();
         let Some(found) = &self.clients[client] else { return false };
         found.session.take_events(&mut events, usize::MAX);
@@ -93,7 +94,7 @@ impl Clients {
     pub(in super::super) fn take_all(&mut self) {
         let mut any = true;
         while std::mem::take(&mut any) {
-            any |= self.broker.work_off();
+            any |= self.work_off();
             for client in self.connections() {
                 any |= self.take(client);
             }
@@ -111,7 +112,10 @@ impl Clients {
         let tag = self.chan(at).inner.accept(delivery);
         let known = self.world.queues.iter().find(|(name, _)| name.as_bytes() == queue.as_bytes());
         let found = known.and_then(|(name, queue)| {
-            let place = queue.messages.iter().find(|(_, message)| message.number == number);
+            // A letter may come to a queue that has had the message before, and says so.
+            let mut same = queue.messages.iter().filter(|(_, message)| message.number == number);
+            let place = same.clone().find(|(_, message)| message.header == header);
+            let place = place.or_else(|| same.next());
             place.map(|(place, message)| (*name, queue.incarnation, *place, message))
         });
         let Some((name, incarnation, place, message)) = found else {
@@ -131,11 +135,11 @@ impl Clients {
         assert_eq!(message.redelivered, flag, "message {number} of {name}");
         assert!(self.out.insert((incarnation, place)), "message {number} is handed out twice");
         let chan = self.chan(at);
-        let (handed_out, done) = chan.pending.entry((name, incarnation)).or_default();
+        let untold = chan.pending.entry((name, incarnation)).or_default();
         if no_ack {
-            done.push(place);
+            untold.done.push(place);
         } else {
-            handed_out.push(place);
+            untold.handed_out.push(place);
             chan.held.push_back(Held { tag, queue: name, incarnation, place });
         }
     }
@@ -162,12 +166,18 @@ impl Clients {
         rejecting: bool,
     ) {
         let (tag, held) = self.take_held(at, nth, multiple);
-        let chan = self.chan(at);
         for Held { queue, incarnation, place, .. } in held {
-            if !queue.is_empty() {
-                chan.pending.entry((queue, incarnation)).or_default().1.push(place);
+            if queue.is_empty() {
+                continue;
             }
+            let found = self.world.queues.get(queue);
+            let found = found.filter(|found| found.incarnation == incarnation);
+            let buries = rejecting && found.is_some_and(|found| found.spec.grave.is_some());
+            let untold = self.chan(at).pending.entry((queue, incarnation)).or_default();
+            let told = if buries { &mut untold.rejected } else { &mut untold.done };
+            told.push(place);
         }
+        let chan = self.chan(at);
         if rejecting {
             chan.inner.nack(tag, multiple, false).unwrap();
         } else {

@@ -3,6 +3,7 @@
 //! What a client does is noted before it is done, because the disk may be looked at in the middle of it. What it is told is
 //! noted when it has been told: an answer that names an LSN after that LSN is durable, any other at once.
 
+mod burying;
 mod consuming;
 mod publishing;
 mod topology;
@@ -17,6 +18,7 @@ use haypile::message::{Envelope, FieldTable, Properties, RawProperties, ShortStr
 use haypile::storage::{Lsn, Message as Stored};
 use parking_lot::Mutex;
 
+use super::letters::Reason;
 use super::model::{Binding, COPY, Effect, Incarnation, Name, Place, QueueSpec, Wanted, World};
 use super::oracle::{History, Position, Step, StepNumber};
 
@@ -37,7 +39,11 @@ pub(super) fn queue_arguments(spec: &QueueSpec) -> FieldTable {
     let mode = spec.mode.map(|mode| (short("x-queue-mode"), Value::text(mode)));
     let max = Some(spec.max_priority).filter(|max| *max > 0);
     let max = max.map(|max| (short("x-max-priority"), Value::U8(max)));
-    mode.into_iter().chain(max).collect()
+    let grave = spec.grave.into_iter().flat_map(|grave| {
+        let exchange = (short("x-dead-letter-exchange"), Value::text(""));
+        [exchange, (short("x-dead-letter-routing-key"), Value::text(grave))]
+    });
+    mode.into_iter().chain(max).chain(grave).collect()
 }
 
 pub(super) fn alternate_arguments(alternate: Option<&str>) -> FieldTable {
@@ -115,8 +121,18 @@ struct Held {
     place: Place,
 }
 
-/// What a channel has not told the queues yet, by queue: handed out, and done with.
-type Pending = BTreeMap<(Name, Incarnation), (Vec<Place>, Vec<Place>)>;
+/// What a channel has not told a queue yet.
+#[derive(Debug, Default)]
+struct Untold {
+    handed_out: Vec<Place>,
+    /// Acknowledged, or rejected where that is the same.
+    done: Vec<Place>,
+    /// To leave as dead letters.
+    rejected: Vec<Place>,
+}
+
+/// What a channel has not told the queues yet.
+type Pending = BTreeMap<(Name, Incarnation), Untold>;
 
 struct Chan {
     inner: Channel,
@@ -155,6 +171,8 @@ pub(super) struct Clients {
     changed: BTreeMap<Thing, StepNumber>,
     /// Messages that somebody holds, or that are done with and not written down as such.
     out: BTreeSet<(Incarnation, Place)>,
+    /// Messages on their way to the dead-letter exchange of their queue, in order. They are out, too.
+    leaving: BTreeMap<(Name, Incarnation), Vec<(Place, Reason)>>,
     /// The numbers of messages that were in a queue of that name and went with it.
     gone: BTreeSet<(Name, usize)>,
     owners: BTreeMap<Incarnation, usize>,
@@ -179,6 +197,7 @@ impl Clients {
             now: Arc::default(),
             changed: BTreeMap::new(),
             out: BTreeSet::new(),
+            leaving: BTreeMap::new(),
             gone: BTreeSet::new(),
             owners: BTreeMap::new(),
             incarnations,
@@ -301,9 +320,9 @@ impl Clients {
             }
             let consumed: BTreeSet<_> =
                 chan.consumers.values().map(|(name, queue)| (*name, *queue)).collect();
-            let abandoned = consumed.into_iter().filter(|queue| self.is_abandoned(*queue));
-            let chains: Vec<_> =
-                abandoned.map(|(name, queue)| vec![Effect::DeleteQueue(name, queue)]).collect();
+            let abandoned: Vec<_> =
+                consumed.into_iter().filter(|queue| self.is_abandoned(*queue)).collect();
+            let chains: Vec<_> = abandoned.into_iter().map(|queue| self.deletion(queue)).collect();
             if !chains.is_empty() {
                 self.note(chains);
             }
@@ -314,8 +333,8 @@ impl Clients {
         let owned: BTreeSet<Incarnation> = owned.into_iter().map(|(queue, _)| *queue).collect();
         let queues = self.world.queues.iter();
         let owned = queues.filter(|(_, queue)| owned.contains(&queue.incarnation));
-        let owned: Vec<_> =
-            owned.map(|(name, queue)| vec![Effect::DeleteQueue(name, queue.incarnation)]).collect();
+        let owned: Vec<_> = owned.map(|(name, queue)| (*name, queue.incarnation)).collect();
+        let owned: Vec<_> = owned.into_iter().map(|queue| self.deletion(queue)).collect();
         if !owned.is_empty() {
             self.note(owned);
         }
@@ -344,7 +363,8 @@ impl Clients {
     fn note_flush_of(&mut self, chan: &mut Chan) {
         let mut chains = Vec::new();
         let mut acknowledges = false;
-        for ((name, incarnation), (handed_out, done)) in std::mem::take(&mut chan.pending) {
+        for ((name, incarnation), untold) in std::mem::take(&mut chan.pending) {
+            let Untold { handed_out, done, rejected } = untold;
             let Some(queue) = self.world.queues.get(name) else { continue };
             if queue.incarnation != incarnation {
                 continue;
@@ -359,6 +379,10 @@ impl Clients {
             let done = Place::by_rank(done).into_iter();
             let done = done.map(|places| Effect::Acknowledge(name, incarnation, places));
             chains.push(handed_out.chain(done).collect());
+            if !rejected.is_empty() {
+                let leaving = self.leaving.entry((name, incarnation)).or_default();
+                leaving.extend(rejected.into_iter().map(|place| (place, Reason::Rejected)));
+            }
         }
         if chains.is_empty() {
             return;

@@ -90,7 +90,8 @@ impl Clients {
         self.note_flush(at);
         if let Some(queue) = self.world.queues.get(name) {
             let incarnation = queue.incarnation;
-            self.one(Effect::DeleteQueue(name, incarnation));
+            let deletion = self.deletion((name, incarnation));
+            self.note(vec![deletion]);
             self.out.retain(|(queue, _)| *queue != incarnation);
             let chans = self.clients.iter_mut().flatten().flat_map(|client| &mut client.channels);
             chans.for_each(|chan| chan.consumers.retain(|_, (_, queue)| *queue != incarnation));

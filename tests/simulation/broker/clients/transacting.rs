@@ -1,8 +1,8 @@
 //! Transactions: a commit is one change, and its answer vouches for all of it.
 
-use super::super::model::Effect;
+use super::super::model::{Cause, Effect};
 use super::publishing::Publish;
-use super::{Answer, At, Clients};
+use super::{Answer, At, Clients, Untold};
 
 impl Clients {
     pub(in super::super) fn tx_select(&mut self, at: At) {
@@ -33,7 +33,8 @@ impl Clients {
         if held > 0 {
             self.acknowledge(at, held - 1, true, false);
         }
-        for ((name, incarnation), (_, done)) in std::mem::take(&mut self.chan(at).pending) {
+        for ((name, incarnation), Untold { done, .. }) in std::mem::take(&mut self.chan(at).pending)
+        {
             let Some(queue) = self.world.queues.get(name) else { continue };
             if queue.incarnation != incarnation {
                 continue;
@@ -45,7 +46,8 @@ impl Clients {
             }
             effects.push(Effect::Acknowledge(name, incarnation, done));
         }
-        let step = (!effects.is_empty()).then(|| self.one(Effect::Together(effects)));
+        let step =
+            (!effects.is_empty()).then(|| self.one(Effect::Together(Cause::Transaction, effects)));
         let committed = self.chan(at).inner.tx_commit().unwrap();
         assert!(committed.returned.is_empty(), "none of them was mandatory");
         Answer { durable_at: committed.durable_at, vouches_for: step.filter(|_| any_lasts) }

@@ -1,0 +1,81 @@
+//! What the broker does by itself: it carries dead letters away.
+//!
+//! What its carrier has moved in one turn is one change. Which queue's letters it takes first is its own business: each queue of
+//! these sessions gets the letters of one other at most, so that their order does not depend on it.
+
+use super::super::letters::letter;
+use super::super::model::{Cause, Effect, Incarnation, Name, Place};
+use super::Clients;
+
+/// Letters that are moved in one turn.
+const LETTERS: usize = 256;
+/// Bytes of them, one letter at least.
+const LETTER_BYTES: usize = 1 << 20;
+
+impl Clients {
+    /// The broker does what there is to do. Whether there was anything.
+    pub(in super::super) fn work_off(&mut self) -> bool {
+        let queues: Vec<_> = self.leaving.keys().copied().collect();
+        let chains = queues.into_iter().map(|queue| self.burials(queue));
+        let chains: Vec<_> = chains.filter(|chain| !chain.is_empty()).collect();
+        if !chains.is_empty() {
+            self.note(chains);
+        }
+        self.broker.work_off()
+    }
+
+    /// What there is to note for the dead letters of a queue, which are gone then.
+    pub(super) fn burials(&mut self, (name, incarnation): (Name, Incarnation)) -> Vec<Effect> {
+        let dead = self.leaving.remove(&(name, incarnation)).unwrap_or_default();
+        for (place, _) in &dead {
+            self.out.remove(&(incarnation, *place));
+        }
+        let Some(queue) = self.world.queues.get(name) else { return Vec::new() };
+        let Some(grave) = queue.spec.grave.filter(|_| queue.incarnation == incarnation) else {
+            return Vec::new();
+        };
+        let mut effects = Vec::new();
+        for dead in dead.chunks(LETTERS) {
+            let mut turn = Turn::default();
+            for (place, reason) in dead {
+                let Some(message) = queue.messages.get(place) else { continue };
+                let bytes = message.header.len() + message.body.len();
+                if !turn.places.is_empty() && turn.bytes + bytes > LETTER_BYTES {
+                    effects.push(std::mem::take(&mut turn).into_effect(name, incarnation));
+                }
+                let graves = self.world.route("", grave, &[]);
+                if !graves.is_empty() {
+                    let letter = letter(message, name, *reason, grave);
+                    turn.letters.push(Effect::Publish(graves, letter));
+                }
+                turn.places.push(*place);
+                turn.bytes += bytes;
+            }
+            effects.push(turn.into_effect(name, incarnation));
+        }
+        effects
+    }
+
+    /// A queue goes, and its dead letters before it.
+    pub(super) fn deletion(&mut self, (name, incarnation): (Name, Incarnation)) -> Vec<Effect> {
+        let mut effects = self.burials((name, incarnation));
+        effects.push(Effect::DeleteQueue(name, incarnation));
+        effects
+    }
+}
+
+/// What is moved at once.
+#[derive(Default)]
+struct Turn {
+    letters: Vec<Effect>,
+    places: Vec<Place>,
+    bytes: usize,
+}
+
+impl Turn {
+    fn into_effect(self, name: Name, incarnation: Incarnation) -> Effect {
+        let Turn { mut letters, places, .. } = self;
+        letters.push(Effect::Acknowledge(name, incarnation, places));
+        Effect::Together(Cause::DeadLetters, letters)
+    }
+}
