@@ -50,6 +50,10 @@ impl Slow {
     }
 
     /// As after a crash: what is on the disk, and nothing that somebody said when he went.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a copy of a store's files, made behind its back"
+    )]
     fn restart_after_crash(self) -> Self {
         self.broker.store().checkpoint().unwrap();
         let dir = tempfile::tempdir().unwrap();
