@@ -542,9 +542,9 @@ impl Client {
 
 /// A directory with certificates, and their keys, for `localhost` and for a client, and with who vouches for them.
 fn certificate_files() -> tempfile::TempDir {
-    let directory = tempfile::tempdir().expect("a directory for what is altered");
+    let directory = tempfile::tempdir().expect("there is room for a directory");
     let write = |name: &str, content: String| {
-        std::fs::write(directory.path().join(name), content).expect("a file in it");
+        std::fs::write(directory.path().join(name), content).expect("there is room for a file");
     };
     let authority = certificates::Authority::new();
     write("roots.pem", authority.certificate());
