@@ -46,7 +46,7 @@ pub(super) struct Inner {
     pub(super) administering: Mutex<()>,
     sessions: AtomicU64,
     /// Ends its threads when the last handle goes.
-    workers: WorkerThreads,
+    pub(super) workers: WorkerThreads,
 }
 
 /// Why a broker did not start.

@@ -538,14 +538,15 @@ impl Queue {
         self.run_at(self.state.lock(), arrival);
     }
 
-    /// The timer says that it is time.
-    pub(super) fn wake(self: &Arc<Self>) {
+    /// The timer says that it is `at`, as it was asked to. It may have been asked again since, for an earlier time: then it will say
+    /// so more than once, and only what is still waited for has it asked for the next.
+    pub(super) fn wake(self: &Arc<Self>, at: Timestamp) {
         let mut guard = self.state.lock();
         if let Some(state) = &mut *guard {
-            state.wake_at = None;
+            state.wake_at = state.wake_at.filter(|awaited| *awaited != at);
         }
         self.run(guard);
-        self.expire();
+        self.expire(at);
     }
 
     /// A consumer that was refused for lack of room or of its channel's credit may be served again.

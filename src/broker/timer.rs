@@ -34,10 +34,10 @@ impl Due {
         self.queues.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// The next queue to be woken, if it is time.
-    fn take(&mut self, now: Timestamp) -> Option<Weak<Queue>> {
+    /// The next queue to be woken, if it is time, and when it was to be woken.
+    fn take(&mut self, now: Timestamp) -> Option<(Timestamp, Weak<Queue>)> {
         let entry = self.queues.first_entry().filter(|entry| entry.key().0 <= now)?;
-        Some(entry.remove())
+        Some((entry.key().0, entry.remove()))
     }
 }
 
@@ -72,9 +72,9 @@ impl Timer {
         let mut due = self.due.lock();
         while !due.closed {
             let now = self.now();
-            if let Some(queue) = due.take(now) {
+            if let Some((at, queue)) = due.take(now) {
                 drop(due);
-                wake(&queue);
+                wake(&queue, at);
                 due = self.due.lock();
                 continue;
             }
@@ -93,10 +93,16 @@ impl Timer {
         let now = self.now();
         let mut any = false;
         loop {
-            let Some(queue) = self.due.lock().take(now) else { return any };
-            wake(&queue);
+            let Some((at, queue)) = self.due.lock().take(now) else { return any };
+            wake(&queue, at);
             any = true;
         }
+    }
+
+    /// How often somebody is to be woken.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.due.lock().queues.len()
     }
 
     /// Ends the work.
@@ -111,8 +117,8 @@ impl Timer {
     }
 }
 
-fn wake(queue: &Weak<Queue>) {
+fn wake(queue: &Weak<Queue>, at: Timestamp) {
     if let Some(queue) = queue.upgrade() {
-        queue.wake();
+        queue.wake(at);
     }
 }

@@ -416,7 +416,9 @@ impl VirtualHost {
         conditions: DeleteIf,
         session: SessionId,
     ) -> Result<(u32, Option<Lsn>), Refusal> {
-        if let Some(queue) = self.topology.read().queue(name).cloned() {
+        // In two steps, so that the topology is not locked any more while letters are carried, which takes its lock again.
+        let queue = self.topology.read().queue(name).cloned();
+        if let Some(queue) = queue {
             queue.check_access(session)?;
             self.settle_dead_letters(&queue);
         }

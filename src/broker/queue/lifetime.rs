@@ -5,7 +5,7 @@
 //! broker was down is left a while more, for its clients to come back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use tracing::{info, warn};
@@ -28,8 +28,8 @@ const IN_USE: Timestamp = Timestamp::LATEST;
 pub(in crate::broker) struct Lifetime {
     /// When it was last used, in milliseconds of Unix time.
     used_at: AtomicU64,
-    /// The timer will look whether it has expired.
-    awaited: AtomicBool,
+    /// When the timer will have it looked whether it has expired, in milliseconds of Unix time; 0: never.
+    awaited: AtomicU64,
     /// What the store knows.
     note: Mutex<QueueNote>,
 }
@@ -98,21 +98,24 @@ impl Queue {
     }
 
     fn await_expiry(self: &Arc<Self>, at: Timestamp) {
-        if !self.rules.details().lifetime.awaited.swap(true, Relaxed) {
+        let millis = at.unix_millis();
+        let earlier = |known| (known == 0 || millis < known).then_some(millis);
+        if self.rules.details().lifetime.awaited.fetch_update(Relaxed, Relaxed, earlier).is_ok() {
             self.workers.timer.wake_at(at, self);
         }
     }
 
-    /// Deletes the queue if nobody has used it for its time.
-    pub(super) fn expire(self: &Arc<Self>) {
-        if !self.rules.any() {
+    /// Deletes the queue if nobody has used it for its time, and if that is what was waited for until `at`.
+    pub(super) fn expire(self: &Arc<Self>, at: Timestamp) {
+        // Also where the rule has gone that it was waited for: another one may come.
+        let awaited = &self.rules.details().lifetime.awaited;
+        if awaited.compare_exchange(at.unix_millis(), 0, Relaxed, Relaxed).is_err() {
             return;
         }
         let Some(expires) = self.rules.get().expires else { return };
         let used_at =
             Timestamp::from_unix_millis(self.rules.details().lifetime.used_at.load(Relaxed));
         let (at, now) = (used_at.plus_millis(expires), self.workers.timer.now());
-        self.rules.details().lifetime.awaited.store(false, Relaxed);
         if at > now {
             return self.await_expiry(at);
         }

@@ -329,3 +329,26 @@ fn what_finds_no_room_may_be_refused_and_dead_lettered() {
     assert_eq!(deaths(&properties), [death("maxlen", "q", 1)]);
     assert_eq!(client.ready("q"), 1);
 }
+
+#[test]
+fn whoever_deletes_a_queue_waits_for_its_dead_letters_with_nothing_locked() {
+    // A declaration in the meantime once waited for that lock, and the letters for the declaration.
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.channel.declare_queue(&lettering("q", &[])).unwrap();
+    let host = rig.broker.inner.virtual_hosts.read()[&name("/")].clone();
+    let queue = host.topology.read().queue(b"q").cloned().unwrap();
+    let carrying = queue.rules().details().carrying.lock();
+    let mut deleting = rig.connect();
+    let deletion = std::thread::spawn(move || deleting.channel.delete_queue(b"q", false, false));
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(200) {
+        let free = host.topology.try_write_for(PATIENCE);
+        assert!(free.is_some(), "the topology is locked");
+        drop(free);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(!deletion.is_finished());
+    drop(carrying);
+    deletion.join().unwrap().unwrap();
+}

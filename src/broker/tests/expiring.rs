@@ -3,6 +3,7 @@
 use parking_lot::Mutex;
 
 use super::*;
+use crate::broker::policy::{ApplyTo, Policy, PolicyKind};
 use crate::storage::{Background, Clock, Timestamp};
 
 /// A clock that stands still until it is set.
@@ -339,4 +340,79 @@ fn the_time_of_an_unused_queue_goes_on_over_a_restart() {
     assert_eq!(names(&slow), ["kept"], "its clients have a minute to come back");
     slow.pass(1);
     assert!(names(&slow).is_empty());
+}
+
+impl Slow {
+    /// How often the timer is to wake somebody.
+    fn waiting(&self) -> usize {
+        self.broker.inner.workers.workers().timer.waiting()
+    }
+}
+
+#[test]
+fn however_often_the_next_to_expire_changes_its_queue_is_not_woken_more_often_for_it() {
+    let slow = Slow::new();
+    let mut client = slow.connect();
+    client.channel.declare_queue(&with("q", &[("x-max-priority", Value::I32(9))])).unwrap();
+    // Each comes in front of those before it, and expires earlier.
+    for priority in 0..10 {
+        let milliseconds = (10_000 - u32::from(priority) * 1000).to_string();
+        let properties = Properties { priority: Some(priority), ..living(&milliseconds) };
+        let message = message("", "q", &milliseconds, &properties);
+        assert_eq!(client.channel.publish(&message).unwrap().queues, 1);
+        client.channel.flush().unwrap();
+    }
+    assert_eq!(slow.waiting(), 10);
+    slow.pass(1000);
+    client.send_living("q", "last", "100000");
+    for left in (1..=9).rev() {
+        assert_eq!(slow.waiting(), left + 1, "those that were asked for before come to nothing");
+        slow.pass(1000);
+    }
+    assert_eq!(slow.waiting(), 1);
+    assert_eq!(slow.drain(&mut client, "q"), ["last"]);
+}
+
+#[test]
+fn messages_that_expire_do_not_have_it_looked_more_often_whether_their_queue_has() {
+    let slow = Slow::new();
+    let mut client = slow.connect();
+    let expires = ("x-expires", Value::I32(1_000_000));
+    client
+        .channel
+        .declare_queue(&with("q", &[("x-message-ttl", Value::I32(10)), expires]))
+        .unwrap();
+    for _ in 0..5 {
+        client.send("q", "short-lived");
+        slow.pass(10);
+        assert_eq!(client.ready("q"), 0);
+        assert_eq!(slow.waiting(), 1, "for the queue alone");
+    }
+    slow.pass(1_000_000);
+    assert_eq!(slow.waiting(), 0);
+    let declared = client.channel.declare_queue(&DeclareQueue { passive: true, ..durable("q") });
+    assert_eq!(refusal(declared).0, 404);
+}
+
+#[test]
+fn a_policy_that_comes_back_or_says_less_is_gone_by() {
+    let slow = Slow::new();
+    let mut client = slow.connect();
+    let expires = |milliseconds| {
+        let definition = table(&[("expires", Value::I64(milliseconds))]);
+        let policy =
+            Policy::new(PolicyKind::User, name("unused"), "", ApplyTo::Queues, 0, definition);
+        slow.broker.administer().set_policy(&name("/"), policy.unwrap()).unwrap();
+    };
+    client.channel.declare_queue(&durable("q")).unwrap();
+    expires(5000);
+    slow.broker.administer().delete_policy(&name("/"), PolicyKind::User, &name("unused")).unwrap();
+    slow.pass(10_000);
+    assert_eq!(client.ready("q"), 0, "nothing is asked of it");
+    expires(900_000);
+    expires(5000);
+    slow.pass(5000);
+    let declared = client.channel.declare_queue(&DeclareQueue { passive: true, ..durable("q") });
+    assert_eq!(refusal(declared).0, 404);
+    slow.pass(900_000);
 }
