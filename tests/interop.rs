@@ -533,8 +533,9 @@ impl Client {
             Client::Bunny => bunny().map(|()| None),
             Client::Go => go_client().map(|()| None),
             Client::PythonSuites => {
-                let packed = SOURCES.get_or_init(|| source_distributions("suites/sources.txt"));
-                Ok(Some(("INTEROP_SOURCES", packed.clone()?)))
+                let python = self.python()?;
+                let packed = || source_distributions(&python, "suites/sources.txt");
+                Ok(Some(("INTEROP_SOURCES", SOURCES.get_or_init(packed).clone()?)))
             }
         }
     }

@@ -32,11 +32,12 @@ pub(crate) fn virtual_environment(requirements: &str) -> Result<PathBuf, String>
     Ok(directory.join("bin/python"))
 }
 
-/// The source distributions of exactly `requirements`, packed as they come. Gives the directory with them.
-pub(crate) fn source_distributions(requirements: &str) -> Result<PathBuf, String> {
+/// The source distributions of exactly `requirements`, packed as they come. Gives the directory with them. The Python is one with
+/// pip: that of a virtual environment has it, also where the machine's has none.
+pub(crate) fn source_distributions(python: &Path, requirements: &str) -> Result<PathBuf, String> {
     let wanted = super::sources().join(requirements);
     kept("source-distributions", &pins(&wanted)?, |directory| {
-        let mut download = Command::new("python3");
+        let mut download = Command::new(python);
         download.args(["-m", "pip", "download", "--quiet", "--no-input"]);
         download.args(["--disable-pip-version-check", "--no-deps", "--require-hashes"]);
         download.args(["--no-binary", ":all:", "--dest"]).arg(directory);
