@@ -23,7 +23,8 @@ pub(super) const EXCHANGES: [Name; 5] =
     ["ex-direct", "ex-fanout", "ex-topic", "ex-headers", "ex-inner"];
 
 /// Queues that the sessions declare.
-pub(super) const QUEUES: [Name; 6] = ["q-a", "q-b", "q-c", "q-auto", "q-volatile", "q-exclusive"];
+pub(super) const QUEUES: [Name; 8] =
+    ["q-a", "q-b", "q-c", "q-auto", "q-volatile", "q-exclusive", "q-short", "q-spill"];
 
 const fn probe(exchange: Name, key: &'static str) -> Probe {
     Probe { exchange, key, headers: &[] }
@@ -119,7 +120,9 @@ impl Stage {
             }
             Verdict::Proceed
         });
-        Stage { seed, disk, moments, clients }
+        let mut stage = Stage { seed, disk, moments, clients };
+        stage.clients.relieve();
+        stage
     }
 
     /// The session is over: the last moment is now.

@@ -17,12 +17,14 @@ const DEATHS: &str = "x-death";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
     Rejected,
+    MaxLength,
 }
 
 impl Reason {
     fn name(self) -> &'static str {
         match self {
             Reason::Rejected => "rejected",
+            Reason::MaxLength => "maxlen",
         }
     }
 }

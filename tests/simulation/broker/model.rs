@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use haypile::broker::DestinationKind;
 
+use super::letters::{Reason, letter};
+
 /// A name of an exchange or a queue.
 pub(super) type Name = &'static str;
 
@@ -101,8 +103,14 @@ pub(super) fn grave_of(name: Name) -> Option<Name> {
         "q-auto" => Some("q-a"),
         // To its own end.
         "q-exclusive" => Some("q-exclusive"),
+        "q-short" => Some("q-spill"),
         _ => None,
     }
+}
+
+/// How many messages may be ready in a queue of that name: the oldest go where there are more.
+pub(super) fn limit_of(name: Name) -> Option<usize> {
+    (name == "q-short").then_some(3)
 }
 
 /// How a queue was declared. `mode` is its argument `x-queue-mode`, which a second declaration has to repeat.
@@ -116,12 +124,19 @@ pub(super) struct QueueSpec {
     pub(super) max_priority: u8,
     /// The queue that gets its dead letters, by the default exchange.
     pub(super) grave: Option<Name>,
+    /// `x-max-length`.
+    pub(super) max_length: Option<usize>,
 }
 
 impl QueueSpec {
     /// How many queues of the engine it takes.
     pub(super) fn levels(&self) -> usize {
         usize::from(self.max_priority) + 1
+    }
+
+    /// Whether anything is asked of it that has to do with messages that go otherwise than to a consumer.
+    pub(super) fn has_rules(&self) -> bool {
+        self.grave.is_some() || self.max_length.is_some()
     }
 
     /// Whether a restart brings it back: an exclusive queue goes with its connection.
@@ -248,6 +263,16 @@ impl Default for World {
             queues: BTreeMap::new(),
             bindings: BTreeSet::new(),
         }
+    }
+}
+
+impl Queue {
+    /// The places of messages for which there is no room when all but those in `out` are ready.
+    pub(super) fn excess(&self, out: impl Fn(Place) -> bool) -> Vec<Place> {
+        let Some(most) = self.spec.max_length else { return Vec::new() };
+        let ready: Vec<Place> =
+            self.messages.keys().copied().filter(|place| !out(*place)).collect();
+        ready[..ready.len().saturating_sub(most)].to_vec()
     }
 }
 
@@ -380,6 +405,25 @@ impl World {
             queue.messages.retain(|_, message| message.persistent);
         }
         left
+    }
+}
+
+impl World {
+    /// What there is when the messages have gone for which there is no room. Nobody holds any.
+    pub(super) fn relieved(mut self) -> World {
+        for name in self.queues.keys().copied().collect::<Vec<_>>() {
+            let Queue { incarnation, spec, messages, .. } = &self.queues[name];
+            let (incarnation, grave) = (*incarnation, spec.grave);
+            let excess = self.queues[name].excess(|_| false);
+            let dead: Vec<_> = excess.iter().map(|place| messages[place].clone()).collect();
+            self.apply(&Effect::Acknowledge(name, incarnation, excess));
+            let Some(grave) = grave else { continue };
+            for message in &dead {
+                let letter = letter(message, name, Reason::MaxLength, grave);
+                self.apply(&Effect::Publish(self.route("", grave, &[]), letter));
+            }
+        }
+        self
     }
 }
 

@@ -12,7 +12,7 @@ use haypile::message::FieldTable;
 use haypile::storage::{Options, Store};
 
 use super::clients::{alternate_arguments, envelope, queue_arguments, short};
-use super::model::{ALTERNATES, Exchange, Kind, Name, QueueSpec, grave_of};
+use super::model::{ALTERNATES, Exchange, Kind, Name, QueueSpec, grave_of, limit_of};
 use super::oracle::{Got, Probe, Survivors};
 
 /// The modes that queues are declared with.
@@ -45,6 +45,8 @@ pub(super) fn start(dir: &str, options: Options) -> Result<Broker, Broken> {
 
 /// Looks at everything there is. The broker is of no use to anybody afterwards: its messages have been consumed.
 pub(super) fn observe(broker: &Broker, universe: &Universe) -> Result<Survivors, Broken> {
+    // What there are too many of goes first, so that it does not depend on who asks.
+    while broker.work_off() {}
     let session = broker.connect(b"/", b"guest").map_err(broken)?;
     let channel = session.open_channel(ChannelNumber(1));
     let mut observer = Observer { broker, channel, session };
@@ -184,6 +186,7 @@ impl Observer<'_> {
                     mode,
                     max_priority,
                     grave,
+                    max_length: limit_of(name),
                 };
                 request.auto_delete = auto_delete;
                 request.arguments = queue_arguments(&spec);

@@ -10,6 +10,7 @@
 //! - acknowledgements that a later confirm on their channel vouches for stay;
 //! - a message that was handed out is marked, as far as the hand-out is covered, and no other one is;
 //! - what a transaction has published and acknowledged is all so, or nothing of it;
+//! - the oldest messages have gone from a queue that has more than it may have;
 //! - a dead letter is where its queue sends it, or still in its queue: never in both, never in none;
 //! - what is not durable, exclusive queues and transient messages are gone.
 //!
@@ -65,9 +66,9 @@ pub(super) struct Survivors {
 }
 
 impl Survivors {
-    /// What is left of a world.
+    /// What is left of a world. Of messages that were held, and are not any more, there may be too many.
     pub(super) fn of(world: &World, probes: &[Probe]) -> Survivors {
-        let left = world.restarted();
+        let left = world.restarted().relieved();
         let routes = probes.iter().filter_map(|probe| {
             let exchange = left.exchanges.get(probe.exchange)?;
             let queues = || left.route(probe.exchange, probe.key, probe.headers);

@@ -4,7 +4,9 @@ use haypile::simulation::Image;
 
 use super::clients::{Answer, At, Clients};
 use super::cuts::Stage;
-use super::model::{Binding, COPY, Exchange, Kind, Name, QueueSpec, Wanted, World, grave_of};
+use super::model::{
+    Binding, COPY, Exchange, Kind, Name, QueueSpec, Wanted, World, grave_of, limit_of,
+};
 
 pub(super) const DURABLE: QueueSpec = QueueSpec {
     durable: true,
@@ -13,6 +15,7 @@ pub(super) const DURABLE: QueueSpec = QueueSpec {
     mode: None,
     max_priority: 0,
     grave: None,
+    max_length: None,
 };
 
 pub(super) fn exchange(kind: Kind) -> Exchange {
@@ -136,6 +139,28 @@ pub(super) fn everything(clients: &mut Clients) {
     clients.take_all();
     clients.publish(publisher, ("", "q-a"), &[], true, 10);
     clients.await_confirms(publisher);
+    // Too many of them, published and returned, with a dead-letter exchange and without.
+    let short = QueueSpec { max_length: limit_of("q-short"), ..DURABLE };
+    for spec in [QueueSpec { grave: grave_of("q-short"), ..short }, short] {
+        for (name, spec) in [("q-short", spec), ("q-spill", DURABLE)] {
+            let answer = clients.declare_queue(other, name, spec);
+            clients.receive(answer);
+        }
+        let before = clients.holds(other);
+        for round in 0..2 {
+            for _ in 0..4 - round {
+                clients.publish(publisher, ("", "q-short"), &[], true, 10);
+            }
+            clients.await_confirms(publisher);
+            clients.get(other, "q-short");
+        }
+        clients.requeue(other, before, false);
+        clients.acknowledge(other, before, false, true);
+        clients.flush(other);
+        clients.take_all();
+        let answer = clients.delete_queue(other, "q-short");
+        clients.receive(answer);
+    }
     // What is taken away.
     let answer = clients.unbind(one, &dry);
     clients.receive(answer);

@@ -3,7 +3,7 @@
 //! What its carrier has moved in one turn is one change. Which queue's letters it takes first is its own business: each queue of
 //! these sessions gets the letters of one other at most, so that their order does not depend on it.
 
-use super::super::letters::letter;
+use super::super::letters::{Reason, letter};
 use super::super::model::{Cause, Effect, Incarnation, Name, Place};
 use super::Clients;
 
@@ -22,6 +22,48 @@ impl Clients {
             self.note(chains);
         }
         self.broker.work_off()
+    }
+
+    /// Has messages leave that somebody held: what there is to note now. Where there is a dead-letter exchange, it is nothing yet.
+    pub(super) fn discard(
+        &mut self,
+        (name, incarnation): (Name, Incarnation),
+        places: Vec<Place>,
+        reason: Reason,
+    ) -> Option<Effect> {
+        if self.world.queues[name].spec.grave.is_some() {
+            self.out.extend(places.iter().map(|place| (incarnation, *place)));
+            let leaving = self.leaving.entry((name, incarnation)).or_default();
+            leaving.extend(places.into_iter().map(|place| (place, reason)));
+            return None;
+        }
+        for place in &places {
+            self.out.remove(&(incarnation, *place));
+        }
+        Some(Effect::Acknowledge(name, incarnation, places))
+    }
+
+    /// Notes that messages leave for which there is no room. Whether there are any: then the broker has to be [relieved](Self::relieve)
+    /// of them at once, because it may have to read them back first.
+    pub(super) fn drop_excess(&mut self) -> bool {
+        let excess = self.world.queues.iter().map(|(name, queue)| {
+            let out = |place| self.out.contains(&(queue.incarnation, place));
+            ((*name, queue.incarnation), queue.excess(out))
+        });
+        let excess: Vec<_> = excess.filter(|(_, places)| !places.is_empty()).collect();
+        let any = !excess.is_empty();
+        for (queue, places) in excess {
+            if let Some(gone) = self.discard(queue, places, Reason::MaxLength) {
+                self.one(gone);
+            }
+        }
+        any
+    }
+
+    /// The broker drops what there are too many of.
+    pub(in super::super) fn relieve(&mut self) {
+        self.drop_excess();
+        while self.work_off() {}
     }
 
     /// What there is to note for the dead letters of a queue, which are gone then.

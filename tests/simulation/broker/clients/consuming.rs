@@ -172,9 +172,9 @@ impl Clients {
             }
             let found = self.world.queues.get(queue);
             let found = found.filter(|found| found.incarnation == incarnation);
-            let buries = rejecting && found.is_some_and(|found| found.spec.grave.is_some());
+            let by_rules = rejecting && found.is_some_and(|found| found.spec.has_rules());
             let untold = self.chan(at).pending.entry((queue, incarnation)).or_default();
-            let told = if buries { &mut untold.rejected } else { &mut untold.done };
+            let told = if by_rules { &mut untold.rejected } else { &mut untold.done };
             told.push(place);
         }
         let chan = self.chan(at);
@@ -192,7 +192,11 @@ impl Clients {
         for Held { incarnation, place, .. } in held {
             self.out.remove(&(incarnation, place));
         }
+        let relieves = self.drop_excess();
         self.chan(at).inner.nack(tag, multiple, true).unwrap();
+        if relieves {
+            self.relieve();
+        }
     }
 
     /// Tells the queues what was taken and acknowledged, as a front end does after each batch.

@@ -43,7 +43,9 @@ pub(super) fn queue_arguments(spec: &QueueSpec) -> FieldTable {
         let exchange = (short("x-dead-letter-exchange"), Value::text(""));
         [exchange, (short("x-dead-letter-routing-key"), Value::text(grave))]
     });
-    mode.into_iter().chain(max).chain(grave).collect()
+    let most = spec.max_length.and_then(|most| i32::try_from(most).ok());
+    let most = most.map(|most| (short("x-max-length"), Value::I32(most)));
+    mode.into_iter().chain(max).chain(grave).chain(most).collect()
 }
 
 pub(super) fn alternate_arguments(alternate: Option<&str>) -> FieldTable {
@@ -127,7 +129,7 @@ struct Untold {
     handed_out: Vec<Place>,
     /// Acknowledged, or rejected where that is the same.
     done: Vec<Place>,
-    /// To leave as dead letters.
+    /// Rejected, where the queue has rules.
     rejected: Vec<Place>,
 }
 
@@ -318,6 +320,7 @@ impl Clients {
             for held in std::mem::take(&mut chan.held) {
                 self.out.remove(&(held.incarnation, held.place));
             }
+            let relieves = self.drop_excess();
             let consumed: BTreeSet<_> =
                 chan.consumers.values().map(|(name, queue)| (*name, *queue)).collect();
             let abandoned: Vec<_> =
@@ -327,6 +330,9 @@ impl Clients {
                 self.note(chains);
             }
             chan.inner.close();
+            if relieves {
+                self.relieve();
+            }
         }
         let Client { session, .. } = self.clients[client].take().expect("it is connected");
         let owned: Vec<_> = self.owners.iter().filter(|(_, owner)| **owner == client).collect();
@@ -378,11 +384,12 @@ impl Clients {
             let handed_out = handed_out.map(|places| Effect::HandOut(name, incarnation, places));
             let done = Place::by_rank(done).into_iter();
             let done = done.map(|places| Effect::Acknowledge(name, incarnation, places));
-            chains.push(handed_out.chain(done).collect());
+            let mut chain: Vec<_> = handed_out.chain(done).collect();
             if !rejected.is_empty() {
-                let leaving = self.leaving.entry((name, incarnation)).or_default();
-                leaving.extend(rejected.into_iter().map(|place| (place, Reason::Rejected)));
+                let gone = self.discard((name, incarnation), rejected, Reason::Rejected);
+                chain.extend(gone);
             }
+            chains.push(chain);
         }
         if chains.is_empty() {
             return;

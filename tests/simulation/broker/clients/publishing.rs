@@ -44,12 +44,16 @@ impl Clients {
         let count = queues.len();
         let step = (count > 0).then(|| self.one(Effect::Publish(queues, message)));
         let vouches_for = step.filter(|_| lasts).or(self.chan(at).acknowledged);
+        let relieves = self.drop_excess();
         let chan = self.chan(at);
         let published = chan.inner.publish(&stored).unwrap();
         chan.inner.hand_out();
         assert_eq!(published.queues, count, "queues of {exchange} {key}");
         if chan.confirming {
             chan.published.push_back(vouches_for);
+        }
+        if relieves {
+            self.relieve();
         }
     }
 

@@ -48,7 +48,11 @@ impl Clients {
         }
         let step =
             (!effects.is_empty()).then(|| self.one(Effect::Together(Cause::Transaction, effects)));
+        let relieves = self.drop_excess();
         let committed = self.chan(at).inner.tx_commit().unwrap();
+        if relieves {
+            self.relieve();
+        }
         assert!(committed.returned.is_empty(), "none of them was mandatory");
         Answer { durable_at: committed.durable_at, vouches_for: step.filter(|_| any_lasts) }
     }
