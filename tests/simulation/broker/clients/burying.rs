@@ -9,8 +9,9 @@ use super::Clients;
 
 /// Letters that are moved in one turn.
 const LETTERS: usize = 256;
-/// Bytes of them, one letter at least.
-const LETTER_BYTES: usize = 1 << 20;
+/// Bytes of them that surely fit into one segment of these small stores. What does not fit is moved in parts, each of some letters:
+/// then only each letter by itself is said to be moved as a whole.
+const LETTER_BYTES: usize = 8 << 10;
 
 impl Clients {
     /// The broker does what there is to do. Whether there was anything.
@@ -77,21 +78,21 @@ impl Clients {
             return Vec::new();
         };
         let mut effects = Vec::new();
-        for dead in dead.chunks(LETTERS) {
+        let size = |(place, _): &(Place, Reason)| {
+            let message = queue.messages.get(place);
+            message.map_or(0, |message| message.header.len() + message.body.len())
+        };
+        let fits = dead.iter().map(size).sum::<usize>() <= LETTER_BYTES;
+        for dead in dead.chunks(if fits { LETTERS } else { 1 }) {
             let mut turn = Turn::default();
             for (place, reason) in dead {
                 let Some(message) = queue.messages.get(place) else { continue };
-                let bytes = message.header.len() + message.body.len();
-                if !turn.places.is_empty() && turn.bytes + bytes > LETTER_BYTES {
-                    effects.push(std::mem::take(&mut turn).into_effect(name, incarnation));
-                }
                 let graves = self.world.route("", grave, &[]);
                 if !graves.is_empty() {
                     let letter = letter(message, name, *reason, grave);
                     turn.letters.push(Effect::Publish(graves, letter));
                 }
                 turn.places.push(*place);
-                turn.bytes += bytes;
             }
             effects.push(turn.into_effect(name, incarnation));
         }
@@ -111,12 +112,11 @@ impl Clients {
 struct Turn {
     letters: Vec<Effect>,
     places: Vec<Place>,
-    bytes: usize,
 }
 
 impl Turn {
     fn into_effect(self, name: Name, incarnation: Incarnation) -> Effect {
-        let Turn { mut letters, places, .. } = self;
+        let Turn { mut letters, places } = self;
         letters.push(Effect::Acknowledge(name, incarnation, places));
         Effect::Together(Cause::DeadLetters, letters)
     }
