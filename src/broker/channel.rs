@@ -332,8 +332,8 @@ impl Channel {
         envelope: &Envelope<'_>,
         message: Draft<'_>,
     ) -> Result<Published, Refusal> {
-        let host = &self.session.virtual_host;
-        self.powers.check_publish(envelope, || host.is_topic(envelope.exchange))?;
+        let virtual_host = &self.session.virtual_host;
+        self.powers.check_publish(envelope, || virtual_host.is_topic(envelope.exchange))?;
         // A confirm vouches for what the channel did before as well: whoever acknowledges a message, publishes its result
         // and sees that confirmed, will not see the message again.
         if self.confirms.is_some() && self.settlement.is_pending() {

@@ -120,6 +120,11 @@ impl Rules {
         self.overflow.unwrap_or_default()
     }
 
+    /// Whether messages that leave otherwise than to a consumer go anywhere.
+    pub(super) fn has_dead_letters(&self) -> bool {
+        self.dead_letter_exchange.is_some()
+    }
+
     /// Where messages go that leave otherwise than to a consumer; `None`: nowhere.
     pub(super) fn dead_letters(&self) -> Option<DeadLetters> {
         let exchange = self.dead_letter_exchange.clone()?;

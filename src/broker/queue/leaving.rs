@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use smallvec::SmallVec;
 use tracing::error;
 
 use super::{Queue, State, push_sequence};
@@ -106,12 +105,12 @@ impl Queue {
         state: &mut State,
         moment: &Moment,
         most: usize,
-    ) -> (usize, SmallVec<[usize; LOOKED_THROUGH]>) {
+    ) -> (usize, Vec<usize>) {
         let most = most.min(LOOKED_THROUGH);
         let (fetched, _) = state.backlog.run();
         let others = fetched.iter().take(most).skip(1);
         let fresh = 1 + others.take_while(|next| self.death(moment, next).is_none()).count();
-        let mut bodies = SmallVec::new();
+        let mut bodies = Vec::new();
         if self.rules.bounds_bytes() {
             bodies.extend(fetched.iter().take(fresh).map(|next| next.message.body_len()));
         }
@@ -134,7 +133,7 @@ impl Queue {
         death: Death,
         message: Option<Message>,
     ) {
-        if moment.rules.dead_letters().is_none() {
+        if !moment.rules.has_dead_letters() {
             state.dropped.push(sequence);
             return;
         }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use parking_lot::MutexGuard;
-use smallvec::SmallVec;
 
 use super::leaving::Moment;
 use super::{Queue, State};
@@ -49,7 +48,7 @@ impl Queue {
         }
     }
 
-    pub(super) fn serve_gets(
+    fn serve_gets(
         self: &Arc<Self>,
         state: &mut State,
         moment: Option<&Moment>,
@@ -74,7 +73,7 @@ impl Queue {
         }
     }
 
-    pub(super) fn serve_consumers(
+    fn serve_consumers(
         self: &Arc<Self>,
         state: &mut State,
         moment: Option<&Moment>,
@@ -86,7 +85,7 @@ impl Queue {
     }
 
     /// Gives consumers what they can take; returns how many messages that was.
-    pub(super) fn hand_out_to_consumers(
+    fn hand_out_to_consumers(
         self: &Arc<Self>,
         state: &mut State,
         moment: Option<&Moment>,
@@ -100,7 +99,7 @@ impl Queue {
             }
             // Where others have their turn, each gets one after the other.
             let mut most = if state.consumers.is_front_alone() { state.backlog.run().1 } else { 1 };
-            let mut bodies = SmallVec::new();
+            let mut bodies = Vec::new();
             if let Some(moment) = moment {
                 (most, bodies) = self.fresh(state, moment, most);
             }
