@@ -24,6 +24,8 @@ import harness
 from suites import tidying
 
 SECONDS = 200
+# How often a test is tried that races.
+TRIES = 5
 GO_PATH = Path("/usr/share/gocode")
 GO_PACKAGE = "github.com/rabbitmq/amqp091-go"
 
@@ -96,9 +98,19 @@ def amqp091(scratch):
 
     server = start(scratch)
     environment["AMQP_URL"] = f"amqp://guest:guest@127.0.0.1:{server.port}/"
-    command = [str(binary), "-test.v", f"-test.timeout={SECONDS}s"]
-    output = printed(command, GO_PATH / "src" / GO_PACKAGE, environment)
-    return {name: verdict == "PASS" for verdict, name in re.findall(r"^--- (PASS|FAIL|SKIP): (\S+)", output, re.MULTILINE)}
+
+    def run(*which):
+        command = [str(binary), "-test.v", f"-test.timeout={SECONDS}s", *which]
+        output = printed(command, GO_PATH / "src" / GO_PACKAGE, environment)
+        return {name: verdict == "PASS" for verdict, name in re.findall(r"^--- (PASS|FAIL|SKIP): (\S+)", output, re.MULTILINE)}
+
+    passed = run()
+    for name in racing("amqp091"):
+        for _ in range(1, TRIES):
+            if not passed.get(name):
+                print(f"{name} lost its race, once more", flush=True)
+                passed.update(run(f"-test.run=^{name}$"))
+    return passed
 
 
 def start(scratch, *settings):
@@ -156,12 +168,18 @@ def exceptions(suite):
     return found
 
 
+def racing(suite):
+    """The tests of a suite that measure how fast their own threads are."""
+    return [name for name, reason in exceptions(suite).items() if reason.startswith("races")]
+
+
 def judge(suite, passed):
-    listed = exceptions(suite)
+    races = racing(suite)
+    listed = {name: reason for name, reason in exceptions(suite).items() if name not in races}
     complaints = [f"{name} failed, and is not listed" for name, well in passed.items() if not well and name not in listed]
     never = {name for name, reason in listed.items() if not reason.startswith("sometimes")}
     complaints += [f"{name} passed: take it out of the list" for name, well in passed.items() if well and name in never]
-    complaints += [f"{name} is listed, and was not run" for name in listed if name not in passed]
+    complaints += [f"{name} is listed, and was not run" for name in [*listed, *races] if name not in passed]
     assert not complaints, "\n".join(complaints)
     assert sum(passed.values()) > 0, "nothing was run"
     print(f"{suite}: {sum(passed.values())} tests passed, {len(listed)} listed as exceptions", flush=True)
