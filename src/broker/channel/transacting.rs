@@ -1,6 +1,7 @@
 //! The transactions of a channel: `tx.select`, `tx.commit`, `tx.rollback`.
 
 use super::Channel;
+use super::settling::unknown;
 use crate::broker::delivery::DeliveryTag;
 use crate::broker::refusal::{Reason, Refusal};
 use crate::broker::settlement::requeue;
@@ -147,7 +148,7 @@ impl Channel {
     ) -> Result<(), Refusal> {
         let transaction = self.transaction.as_mut().ok_or_else(not_transactional)?;
         let held = self.unacknowledged.take_tagged(tag, multiple);
-        transaction.settle(verdict, held.ok_or_else(|| super::unknown(tag))?);
+        transaction.settle(verdict, held.ok_or_else(|| unknown(tag))?);
         Ok(())
     }
 

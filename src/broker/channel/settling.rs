@@ -1,0 +1,109 @@
+//! What becomes of deliveries on a channel: they get their tags, and are acknowledged, rejected or given back.
+
+use super::Channel;
+use crate::broker::delivery::{Delivery, DeliveryTag};
+use crate::broker::refusal::{Reason, Refusal};
+use crate::broker::settlement::requeue;
+use crate::broker::transaction::Verdict;
+use crate::broker::unacknowledged::Held;
+
+impl Channel {
+    /// The tag that [`Channel::accept`] will return next.
+    #[must_use]
+    pub fn next_delivery_tag(&self) -> DeliveryTag {
+        DeliveryTag(self.last_tag.0 + 1)
+    }
+
+    /// Gives a delivery its tag: from here on the peer has it. One that needs no acknowledgement counts as acknowledged.
+    pub fn accept(&mut self, delivery: Delivery) -> DeliveryTag {
+        let tag = self.next_delivery_tag();
+        self.last_tag = tag;
+        let Delivery { origin, sequence, deliveries, message } = delivery;
+        if origin.no_ack() {
+            self.settlement.consumed(origin.queue(), sequence);
+        } else {
+            self.settlement.delivered(origin.queue(), sequence, deliveries);
+            let body = u32::try_from(message.body_len()).unwrap_or(u32::MAX);
+            let deliveries = deliveries.saturating_add(1);
+            self.unacknowledged.push(tag, Held { origin, sequence, deliveries, body });
+        }
+        tag
+    }
+
+    /// Gives a direct reply its tag. Nothing has to be acknowledged.
+    pub fn accept_reply(&mut self) -> DeliveryTag {
+        self.last_tag = self.next_delivery_tag();
+        self.last_tag
+    }
+
+    /// `basic.ack`. Tag 0 with `multiple` means everything.
+    ///
+    /// # Errors
+    /// 406 unknown delivery tag.
+    pub fn ack(&mut self, tag: DeliveryTag, multiple: bool) -> Result<(), Refusal> {
+        if self.transaction.is_some() {
+            return self.settle_later(tag, multiple, Verdict::Acknowledged);
+        }
+        if multiple {
+            for held in self.take_through(tag)? {
+                self.settlement.done(&held);
+            }
+        } else {
+            let held = self.unacknowledged.take(tag).ok_or_else(|| unknown(tag))?;
+            self.settlement.done(&held);
+        }
+        Ok(())
+    }
+
+    /// `basic.nack`, and `basic.reject` with `multiple` false. Tag 0 with `multiple` means everything.
+    ///
+    /// # Errors
+    /// 406 unknown delivery tag, 541 when the store failed.
+    pub fn nack(&mut self, tag: DeliveryTag, multiple: bool, requeue: bool) -> Result<(), Refusal> {
+        if self.transaction.is_some() {
+            let verdict = if requeue { Verdict::Requeued } else { Verdict::Rejected };
+            return self.settle_later(tag, multiple, verdict);
+        }
+        let held = if multiple {
+            self.take_through(tag)?
+        } else {
+            vec![self.unacknowledged.take(tag).ok_or_else(|| unknown(tag))?]
+        };
+        if requeue {
+            return self.requeue(held);
+        }
+        held.iter().for_each(|held| self.settlement.rejected(held));
+        Ok(())
+    }
+
+    fn take_through(&mut self, tag: DeliveryTag) -> Result<Vec<Held>, Refusal> {
+        if tag == DeliveryTag(0) {
+            return Ok(self.unacknowledged.take_all());
+        }
+        self.unacknowledged.take_through(tag).ok_or_else(|| unknown(tag))
+    }
+
+    /// `basic.recover`: returns everything unacknowledged to the queues.
+    ///
+    /// # Errors
+    /// 540 without `requeue`, 541 when the store failed.
+    pub fn recover(&mut self, requeue: bool) -> Result<(), Refusal> {
+        if !requeue {
+            return Err(Refusal::new(Reason::NotImplemented, "requeue=false"));
+        }
+        let held = self.unacknowledged.take_all();
+        self.requeue(held)
+    }
+
+    pub(super) fn requeue(&mut self, held: Vec<Held>) -> Result<(), Refusal> {
+        // The hand-outs are counted before the messages can go out again.
+        let flushed = self.flush();
+        requeue(held);
+        self.resume_starved();
+        Ok(flushed?)
+    }
+}
+
+pub(super) fn unknown(tag: DeliveryTag) -> Refusal {
+    Refusal::new(Reason::PreconditionFailed, format_args!("unknown delivery tag {}", tag.0))
+}
