@@ -13,7 +13,7 @@ use super::codec::{
     FRAME_OVERHEAD, Frame, FrameError, FrameKind, Frames, Method, ReplyCode, split_frames,
 };
 use super::fault::Fault;
-use super::gateway::Gateway;
+use super::gateway::{AwaitRoom, Gateway, Leave, Room};
 use super::handshake::{Access, Failure, Handshake, Header, Progress};
 use super::limits::Limits;
 use super::output::Output;
@@ -78,7 +78,7 @@ struct Wait {
 
 /// The peer has published, and publishers are held back: no frame is looked at until there is room.
 struct Blocked {
-    room: Pin<Box<dyn Future<Output = ()> + Send>>,
+    room: AwaitRoom,
     /// The first that was not looked at.
     frame: Option<Frame>,
 }
@@ -293,7 +293,7 @@ impl Connection {
         match outcome {
             Ok(Outcome::Done | Outcome::WaitForMessage) => {}
             Ok(Outcome::Wait(lsn, reply)) => self.gather(lsn, &reply),
-            Ok(Outcome::NoRoom(frame)) => self.block(frame),
+            Ok(Outcome::NoRoom(room, frame)) => self.block(room, frame),
             Ok(Outcome::Close) => self.take_leave(),
             Err(fault) => self.fail(&fault),
         }
@@ -307,13 +307,8 @@ impl Connection {
     }
 
     /// Holds a publisher back until there is room, and tells it if it wants to know.
-    fn block(&mut self, frame: Option<Frame>) {
-        // A message that has begun may have to be finished before there is any room.
-        let room: Pin<Box<dyn Future<Output = ()> + Send>> = match &frame {
-            Some(frame) if frame.kind == FrameKind::Body => Box::pin(self.gateway.room_to_finish()),
-            _ => Box::pin(self.gateway.room()),
-        };
-        self.blocked = Some(Blocked { room, frame });
+    fn block(&mut self, room: Room, frame: Option<Frame>) {
+        self.blocked = Some(Blocked { room: self.gateway.await_room(room), frame });
         if let State::Running(running) = &self.state
             && running.understands_blocked()
             && !self.told_blocked
@@ -324,10 +319,10 @@ impl Connection {
         }
     }
 
-    /// There is room again.
-    fn unblock(&mut self, frame: Option<Frame>) {
+    /// There is room again, or `leave` to go on without.
+    fn unblock(&mut self, leave: Option<Leave>, frame: Option<Frame>) {
         if let State::Running(running) = &mut self.state {
-            let outcome = running.resume(&mut self.output);
+            let outcome = running.resume(leave, &mut self.output);
             self.conclude(outcome);
         }
         match (&mut self.blocked, frame) {
@@ -436,8 +431,8 @@ impl Connection {
                 }
                 Ok(Outcome::Done | Outcome::WaitForMessage | Outcome::Close) => {}
                 // Nothing of these classes publishes; should that change, the frame is looked at when there is room.
-                Ok(Outcome::NoRoom(frame)) => {
-                    self.block(frame);
+                Ok(Outcome::NoRoom(room, frame)) => {
+                    self.block(room, frame);
                     break;
                 }
                 Err(found) => fault = Some(found),
@@ -517,11 +512,11 @@ impl Connection {
             ready = Poll::Ready(());
         }
         if let Some(blocked) = &mut self.blocked
-            && blocked.room.as_mut().poll(context).is_ready()
+            && let Poll::Ready(leave) = blocked.room.as_mut().poll(context)
         {
             let frame = blocked.frame.take();
             self.blocked = None;
-            self.unblock(frame);
+            self.unblock(leave, frame);
             ready = Poll::Ready(());
         }
         if let Some(confirm) = &mut self.confirm
@@ -547,3 +542,6 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

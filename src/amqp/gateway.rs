@@ -1,6 +1,7 @@
 //! What all connections share.
 
 use std::num::NonZero;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::thread;
 
@@ -13,6 +14,23 @@ use crate::broker::Broker;
 use crate::broker::access::{Administrator, LoginRefused, Verification};
 use crate::message::ShortStr;
 use crate::storage::{Store, StoreError};
+
+/// What a publisher that is held back waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// That nothing is short: who begins a message.
+    ToBegin,
+    /// That there is memory, or [leave](Gateway::leave_to_finish) to go on without: who has begun one.
+    ToFinish,
+    /// That there is room on the disk: who has all of it. What waits to be stored may be what takes the memory.
+    ToStore,
+}
+
+/// Leave to go on with a message that has begun, although memory is short. Dropping it gives it to who has waited for longest.
+pub(super) type Leave = OwnedSemaphorePermit;
+
+/// Completes when there is [`Room`], with the leave that was waited for, if that is what made it.
+pub(super) type AwaitRoom = Pin<Box<dyn Future<Output = Option<Leave>> + Send>>;
 
 /// The broker, its store, and the rules for connections.
 #[derive(Debug)]
@@ -109,28 +127,42 @@ impl Gateway {
 
     /// Leave to go on with a message that has begun, although memory is short: messages that have arrived by half, and take all of
     /// it, would otherwise wait for each other. One connection has it at a time.
-    pub(super) fn leave_to_finish(&self) -> Option<OwnedSemaphorePermit> {
+    pub(super) fn leave_to_finish(&self) -> Option<Leave> {
         Arc::clone(&self.finishing).try_acquire_owned().ok()
     }
 
-    /// Completes when there may be [leave](Self::leave_to_finish), or none is needed any more.
-    pub(super) fn room_to_finish(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (room, leave) = (self.room(), Arc::clone(&self.finishing).acquire_owned());
-        async move {
-            tokio::select! {
-                () = room => {}
-                _ = leave => {}
+    /// Completes when there is room: at once, if there is.
+    ///
+    /// Leave that was waited for is handed over. Whoever asked for it again would find that it has gone on to the next who waits,
+    /// who would do the same: two that wait would give it to each other for ever.
+    pub(super) fn await_room(&self, room: Room) -> AwaitRoom {
+        match room {
+            Room::ToBegin => Box::pin(self.until(|scarcity| !scarcity.is_any())),
+            Room::ToStore => Box::pin(self.until(|scarcity| !scarcity.is_of(Resource::Disk))),
+            Room::ToFinish => {
+                let enough = self.until(|scarcity| !scarcity.is_any());
+                let leave = Arc::clone(&self.finishing).acquire_owned();
+                Box::pin(async move {
+                    tokio::select! {
+                        none = enough => none,
+                        leave = leave => leave.ok(),
+                    }
+                })
             }
         }
     }
 
-    /// Completes when publishers are not held back: at once, usually.
-    pub(super) fn room(&self) -> impl Future<Output = ()> + Send + use<> {
+    /// Completes when the store is not full, and `enough` is there of all else.
+    fn until(
+        &self,
+        enough: fn(&Scarcity) -> bool,
+    ) -> impl Future<Output = Option<Leave>> + Send + use<> {
         let (store, scarcity) = (self.store.clone(), Arc::clone(&self.scarcity));
         let mut changes = self.room.subscribe();
         async move {
             // An error means that the store is gone: nobody waits for it then.
-            while (store.is_full() || scarcity.is_any()) && changes.changed().await.is_ok() {}
+            while (store.is_full() || !enough(&scarcity)) && changes.changed().await.is_ok() {}
+            None
         }
     }
 

@@ -7,13 +7,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::assembly::{COPIED, PUBLISH, Published};
 use super::channel::Channel;
 use super::codec::{Frame, FrameKind, Method, ReplyCode, WholePublish};
 use super::fault::Fault;
-use super::gateway::Gateway;
+use super::gateway::{Gateway, Leave, Room};
 use super::handshake::Terms;
 use super::output::Output;
 use crate::broker::{ChannelNumber, Event, Scope, Session};
@@ -31,9 +30,9 @@ pub(super) enum Outcome {
     Wait(Lsn, BytesMut),
     /// Wait for the message that `basic.get` asked for: it is being read from disk.
     WaitForMessage,
-    /// Publishers are held back: look at no further frame before there is room, then [resume](Running::resume) and look at this one
-    /// again, if it is one.
-    NoRoom(Option<Frame>),
+    /// Publishers are held back: look at no further frame before there is this room, then [resume](Running::resume) and look at this
+    /// one again, if it is one.
+    NoRoom(Room, Option<Frame>),
     /// The peer has sent `connection.close`.
     Close,
 }
@@ -54,7 +53,7 @@ pub(super) struct Running {
     /// A message, and its channel, that arrived before the disk was full, and that there was no room for any more.
     held: Option<(u16, Published)>,
     /// Leave to finish a message while memory is short.
-    leave: Option<OwnedSemaphorePermit>,
+    leave: Option<Leave>,
     /// Reused by every round.
     events: Vec<Event>,
     /// For messages that have arrived in one go.
@@ -148,8 +147,13 @@ impl Running {
         }
     }
 
-    /// There is room again: stores the message that was held, if there is one.
-    pub(super) fn resume(&mut self, output: &mut Output) -> Result<Outcome, Fault> {
+    /// There is room again: stores the message that was held, if there is one. With `leave`, there is room to finish another.
+    pub(super) fn resume(
+        &mut self,
+        leave: Option<Leave>,
+        output: &mut Output,
+    ) -> Result<Outcome, Fault> {
+        self.leave = self.leave.take().or(leave);
         let Some((number, published)) = self.held.take() else { return Ok(Outcome::Done) };
         let outcome = self.publish(number, published, output);
         self.conclude(number, outcome, output)
@@ -246,7 +250,7 @@ impl Running {
         if frame.kind == FrameKind::Body && gateway.is_low_on_memory() && self.leave.is_none() {
             self.leave = gateway.leave_to_finish();
             if self.leave.is_none() {
-                return Ok(Outcome::NoRoom(Some(frame)));
+                return Ok(Outcome::NoRoom(Room::ToFinish, Some(frame)));
             }
         }
         if frame.kind != FrameKind::Method || !channel.assembly.is_idle() {
@@ -276,7 +280,9 @@ impl Running {
             }
             // Here nothing of the message has been taken yet.
             Method::BasicPublish { .. } if gateway.holds_publishers_back() => {
-                Ok(Outcome::NoRoom(Some(frame)))
+                // What has begun on another channel cannot go on either: others may finish theirs.
+                self.leave = None;
+                Ok(Outcome::NoRoom(Room::ToBegin, Some(frame)))
             }
             Method::BasicPublish { .. } => {
                 channel.assembly.announce(frame.payload);
@@ -291,7 +297,7 @@ impl Running {
             Method::TxCommit {} => {
                 let committed = channel.commit(gateway.is_low_on_disk(), output);
                 let outcome = committed.map_err(|fault| fault.during(method.id()))?;
-                Ok(outcome.unwrap_or(Outcome::NoRoom(Some(frame))))
+                Ok(outcome.unwrap_or(Outcome::NoRoom(Room::ToStore, Some(frame))))
             }
             Method::BasicConsume { .. } => self
                 .consume(number, &method, gateway, output)
@@ -316,7 +322,7 @@ impl Running {
             return Ok(Outcome::Done);
         }
         self.held = Some((number, published));
-        Ok(Outcome::NoRoom(None))
+        Ok(Outcome::NoRoom(Room::ToStore, None))
     }
 
     /// `basic.consume`, if the connection has not too many consumers.

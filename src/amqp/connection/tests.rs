@@ -1,0 +1,236 @@
+//! Publishers that are held back, without sockets: bytes in, bytes out, and nobody is looked at unless he was woken.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
+
+use tempfile::TempDir;
+
+use super::super::codec::{PROTOCOL_HEADER, put_body_frame_header, put_content_header, put_method};
+use super::super::{Resource, User};
+use super::*;
+use crate::broker::Broker;
+use crate::message::{RawProperties, RawTable};
+use crate::storage::{Background, Options, Store};
+
+const FRAME_MAX: u32 = 4096;
+
+/// A broker on a store that writes when it is asked.
+struct Rig {
+    gateway: Arc<Gateway>,
+    _dir: TempDir,
+}
+
+impl Rig {
+    fn new() -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        let background = Background::Caller;
+        let options = Options { segment_size: 1 << 20, background, ..Options::default() };
+        let store = Store::open(dir.path().join("data"), options).unwrap();
+        let broker = Broker::open(store.clone()).unwrap();
+        let gateway = Gateway::new(broker, store, vec![User::guest()], Limits::default());
+        Rig { gateway: Arc::new(gateway), _dir: dir }
+    }
+
+    /// A client with channels 1 and 2, in confirm mode.
+    fn connect(&self) -> Client {
+        let mut client = Client {
+            connection: Connection::new(self.gateway.clone(), ([127, 0, 0, 1], 1).into()),
+            input: BytesMut::from(&PROTOCOL_HEADER[..]),
+            received: BytesMut::new(),
+            woken: Arc::default(),
+        };
+        let properties = RawTable::EMPTY;
+        let response = b"\0guest\0guest";
+        client.put(
+            0,
+            &Method::ConnectionStartOk {
+                client_properties: properties,
+                mechanism: b"PLAIN",
+                response,
+                locale: b"en_US",
+            },
+        );
+        let tune = Method::ConnectionTuneOk { channel_max: 8, frame_max: FRAME_MAX, heartbeat: 0 };
+        client.put(0, &tune);
+        let (virtual_host, reserved_1) = (b"/", b"");
+        client.put(0, &Method::ConnectionOpen { virtual_host, reserved_1, reserved_2: false });
+        for channel in [1, 2] {
+            client.put(channel, &Method::ChannelOpen { reserved_1: b"" });
+        }
+        client.work();
+        assert_eq!(client.received().last(), Some(&"channel.open-ok"));
+        client
+    }
+
+    fn set_short(&self, resource: Resource, is_short: bool) {
+        assert!(self.gateway.set_short(resource, is_short));
+    }
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Woken>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+struct Client {
+    connection: Connection,
+    input: BytesMut,
+    received: BytesMut,
+    woken: Arc<Woken>,
+}
+
+impl Client {
+    fn put(&mut self, channel: u16, method: &Method<'_>) {
+        put_method(&mut self.input, channel, method);
+    }
+
+    /// Sends a method, and has done what can be done about it.
+    fn send(&mut self, method: &Method<'_>) {
+        self.put(1, method);
+        self.work();
+    }
+
+    fn begin(&mut self, channel: u16, size: u64) {
+        let publish = Method::BasicPublish {
+            reserved_1: 0,
+            exchange: b"",
+            routing_key: b"q",
+            mandatory: false,
+            immediate: false,
+        };
+        self.put(channel, &publish);
+        put_content_header(&mut self.input, channel, size, RawProperties::NONE);
+        self.work();
+    }
+
+    fn go_on(&mut self, channel: u16, body: &[u8]) {
+        put_body_frame_header(&mut self.input, channel, body.len() as u32);
+        self.input.extend_from_slice(body);
+        self.input.extend_from_slice(b"\xce");
+        self.work();
+    }
+
+    /// What the task of a connection does until it has to wait.
+    fn work(&mut self) {
+        let waker = Waker::from(self.woken.clone());
+        for _ in 0..100 {
+            self.connection.work(&mut self.input);
+            while !self.connection.output.is_empty() {
+                let mut slices = [std::io::IoSlice::new(&[]); 8];
+                let filled = self.connection.output.slices(&mut slices);
+                let count = slices[..filled].iter().map(|slice| slice.len()).sum();
+                slices[..filled].iter().for_each(|slice| self.received.extend_from_slice(slice));
+                self.connection.output.advance(count);
+            }
+            if self.connection.poll(&mut Context::from_waker(&waker)).is_pending() {
+                return;
+            }
+        }
+        panic!("it never waits");
+    }
+
+    /// Works if it was woken; whether it was.
+    fn work_if_woken(&mut self) -> bool {
+        let woken = self.woken.0.swap(false, Ordering::SeqCst);
+        if woken {
+            self.work();
+        }
+        woken
+    }
+
+    /// The names of the methods that have come since this was last asked.
+    fn received(&mut self) -> Vec<&'static str> {
+        let (frames, error) = split_frames(&mut self.received, FRAME_MAX);
+        assert_eq!(error, None);
+        frames.map(|frame| Method::decode(&frame.payload).unwrap().name()).collect()
+    }
+
+    fn select_confirms(&mut self) {
+        self.send(&Method::ConfirmSelect { nowait: false });
+        assert_eq!(self.received(), ["confirm.select-ok"]);
+    }
+}
+
+/// Has everybody work who was woken, until nobody is.
+fn settle(clients: &mut [&mut Client]) {
+    for _ in 0..100 {
+        let mut working = false;
+        for client in &mut *clients {
+            working |= client.work_if_woken();
+        }
+        if !working {
+            return;
+        }
+    }
+    panic!("they wake each other for ever");
+}
+
+/// Leave that had been waited for was given back, to be asked for again, and had gone on to the next who waited by then: two
+/// that waited gave it to each other, as fast as they could, for as long as memory was short. It was they who took the memory.
+#[test]
+fn two_that_wait_for_leave_to_finish_their_messages_get_it_one_after_the_other() {
+    let rig = Rig::new();
+    let [mut one, mut two, mut three] = [rig.connect(), rig.connect(), rig.connect()];
+    for client in [&mut one, &mut two, &mut three] {
+        client.select_confirms();
+        client.begin(1, 6);
+        client.go_on(1, b"be");
+    }
+    rig.set_short(Resource::Memory, true);
+    one.go_on(1, b"gi");
+    two.go_on(1, b"gins");
+    three.go_on(1, b"gins");
+    settle(&mut [&mut one, &mut two, &mut three]);
+    assert_eq!([one.received(), two.received(), three.received()], [[""; 0]; 3]);
+    one.go_on(1, b"ns");
+    settle(&mut [&mut one, &mut two, &mut three]);
+    for client in [&mut one, &mut two, &mut three] {
+        assert_eq!(client.received(), ["basic.ack"]);
+    }
+}
+
+#[test]
+fn who_may_not_begin_another_message_keeps_nobody_from_finishing_his() {
+    let rig = Rig::new();
+    let [mut one, mut two] = [rig.connect(), rig.connect()];
+    for client in [&mut one, &mut two] {
+        client.select_confirms();
+        client.begin(1, 6);
+        client.go_on(1, b"be");
+    }
+    rig.set_short(Resource::Memory, true);
+    one.go_on(1, b"gi");
+    two.go_on(1, b"gins");
+    assert_eq!(two.received(), [""; 0]);
+    one.begin(2, 0);
+    settle(&mut [&mut one, &mut two]);
+    assert_eq!(two.received(), ["basic.ack"]);
+    assert_eq!(one.received(), [""; 0]);
+    rig.set_short(Resource::Memory, false);
+    one.go_on(1, b"ns");
+    settle(&mut [&mut one, &mut two]);
+    assert_eq!(one.received(), ["basic.ack"]);
+}
+
+/// A transaction that waited for the disk went on to wait for memory, which it would itself have given back.
+#[test]
+fn a_commit_that_waits_for_the_disk_does_not_wait_for_memory() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.send(&Method::TxSelect {});
+    client.begin(1, 4);
+    client.go_on(1, b"body");
+    rig.set_short(Resource::Disk, true);
+    client.send(&Method::TxCommit {});
+    assert_eq!(client.received(), ["tx.select-ok"]);
+    rig.set_short(Resource::Memory, true);
+    settle(&mut [&mut client]);
+    assert_eq!(client.received(), [""; 0]);
+    rig.set_short(Resource::Disk, false);
+    settle(&mut [&mut client]);
+    assert_eq!(client.received(), ["tx.commit-ok"]);
+}
