@@ -32,7 +32,7 @@ use environment::{
 const SCENARIO: Duration = Duration::from_secs(300);
 
 /// The same for the kill rounds, many times what they need.
-const KILL_ROUNDS: Duration = Duration::from_secs(900);
+const KILL_ROUNDS: Duration = Duration::from_secs(1800);
 
 mod current_pika {
     use super::{Client, KILL_ROUNDS, SCENARIO, certificate_files, run};

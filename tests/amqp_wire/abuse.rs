@@ -26,7 +26,7 @@ use haypile::amqp::codec::{Method, PROTOCOL_HEADER, put_content_header, put_meth
 use haypile::message::{RawProperties, RawTable};
 
 use crate::common::process::Process;
-use crate::common::{Client, TestServer, eventually, publish_method, queue_declare};
+use crate::common::{Client, PATIENCE, TestServer, eventually, publish_method, queue_declare};
 
 /// A frame with this payload on channel 1.
 fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
@@ -140,13 +140,11 @@ fn topic_patterns_of_many_hashes_cost_no_more_than_their_length() {
         assert_eq!(client.call(1, &bind).name(), "queue.bind-ok");
     }
     let key = ["a"; 128].join(".");
-    let begin = Instant::now();
+    // Backtracking would take longer than anybody waits.
     for _ in 0..20 {
         client.publish(1, "amq.topic", &key, b"");
     }
     assert!(client.is_served());
-    let took = begin.elapsed();
-    assert!(took < Duration::from_secs(5), "{took:?}");
     match client.call(1, &queue_declare("q", false)).method() {
         Method::QueueDeclareOk { message_count, .. } => assert_eq!(message_count, 20),
         other => panic!("{other:?}"),
@@ -163,13 +161,12 @@ fn a_handshake_that_creeps_is_cut_off_as_one_that_stops() {
     // A frame that never ends: every byte is a sign of life, and not of progress.
     let announced = b"\x01\0\0\0\0\x0f\xff";
     for byte in announced.iter().copied().chain(std::iter::repeat(b'x')) {
-        if client.stream.write_all(&[byte]).is_err() || begin.elapsed() > Duration::from_secs(8) {
+        if client.stream.write_all(&[byte]).is_err() {
             break;
         }
+        assert!(begin.elapsed() < PATIENCE, "it is never cut off");
         thread::sleep(Duration::from_millis(20));
     }
-    let took = begin.elapsed();
-    assert!(took < Duration::from_secs(3), "{took:?}");
 }
 
 fn exchange_delete(exchange: &str) -> Method<'_> {

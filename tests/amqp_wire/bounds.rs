@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use haypile::amqp::codec::{Method, PROTOCOL_HEADER, put_content_header, put_method};
@@ -37,13 +37,11 @@ fn a_client_that_never_reads_costs_little_memory_and_disturbs_nobody() {
         );
     }
     let before = server.memory();
-    let begin = Instant::now();
     let mut sent = 0_u64;
     // Until the server does not take any more, which is soon: socket buffers, and a little of its own.
     while deaf.stream.write_all(&request).is_ok() {
         sent += request.len() as u64;
         assert!(sent < 1 << 30, "the server reads on and on");
-        assert!(begin.elapsed() < Duration::from_secs(30));
     }
     let grown = server.memory().saturating_sub(before);
     assert!(grown < 16 << 20, "{grown} bytes for {sent} bytes that were sent");

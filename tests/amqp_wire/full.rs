@@ -2,12 +2,12 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use haypile::amqp::codec::Method;
 use haypile::message::{Properties, RawProperties};
 
-use crate::common::{Client, TestServer, queue_declare};
+use crate::common::{Client, PATIENCE, TestServer, queue_declare};
 use crate::quota::QuotaDisk;
 
 const BODY: usize = 20_000;
@@ -41,14 +41,14 @@ fn publish(client: &mut Client, body: &[u8]) {
 /// confirmed messages. One more has been sent, and is neither confirmed nor refused.
 ///
 /// A store that finds its disk full looks for what it can free, and may go on for a while before there is nothing left.
-fn fill(client: &mut Client, told: bool) -> usize {
+fn fill(client: &mut Client, disk: &QuotaDisk, told: bool) -> usize {
     client.declare_queue(1, "q", true);
     client.call(1, &Method::ConfirmSelect { nowait: false });
     let (mut confirmed, mut blocked) = (0, false);
     loop {
         publish(client, &vec![b'x'; BODY]);
         loop {
-            if (blocked || !told) && silent(client) {
+            if (blocked || !told) && silent(client, disk) {
                 return confirmed;
             }
             match client.method().name() {
@@ -62,21 +62,29 @@ fn fill(client: &mut Client, told: bool) -> usize {
     }
 }
 
-/// Whether the server has nothing to say for a while.
-fn silent(client: &mut Client) -> bool {
-    client.stream.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
-    let outcome = client.stream.peek(&mut [0]);
-    client.stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    match outcome {
-        Ok(count) => {
-            assert_ne!(count, 0, "the server closed the socket");
-            false
+/// Whether the server has nothing to say while its store asks a full disk for room again, and once more: it does so each second, or
+/// more slowly on a slow machine, where it is also slow to confirm.
+fn silent(client: &mut Client, disk: &QuotaDisk) -> bool {
+    let (begin, before) = (Instant::now(), disk.refused());
+    client.stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let silent = loop {
+        match client.stream.peek(&mut [0]) {
+            Ok(count) => {
+                assert_ne!(count, 0, "the server closed the socket");
+                break false;
+            }
+            Err(error) => {
+                let kind = error.kind();
+                assert!(matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+            }
         }
-        Err(error) => {
-            assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
-            true
+        if disk.refused() >= before + 2 {
+            break true;
         }
-    }
+        assert!(begin.elapsed() < PATIENCE, "it neither answers nor asks for room");
+    };
+    client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    silent
 }
 
 /// Waits until a publisher that is `blocked` or not has its message confirmed and is not blocked. Meanwhile the disk may be
@@ -109,7 +117,7 @@ fn a_publisher_is_blocked_and_told_so_until_a_consumer_has_made_room() {
     let mut publisher = publisher(&server);
     let mut consumer = server.open_channel();
     for _ in 0..2 {
-        let confirmed = fill(&mut publisher, true);
+        let confirmed = fill(&mut publisher, &disk, true);
         assert!(disk.refused() > 0);
         assert!(confirmed > 100, "{confirmed}");
         assert!(consumer.is_served(), "who does not publish is served");
@@ -128,9 +136,9 @@ fn a_publisher_is_blocked_and_told_so_until_a_consumer_has_made_room() {
 
 #[test]
 fn a_publisher_that_does_not_know_the_frame_is_held_back_in_silence() {
-    let (server, _) = limited_server();
+    let (server, disk) = limited_server();
     let mut publisher = server.open_channel();
-    let confirmed = fill(&mut publisher, false);
+    let confirmed = fill(&mut publisher, &disk, false);
     assert!(confirmed > 100, "{confirmed}");
     let mut consumer = server.open_channel();
     drain(&mut consumer, confirmed + 1);
@@ -140,7 +148,7 @@ fn a_publisher_that_does_not_know_the_frame_is_held_back_in_silence() {
 /// What a transaction acknowledges makes room, and what it publishes needs some.
 #[test]
 fn a_commit_waits_for_room_only_when_it_has_something_to_store() {
-    let (server, _) = limited_server();
+    let (server, disk) = limited_server();
     let mut committing = publisher(&server);
     committing.declare_queue(1, "other", true);
     for channel in [2, 3] {
@@ -150,14 +158,14 @@ fn a_commit_waits_for_room_only_when_it_has_something_to_store() {
     committing.publish(2, "", "other", b"staged while there was room");
     assert!(committing.is_served());
     let mut publisher = publisher(&server);
-    let confirmed = fill(&mut publisher, true);
+    let confirmed = fill(&mut publisher, &disk, true);
     let get = Method::BasicGet { reserved_1: 0, queue: b"q", no_ack: false };
     assert_eq!(committing.call(3, &get).name(), "basic.get-ok");
     committing.content();
     committing.send(3, &Method::BasicAck { delivery_tag: 1, multiple: false });
     assert_eq!(committing.call(3, &Method::TxCommit {}).name(), "tx.commit-ok");
     assert_eq!(committing.call(2, &Method::TxCommit {}).name(), "connection.blocked");
-    assert!(silent(&mut committing));
+    assert!(silent(&mut committing, &disk));
     let mut consumer = server.open_channel();
     drain(&mut consumer, confirmed);
     let (mut committed, mut blocked) = (false, true);
@@ -176,7 +184,7 @@ fn a_commit_waits_for_room_only_when_it_has_something_to_store() {
 fn declaring_something_durable_on_a_full_disk_is_506() {
     let (server, disk) = limited_server();
     let mut publisher = publisher(&server);
-    fill(&mut publisher, true);
+    fill(&mut publisher, &disk, true);
     // As many declarations as fit what is left before the reserve.
     disk.leave(0);
     let mut client = server.open_channel();
@@ -203,9 +211,9 @@ fn declaring_something_durable_on_a_full_disk_is_506() {
 
 #[test]
 fn a_server_with_blocked_publishers_can_be_stopped() {
-    let (mut server, _) = limited_server();
+    let (mut server, disk) = limited_server();
     let mut publisher = publisher(&server);
-    fill(&mut publisher, true);
+    fill(&mut publisher, &disk, true);
     server.tell_to_stop();
     publisher.expect_close(320);
     server.wait_for_end().unwrap();

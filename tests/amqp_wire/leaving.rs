@@ -6,7 +6,7 @@ use std::time::Duration;
 use haypile::amqp::codec::Method;
 use haypile::message::{FieldTable, Properties, RawProperties, RawTable, ShortStr, Value};
 
-use crate::common::{Client, TestServer, eventually, queue_declare};
+use crate::common::{Client, TestServer, basic_consume, eventually, queue_declare};
 
 fn table(entries: &[(&str, Value)]) -> FieldTable {
     let entry = |(name, value): &(&str, Value)| (ShortStr::try_from(*name).unwrap(), value.clone());
@@ -151,11 +151,20 @@ fn a_quorum_queue_says_how_often_a_message_came_back_and_lets_it_go_after_that()
 fn a_queue_that_nobody_uses_goes_and_one_with_a_consumer_stays() {
     let server = TestServer::start();
     let (mut client, mut consumer) = (server.open_channel(), server.open_channel());
-    for name in ["unused", "used"] {
-        declare(&mut client, name, &[("x-expires", Value::I32(200))]);
-    }
-    consumer.consume(1, "used", false);
-    thread::sleep(Duration::from_millis(300));
+    let expires = [("x-expires", Value::I32(200))];
+    // On a slow machine it may be gone before the consumer comes.
+    eventually("it has a consumer in time", || {
+        declare(&mut consumer, "used", &expires);
+        consumer.send(1, &basic_consume("used", false));
+        let is_there = consumer.method().name() == "basic.consume-ok";
+        if !is_there {
+            consumer.send(1, &Method::ChannelCloseOk {});
+            consumer.open_channel(1);
+        }
+        is_there
+    });
+    // Whose time begins later, and is as long: when it is over, so would be that of the other.
+    declare(&mut client, "unused", &expires);
     let gone = |client: &mut Client, name: &'static str| {
         let mut passive = queue_declare(name, false);
         if let Method::QueueDeclare { passive, .. } = &mut passive {
@@ -170,6 +179,10 @@ fn a_queue_that_nobody_uses_goes_and_one_with_a_consumer_stays() {
         }
         gone
     };
-    eventually("the queue is gone", || gone(&mut client, "unused"));
+    // Asking for it is using it.
+    eventually("the queue is gone", || {
+        thread::sleep(Duration::from_millis(300));
+        gone(&mut client, "unused")
+    });
     assert!(!gone(&mut client, "used"));
 }

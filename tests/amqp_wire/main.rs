@@ -28,7 +28,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use common::{Client, TestServer, eventually, publish_method, queue_declare};
+use common::{Client, PATIENCE, TestServer, eventually, publish_method, queue_declare};
 use haypile::amqp::codec::{Method, PROTOCOL_HEADER, put_content_header, put_method};
 use haypile::message::{Properties, RawProperties, RawTable, Value};
 
@@ -248,15 +248,17 @@ fn a_method_at_the_wrong_point_of_the_handshake_is_refused() {
 fn heartbeats_are_sent_and_missed() {
     let server = TestServer::start();
     let mut client = server.connect();
-    client.open_connection(10, 131_072, 1);
+    // The server hears of the client after this, and sends three heartbeats before it gives it up.
     let begin = Instant::now();
+    client.open_connection(10, 131_072, 2);
     let mut heartbeats = 0;
     while client.frame().is_some() {
         heartbeats += 1;
+        assert!(begin.elapsed() < PATIENCE, "{heartbeats} heartbeats, and it goes on");
     }
     let lived = begin.elapsed();
     assert!(heartbeats >= 2, "{heartbeats} heartbeats in {lived:?}");
-    assert!(lived >= Duration::from_millis(1900) && lived < Duration::from_secs(5), "{lived:?}");
+    assert!(lived >= Duration::from_secs(4), "{lived:?}");
 }
 
 // --- frames that are wrong ---
@@ -434,16 +436,26 @@ fn a_channel_can_be_closed_and_opened_again() {
 #[test]
 fn who_ends_the_connection_closes_the_socket_first() {
     let server = TestServer::start();
-    let mut client = server.open();
     let close =
         Method::ConnectionClose { reply_code: 200, reply_text: b"bye", class_id: 0, method_id: 0 };
-    assert_eq!(client.call(0, &close).name(), "connection.close-ok");
-    client.stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    let waited = client.stream.read(&mut [0]).unwrap_err();
-    assert!(matches!(waited.kind(), std::io::ErrorKind::WouldBlock), "{waited}");
-    // But not for ever.
-    client.stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    client.expect_eof();
+    // The server waits for a second: a look that comes later shows nothing, and is another time's.
+    let looked_in_time = || {
+        let mut client = server.open();
+        let begin = Instant::now();
+        assert_eq!(client.call(0, &close).name(), "connection.close-ok");
+        client.stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        let waited = client.stream.read(&mut [0]);
+        if begin.elapsed() >= Duration::from_secs(1) {
+            return false;
+        }
+        let waited = waited.unwrap_err();
+        assert!(matches!(waited.kind(), std::io::ErrorKind::WouldBlock), "{waited}");
+        // But not for ever.
+        client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.expect_eof();
+        true
+    };
+    eventually("the machine is fast enough", looked_in_time);
 }
 
 #[test]
@@ -777,7 +789,8 @@ fn too_many_connections_are_turned_away() {
 
 #[test]
 fn connections_are_told_when_the_server_stops() {
-    let mut server = TestServer::start();
+    // It would wait for longer than the test does.
+    let mut server = TestServer::with(|config| config.grace = 10 * PATIENCE);
     let mut client = server.open_channel();
     client.declare_queue(1, "q", true);
     let mut halfway: Client = server.connect();
@@ -789,18 +802,17 @@ fn connections_are_told_when_the_server_stops() {
         "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'"
     );
     halfway.expect_eof();
-    let begin = Instant::now();
-    server.stop().unwrap();
-    assert!(begin.elapsed() < Duration::from_secs(4));
+    server.wait_for_end().unwrap();
 }
 
 #[test]
 fn a_server_does_not_wait_for_ever_for_a_client_that_does_not_say_goodbye() {
-    let mut server = TestServer::with(|config| config.limits.close = Duration::from_millis(300));
+    let mut server = TestServer::with(|config| {
+        config.limits.close = Duration::from_millis(300);
+        config.grace = 10 * PATIENCE;
+    });
     let mut client = server.open_channel();
     server.tell_to_stop();
     client.expect_close_method(320);
-    let begin = Instant::now();
-    server.stop().unwrap();
-    assert!(begin.elapsed() < Duration::from_secs(4));
+    server.wait_for_end().unwrap();
 }

@@ -211,7 +211,6 @@ fn a_queue_that_is_full_makes_a_commit_partial() {
 
 /// Publishes batches, and takes a message of the queue `work` with each, until the server is gone. How many were committed.
 fn work(mut client: Client) -> u32 {
-    select(&mut client);
     for batch in 0.. {
         for n in 0..BATCH {
             let mut out = bytes::BytesMut::new();
@@ -278,7 +277,8 @@ fn a_committed_transaction_survives_kill_nine_and_one_that_was_not_has_left_noth
         commit(&mut setup);
         publish(&mut setup, "never", b"uncommitted");
         assert!(setup.is_served());
-        let client = server.open_channel();
+        let mut client = server.open_channel();
+        select(&mut client);
         let worker = thread::spawn(move || work(client));
         thread::sleep(Duration::from_millis(millis));
         server.signal("KILL");

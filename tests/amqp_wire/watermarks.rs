@@ -10,7 +10,7 @@ use haypile::amqp::codec::{Method, put_content_header, put_method};
 use haypile::message::RawProperties;
 
 use crate::common::process::{Process, haypile, run};
-use crate::common::{Client, publish_method};
+use crate::common::{Client, PATIENCE, publish_method};
 
 const MIB: usize = 1 << 20;
 
@@ -42,7 +42,7 @@ fn expect_blocked(client: &mut Client, expected: &str) {
 fn speaks(client: &Client, within: Duration) -> bool {
     client.stream.set_read_timeout(Some(within)).unwrap();
     let outcome = client.stream.peek(&mut [0]);
-    client.stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
     match outcome {
         Ok(count) => count > 0,
         Err(error) => {

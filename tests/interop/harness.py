@@ -15,6 +15,7 @@ import atexit
 import faulthandler
 import os
 import queue
+import random
 import re
 import shutil
 import signal
@@ -34,9 +35,11 @@ PROGRAMS = HERE / ("programs_0x" if CLASSIC else "programs")
 
 START_SECONDS = 60  # from spawn to the line "ready"; recovery included
 STOP_SECONDS = 60  # from SIGTERM to exit
-MESSAGE_SECONDS = 15  # for anything that a healthy broker does at once, on a busy machine
+MESSAGE_SECONDS = 60  # for anything that a healthy broker does at once, however busy the machine is
+TEST_SECONDS = 270  # for all of a test: less than `tests/interop.rs` gives it, who cannot say what it was waiting for
 
 _children = []
+_reservations = []  # of ports, while they are open
 
 
 def _kill_children():
@@ -176,10 +179,24 @@ def _has_ipv6_loopback():
 
 
 def free_port():
-    """A port that was free a moment ago."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that was free a moment ago, and that no other of these tests takes while this process lives.
+
+    It is none of those that the system gives to clients. Of these, one of all the clients that connect at the time might get it
+    while a killed server is away: even a client of that server, which is then connected to itself.
+    """
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    while True:
+        port = random.choice([*range(10_000, first), *range(last + 1, 65_536)])
+        reservation = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            reservation.bind(f"\0haypile-interop-{port}")
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            reservation.close()
+            continue
+        _reservations.append(reservation)
+        return port
 
 
 class Server:
@@ -199,7 +216,7 @@ class Server:
         for attempt in range(5):
             if self.spawn(self.port or free_port()):
                 return time.monotonic() - began
-            # The port was free a moment ago; somebody else may have got it meanwhile.
+            # The port was free a moment ago; somebody who is none of the tests may have got it meanwhile.
         raise AssertionError(f"the server does not start: {self._process}")
 
     def spawn(self, port, wait=True):
@@ -301,17 +318,17 @@ def owns_server():
     return "INTEROP_BROKER" not in os.environ
 
 
-def run_scenario(scenarios, client, seconds):
+def run_scenario(scenarios, client):
     """Runs the one of `scenarios` that the first argument names, as `run` does, against a server of its own."""
     wanted = dict((scenario.__name__, scenario) for scenario in scenarios)
     if len(sys.argv) < 2 or sys.argv[1] not in wanted:
         raise SystemExit(f"usage: {Path(sys.argv[0]).name} {'|'.join(wanted)}")
-    run(wanted[sys.argv[1]], seconds, needs_own_server=True, client=client)
+    run(wanted[sys.argv[1]], needs_own_server=True, client=client)
 
 
-def run(test, seconds, needs_own_server=False, client=f"pika {pika.__version__}"):
-    """Runs `test(server)` within `seconds`, against a fresh server or INTEROP_BROKER, and exits."""
-    deadline(seconds)
+def run(test, needs_own_server=False, client=f"pika {pika.__version__}"):
+    """Runs `test(server)` within TEST_SECONDS, against a fresh server or INTEROP_BROKER, and exits."""
+    deadline(TEST_SECONDS)
     name = "-".join([Path(sys.argv[0]).stem, *(re.sub(r"\W+", "-", argument) for argument in sys.argv[1:])])
     began = time.monotonic()
     if owns_server():

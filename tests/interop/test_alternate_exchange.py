@@ -37,4 +37,4 @@ def test(server):
     connection.close()
 
 
-harness.run(test, seconds=60)
+harness.run(test)

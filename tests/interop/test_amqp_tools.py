@@ -103,4 +103,4 @@ def consumers(server, name):
         connection.close()
 
 
-harness.run_scenario([queue, consume, errors], "amqp-tools", seconds=120)
+harness.run_scenario([queue, consume, errors], "amqp-tools")

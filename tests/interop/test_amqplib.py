@@ -40,4 +40,4 @@ def tables(server):
 
 
 SCENARIOS = [confirmed, exchanges, returns, channel_errors, tables]
-harness.run_scenario(SCENARIOS, "amqplib", seconds=150)
+harness.run_scenario(SCENARIOS, "amqplib")

@@ -50,4 +50,4 @@ def recovery(server):
 
 
 SCENARIOS = [confirmed, exchanges, returns, channel_errors, recovery]
-harness.run_scenario(SCENARIOS, "bunny", seconds=150)
+harness.run_scenario(SCENARIOS, "bunny")

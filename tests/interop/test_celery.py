@@ -12,7 +12,7 @@ import celery
 import harness
 
 APPLICATION = harness.HERE / "programs_celery"
-RESULT_SECONDS = 30  # for a result that nothing but the speed of the machine holds up
+RESULT_SECONDS = 60  # for a result that nothing but the speed of the machine holds up
 
 
 def barn(server):
@@ -105,7 +105,9 @@ def expired(server):
     late = application.stack.apply_async(([1],), expires=0.5)
     time.sleep(1)
     in_time = application.stack.apply_async(([2],), expires=60)
-    assert harness.ready_messages(server, "barn") == 1, "the late task is gone without a worker"
+    harness.wait_until(
+        lambda: harness.ready_messages(server, "barn") == 1, "the late task is gone without a worker"
+    )
     team = worker(server, "--concurrency", "1")
     assert in_time.get(timeout=RESULT_SECONDS) == 2
     assert late.state == "PENDING"
@@ -119,19 +121,21 @@ def control(server):
     second = worker(server, "--concurrency", "1", "--hostname", "second@barn")
     first.expect("sync with second@barn", within=RESULT_SECONDS)
     names = {"first@barn", "second@barn"}
-    inspect = application.app.control.inspect(timeout=5)
+    inspect = application.app.control.inspect(timeout=RESULT_SECONDS, limit=2)
     assert set(inspect.ping()) == names
     assert {queue["name"] for queues in inspect.active_queues().values() for queue in queues} == {"barn"}
 
     # A task that was called off before it came is not done.
     application.app.control.revoke("called-off")
-    time.sleep(1)
+    for one in (first, second):
+        one.expect("flagged as revoked: called-off")
     application.stack.apply_async(([7],), task_id="called-off")
     assert application.stack.delay([8]).get(timeout=RESULT_SECONDS) == 8
     assert not first.matches("stacked .7.") and not second.matches("stacked .7."), "it was called off"
 
     application.app.control.shutdown(destination=["second@barn"])
     second.succeed(within=RESULT_SECONDS)
+    inspect = application.app.control.inspect(timeout=RESULT_SECONDS, limit=1)
     assert set(inspect.ping()) == {"first@barn"}
     first.kill()
 
@@ -141,10 +145,12 @@ def quorum(server):
     os.environ["BARN_QUEUE"] = "quorum"
     application = barn(server)
     team = worker(server, "--concurrency", "2")
+    began = time.monotonic()
     delayed = [application.stack.apply_async(([n],), countdown=6) for n in range(5)]
     published = time.monotonic()
     assert application.stack.delay([7]).get(timeout=RESULT_SECONDS) == 7
-    assert not any(task.ready() for task in delayed), "the others are not due"
+    early = any(task.ready() for task in delayed)
+    assert not early or time.monotonic() - began > 5, "the others are not due"
     assert [task.get(timeout=RESULT_SECONDS) for task in delayed] == list(range(5))
     assert time.monotonic() - published > 5, "they were not due before"
     team.signal(signal.SIGTERM)
@@ -196,4 +202,4 @@ def killed_broker(server):
 
 
 SCENARIOS = [results, killed_worker, killed_process, retry, expired, control, quorum, priorities, killed_broker]
-harness.run_scenario(SCENARIOS, f"celery {celery.__version__}", seconds=150)
+harness.run_scenario(SCENARIOS, f"celery {celery.__version__}")

@@ -37,4 +37,4 @@ def test(server):
         number = following + 1
 
 
-harness.run(test, seconds=240, needs_own_server=True)
+harness.run(test, needs_own_server=True)

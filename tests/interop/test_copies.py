@@ -31,4 +31,4 @@ def test(server):
     connection.close()
 
 
-harness.run(test, seconds=60)
+harness.run(test)

@@ -72,4 +72,4 @@ def test(server):
     serving.close()
 
 
-harness.run(test, seconds=60)
+harness.run(test)

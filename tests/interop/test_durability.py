@@ -31,7 +31,7 @@ ROUNDS_PER_DIRECTORY = 5
 CONFIRMED_PER_ROUND = 10_000
 WINDOW_MESSAGES = 500  # not yet confirmed, per publisher
 WINDOW_BYTES = 4 << 20
-ROUND_SECONDS = 90  # for the publishing part of one round
+ROUND_SECONDS = 300  # for the publishing part of one round
 
 
 def parameters(port):
@@ -403,7 +403,7 @@ def kill_rounds(scratch, seed, first, last):
 def main():
     if not harness.owns_server():
         raise SystemExit("test_durability kills its server: it cannot run against INTEROP_BROKER")
-    harness.deadline(60 + 40 * ROUNDS)
+    harness.deadline(120 + 80 * ROUNDS)
     began = time.monotonic()
     seed = int(os.environ.get("HAYPILE_DURABILITY_SEED") or random.SystemRandom().getrandbits(32))
     print(f"HAYPILE_DURABILITY_SEED={seed} HAYPILE_DURABILITY_ROUNDS={ROUNDS}", flush=True)

@@ -84,4 +84,4 @@ def test(server):
     single_active_consumer(server)
 
 
-harness.run(test, seconds=60, needs_own_server=True)
+harness.run(test, needs_own_server=True)

@@ -26,4 +26,4 @@ def test(server):
         worker.kill()
 
 
-harness.run(test, seconds=60)
+harness.run(test)

@@ -64,6 +64,6 @@ def test():
         server.kill()
 
 
-harness.deadline(60)
+harness.deadline(harness.TEST_SECONDS)
 test()
 print(f"test_tls: passed with pika {pika.__version__}", flush=True)

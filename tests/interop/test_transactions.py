@@ -206,4 +206,4 @@ def test(server):
 
 if len(sys.argv) != 2 or sys.argv[1] not in CLIENTS:
     raise SystemExit(f"usage: test_transactions.py {'|'.join(CLIENTS)}")
-harness.run(test, seconds=120, client=sys.argv[1])
+harness.run(test, client=sys.argv[1])

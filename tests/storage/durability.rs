@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use haypile::storage::{Durable, Options, Persistence, Store};
 use tempfile::tempdir;
@@ -45,7 +45,7 @@ fn a_record_nobody_waits_for_is_durable_soon_all_the_same() {
             }
             sender.send(()).unwrap();
         });
-        receiver.recv_timeout(Duration::from_secs(20)).expect("it is synced without being asked");
+        receiver.recv_timeout(Duration::from_secs(60)).expect("it is synced without being asked");
     });
 }
 
@@ -60,7 +60,7 @@ fn a_callback_runs_once_when_its_record_is_durable() {
     let told = sender.clone();
     store
         .on_durable(lsn, move |outcome| told.send((outcome.is_ok(), inner.durable_lsn())).unwrap());
-    let (fine, durable) = receiver.recv_timeout(Duration::from_secs(20)).unwrap();
+    let (fine, durable) = receiver.recv_timeout(Duration::from_secs(60)).unwrap();
     assert!(fine && durable >= lsn);
     // What is durable already calls back at once.
     store.on_durable(lsn, move |outcome| sender.send((outcome.is_ok(), lsn)).unwrap());
@@ -81,8 +81,7 @@ impl Wake for Counter {
 fn a_future_wakes_the_task_that_polled_it_last() {
     let dir = tempdir().unwrap();
     // Nothing is synced by itself for a long time: only the future's own wish can do it.
-    let options = Options { lazy_sync: Duration::from_secs(3600), ..small() };
-    let store = Store::open(dir.path(), options).unwrap();
+    let store = Store::open(dir.path(), patient()).unwrap();
     let (orders, _) = store.create_queue(b"orders").unwrap();
     let lsn = append(&store, &orders, "m");
     let counter = Arc::new(Counter::default());
@@ -165,19 +164,25 @@ fn a_store_dropped_while_a_checkpoint_is_written_has_written_everything() {
 
 /// Opens a store that another thread is about to give back.
 fn reopen(dir: &std::path::Path) -> Store {
-    for _ in 0..2000 {
+    let begin = Instant::now();
+    loop {
         if let Ok(store) = Store::open(dir, small()) {
             return store;
         }
+        assert!(begin.elapsed() < Duration::from_secs(60), "the store is never given back");
         thread::sleep(Duration::from_millis(10));
     }
-    panic!("the store is never given back");
+}
+
+/// Nothing is durable before somebody wants it to be: a callback is never called by who asks for it.
+fn patient() -> Options {
+    Options { lazy_sync: Duration::from_secs(3600), ..small() }
 }
 
 #[test]
 fn a_store_whose_last_clone_is_dropped_by_a_callback_writes_everything_and_ends() {
     let dir = tempdir().unwrap();
-    let store = Store::open(dir.path(), small()).unwrap();
+    let store = Store::open(dir.path(), patient()).unwrap();
     let (orders, _) = store.create_queue(b"orders").unwrap();
     let lsn = append(&store, &orders, "0");
     let (dropped, wait) = mpsc::channel::<()>();
@@ -196,7 +201,7 @@ fn a_store_whose_last_clone_is_dropped_by_a_callback_writes_everything_and_ends(
 #[test]
 fn a_callback_that_panics_fails_the_log_and_leaves_nobody_waiting() {
     let dir = tempdir().unwrap();
-    let store = Store::open(dir.path(), small()).unwrap();
+    let store = Store::open(dir.path(), patient()).unwrap();
     let (orders, created) = store.create_queue(b"orders").unwrap();
     store.wait_durable(created).unwrap();
     let lsn = append(&store, &orders, "m");
@@ -210,7 +215,7 @@ fn a_callback_that_panics_fails_the_log_and_leaves_nobody_waiting() {
         while once().is_ok() {}
         sender.send(()).unwrap();
     });
-    receiver.recv_timeout(Duration::from_secs(20)).expect("everybody is told");
+    receiver.recv_timeout(Duration::from_secs(60)).expect("everybody is told");
 }
 
 #[test]
@@ -236,8 +241,7 @@ impl Wake for Eager {
 #[test]
 fn a_future_can_be_polled_by_its_own_waker() {
     let dir = tempdir().unwrap();
-    let options = Options { lazy_sync: Duration::from_secs(3600), ..small() };
-    let store = Store::open(dir.path(), options).unwrap();
+    let store = Store::open(dir.path(), patient()).unwrap();
     let (orders, _) = store.create_queue(b"orders").unwrap();
     let lsn = append(&store, &orders, "m");
     let (sender, receiver) = mpsc::channel();
@@ -251,5 +255,5 @@ fn a_future_can_be_polled_by_its_own_waker() {
     }
     *place = Some(future);
     drop(place);
-    assert_eq!(receiver.recv_timeout(Duration::from_secs(20)), Ok(true));
+    assert_eq!(receiver.recv_timeout(Duration::from_secs(60)), Ok(true));
 }

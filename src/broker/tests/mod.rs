@@ -31,8 +31,8 @@ use super::*;
 use crate::message::{Envelope, FieldTable, Properties, RawProperties, ShortStr, Value};
 use crate::storage::{Message, Options, Store};
 
-/// Longer than any read from disk takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any read from disk takes, on whatever machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A broker on a store.
 struct Rig {

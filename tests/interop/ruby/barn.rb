@@ -8,7 +8,9 @@ $stdout.sync = true
 
 # Runs the block with a connection, closes it and says that it passed. Whatever fails ends the program.
 def run(**options)
-  connection = Bunny.new(host: "127.0.0.1", port: ENV.fetch("AMQP_PORT", "5672").to_i, logger: Logger.new($stdout, level: :warn), **options)
+  options = {host: "127.0.0.1", port: ENV.fetch("AMQP_PORT", "5672").to_i, logger: Logger.new($stdout, level: :warn), **options}
+  # In milliseconds: how long an answer may take, on whatever machine.
+  connection = Bunny.new(continuation_timeout: 60_000, **options)
   connection.start
   yield connection
   connection.close
