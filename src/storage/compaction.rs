@@ -48,6 +48,10 @@ impl Shared {
     ) -> Result<(), StoreError> {
         let size = self.segments.segment_size();
         let _compacting = self.compacting.lock();
+        // Who closes the store waits for this lock, and for nobody who comes after him.
+        if stopping() {
+            return Ok(());
+        }
         if load == Load::Idle || self.pool.is_full() {
             self.settle_all()?;
         }
@@ -112,6 +116,9 @@ impl Shared {
         };
         let end = loop {
             let balance = self.balance();
+            if self.upkeep.is_stopping() {
+                break CompactionEnd::Stopped;
+            }
             if !balance.is_bad(0) {
                 break CompactionEnd::Done;
             }

@@ -466,6 +466,9 @@ impl Store {
     /// not waited for. What was confirmed is safe.
     pub fn close(self) -> Result<(), StoreError> {
         self.shared.pool.close();
+        // Whoever compacts ends, and moves nothing behind the checkpoint.
+        self.shared.upkeep.stop();
+        drop(self.shared.compacting.lock());
         // First the log, so that the checkpoint begins behind all of it.
         self.shared.log.wait(self.shared.log.end())?;
         self.shared.checkpoint()?;
