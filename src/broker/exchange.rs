@@ -113,14 +113,64 @@ impl Exchange {
         properties: &RawProperties<'_>,
         matches: &mut Matches,
     ) {
-        let before = matches.len();
+        let keys = match keys {
+            // Where keys make no difference, one does for all of them.
+            [first, _, ..] if !self.router.minds_keys() => std::slice::from_ref(first),
+            keys => keys,
+        };
+        let mut is_taken = false;
         for key in keys {
+            let before = matches.len();
             self.router.route(key, properties, matches);
+            is_taken |= matches.len() > before;
+            if keys.len() > 1 {
+                matches.bound();
+            }
         }
         if let Some(alternate) = &self.alternate
-            && matches.len() == before
+            && !is_taken
         {
             matches.add_exchange(alternate);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::routing::Target;
+
+    /// One message of 128 KiB with keys in its header `CC` filled the memory: once for each key and each queue that it led to.
+    #[test]
+    fn a_message_with_many_keys_goes_to_many_targets_once_or_so() {
+        const TARGETS: usize = 500;
+        for kind in [ExchangeKind::Topic, ExchangeKind::Fanout, ExchangeKind::Headers] {
+            let mut exchange = Exchange::new(
+                ExchangeSpec {
+                    name: ShortStr::from_static("x"),
+                    kind,
+                    durable: false,
+                    auto_delete: false,
+                    internal: false,
+                    arguments: FieldTable::new(),
+                },
+                None,
+            );
+            for n in 0..TARGETS {
+                let target = ShortStr::try_from(format!("target {n}").as_str()).unwrap();
+                let every_key = ShortStr::from_static("#");
+                exchange.router.add(&every_key, &FieldTable::new(), Target::Exchange(target));
+            }
+            let keys: Vec<String> = (0..2000).map(|n| n.to_string()).collect();
+            let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
+            let mut matches = Matches::default();
+            exchange.route(&keys, &RawProperties::NONE, &mut matches);
+            assert!(matches.len() <= 4 * TARGETS, "{} of {kind:?}", matches.len());
+            let mut targets = 0;
+            while matches.next_exchange().is_some() {
+                targets += 1;
+            }
+            assert_eq!(targets, TARGETS, "{kind:?}");
         }
     }
 }

@@ -89,6 +89,17 @@ impl<'a> RawValue<'a> {
         if self.tag == b'S' { self.bytes.get(4..) } else { None }
     }
 
+    /// The value as a signed number, for the integer types; nothing for every other type.
+    #[must_use]
+    pub fn as_integer(&self) -> Option<i64> {
+        match self.tag {
+            b'b' | b'B' | b's' | b'U' | b'u' | b'I' | b'i' | b'l' | b'L' => {
+                self.to_value().as_integer()
+            }
+            _ => None,
+        }
+    }
+
     /// The elements of an array (`A`) in their order, or nothing for every other type.
     #[must_use]
     pub fn elements(&self) -> Option<Elements<'a>> {

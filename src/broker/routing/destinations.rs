@@ -90,7 +90,12 @@ pub(in crate::broker) struct Matches {
     /// Addresses of direct replies.
     replies: Vec<ShortStr>,
     pub(super) topic: Scratch,
+    /// With so many targets, those that are there more than once are looked for.
+    crowd: usize,
 }
+
+/// Fewer targets are no crowd.
+const NO_CROWD: usize = 1024;
 
 impl Matches {
     /// Forgets the last message's.
@@ -99,6 +104,7 @@ impl Matches {
         self.exchanges.clear();
         self.visited.clear();
         self.replies.clear();
+        self.crowd = 0;
     }
 
     /// Adds the address of a direct reply.
@@ -130,6 +136,19 @@ impl Matches {
     /// How many targets there are: while a message is at one exchange, it grows with each that takes it.
     pub(in crate::broker) fn len(&self) -> usize {
         self.queues.len() + self.exchanges.len()
+    }
+
+    /// Keeps the targets from becoming many more than there are different ones: a message with ten thousand keys that all lead to
+    /// the same ten thousand queues would fill the memory with them.
+    pub(in crate::broker) fn bound(&mut self) {
+        if self.len() < self.crowd.max(NO_CROWD) {
+            return;
+        }
+        self.queues.sort_unstable_by_key(|queue| queue.id());
+        self.queues.dedup_by_key(|queue| queue.id());
+        self.exchanges.sort_unstable();
+        self.exchanges.dedup();
+        self.crowd = 2 * self.len();
     }
 
     /// Adds a queue.

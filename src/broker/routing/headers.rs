@@ -4,12 +4,20 @@
 //! with the same value; a void value only asks for presence. Arguments whose names begin with `x-` are
 //! left out, unless it is `all-with-x` or `any-with-x`.
 
+use std::collections::HashMap;
+
+use bytes::{Buf, Bytes, BytesMut};
+
 use super::destinations::{Matches, Target};
 use crate::broker::equivalence::{shown_value, type_name};
 use crate::broker::refusal::{Reason, Refusal};
 use crate::message::{FieldTable, RawTable, RawValue, ShortStr, Value};
 
 const X_MATCH: &[u8] = b"x-match";
+
+/// Headers of more bytes are indexed before they are looked through for what bindings want: tens of thousands of headers against
+/// tens of thousands of arguments would take seconds else.
+const FEW: usize = 512;
 
 /// The bindings in the order in which they were added. A lookup looks at each of them.
 #[derive(Debug, Default)]
@@ -22,9 +30,28 @@ struct HeadersBinding {
     /// As given, to find it again.
     arguments: FieldTable,
     /// The arguments that are compared.
-    wanted: Vec<(ShortStr, Value)>,
+    wanted: Vec<(ShortStr, Wanted)>,
     all: bool,
     target: Target,
+}
+
+/// What a header has to be. Whether it is takes no longer than looking at it once: nothing is unpacked.
+#[derive(Debug)]
+enum Wanted {
+    /// Anything, if it is there.
+    Anything,
+    /// A whole number, whatever its width: clients choose that by the value's size.
+    Number(i64),
+    /// One of the two.
+    Truth(bool),
+    /// The same type and the same bytes.
+    Same { tag: u8, bytes: Bytes },
+}
+
+/// A message's headers, to be found by name. Of several of one name the first counts.
+enum Headers<'a> {
+    Few(RawTable<'a>),
+    Many(HashMap<&'a [u8], RawValue<'a>>),
 }
 
 /// `x-match`, read: whether all have to match, and whether `x-` arguments count. 406 for anything else.
@@ -68,7 +95,7 @@ impl HeadersRouter {
         let wanted = arguments
             .entries()
             .filter(|(name, _)| name.as_bytes() != X_MATCH && (with_x || !name.starts_with(b"x-")))
-            .map(|(name, value)| (name.clone(), value.clone()))
+            .map(|(name, value)| (name.clone(), Wanted::new(value)))
             .collect();
         self.bindings.push(HeadersBinding { arguments: arguments.clone(), wanted, all, target });
     }
@@ -84,9 +111,9 @@ impl HeadersRouter {
     }
 
     pub(super) fn route(&self, headers: Option<RawTable<'_>>, matches: &mut Matches) {
-        let headers = headers.unwrap_or_default();
+        let headers = Headers::of(headers.unwrap_or_default());
         for binding in &self.bindings {
-            if binding.matches(headers) {
+            if binding.matches(&headers) {
                 matches.add(&binding.target);
             }
         }
@@ -94,33 +121,64 @@ impl HeadersRouter {
 }
 
 impl HeadersBinding {
-    fn matches(&self, headers: RawTable<'_>) -> bool {
+    fn matches(&self, headers: &Headers<'_>) -> bool {
         let mut wanted = self.wanted.iter();
-        let has = |(name, value): &(ShortStr, Value)| {
-            headers.get(name).is_some_and(|header| is_same(value, header))
+        let has = |(name, wanted): &(ShortStr, Wanted)| {
+            headers.get(name).is_some_and(|header| wanted.is_met_by(header))
         };
         if self.all { wanted.all(has) } else { wanted.any(has) }
     }
 }
 
-/// Whether a header has the wanted value. Numbers are compared as numbers, whatever their width: clients choose
-/// the width by the value's size.
-fn is_same(wanted: &Value, header: RawValue<'_>) -> bool {
-    match wanted {
-        Value::Void => true,
-        Value::LongStr(text) => header.as_long_str() == Some(&text[..]),
-        _ => {
-            let header = header.to_value();
-            match (wanted.as_integer(), header.as_integer()) {
-                (Some(wanted), Some(header)) => wanted == header,
-                _ => *wanted == header,
+impl<'a> Headers<'a> {
+    fn of(table: RawTable<'a>) -> Self {
+        if table.as_bytes().len() <= FEW {
+            return Self::Few(table);
+        }
+        let mut index = HashMap::new();
+        for (name, value) in table.entries() {
+            index.entry(name).or_insert(value);
+        }
+        Self::Many(index)
+    }
+
+    fn get(&self, name: &[u8]) -> Option<RawValue<'a>> {
+        match self {
+            Self::Few(table) => table.get(name),
+            Self::Many(index) => index.get(name).copied(),
+        }
+    }
+}
+
+impl Wanted {
+    fn new(value: &Value) -> Self {
+        match (value, value.as_integer()) {
+            (Value::Void, _) => Self::Anything,
+            (Value::Bool(truth), _) => Self::Truth(*truth),
+            (_, Some(number)) => Self::Number(number),
+            _ => {
+                let mut bytes = BytesMut::new();
+                value.encode(&mut bytes);
+                bytes.advance(1);
+                Self::Same { tag: value.tag(), bytes: bytes.freeze() }
             }
+        }
+    }
+
+    fn is_met_by(&self, header: RawValue<'_>) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Number(number) => header.as_integer() == Some(*number),
+            Self::Truth(truth) => header.tag() == b't' && (header.as_bytes() != [0]) == *truth,
+            Self::Same { tag, bytes } => header.tag() == *tag && header.as_bytes() == bytes,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     fn table(entries: &[(&str, Value)]) -> FieldTable {
@@ -171,6 +229,75 @@ mod tests {
         assert!(matches(&[("a", Value::Void)], &[("a", Value::Bool(false))]));
         assert!(!matches(&[("a", Value::Void)], &[("b", Value::Bool(false))]));
         assert!(matches(&[("a", Value::I64(7))], &[("a", Value::U8(7))]));
+    }
+
+    #[test]
+    fn each_type_is_met_by_the_same_value_of_its_own_and_by_no_other() {
+        let nested = |truth| Value::Table(table(&[("t", Value::Bool(truth)), ("n", Value::I8(1))]));
+        let values = [
+            Value::Bool(true),
+            Value::Bool(false),
+            Value::I32(1),
+            Value::F64(1.0),
+            Value::text("1"),
+            Value::Bytes(b"1"[..].into()),
+            Value::Timestamp(1),
+            Value::Decimal { scale: 0, value: 1 },
+            Value::Array(vec![Value::I32(1)]),
+            nested(true),
+            nested(false),
+        ];
+        for (one, wanted) in values.iter().enumerate() {
+            for (other, header) in values.iter().enumerate() {
+                let met = matches(&[("a", wanted.clone())], &[("a", header.clone())]);
+                assert_eq!(met, one == other, "{wanted:?} {header:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn many_headers_are_found_as_few_are() {
+        let many: Vec<(String, Value)> =
+            (0..1000).map(|n| (format!("name {n}"), Value::I32(n))).collect();
+        let mut headers: Vec<(&str, Value)> =
+            many.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        headers.push(("name 7", Value::text("a later one")));
+        let wanted = |value| [("x-match", Value::text("all")), ("name 7", value)];
+        assert!(matches(&wanted(Value::I64(7)), &headers));
+        assert!(!matches(&wanted(Value::text("a later one")), &headers));
+        assert!(!matches(&[("name 1000", Value::Void)], &headers));
+    }
+
+    /// One message of 128 KiB kept a connection's thread, and whoever wanted to declare something, waiting for minutes.
+    #[test]
+    fn many_headers_against_many_arguments_cost_no_more_than_their_length() {
+        let named = |letter: &str, value: &Value| -> Vec<(String, Value)> {
+            (0..20_000).map(|n| (format!("{letter}{n}"), value.clone())).collect()
+        };
+        let borrowed = |entries: &[(String, Value)]| -> FieldTable {
+            let entries = entries.iter();
+            entries
+                .map(|(name, value)| (ShortStr::try_from(name.as_str()).unwrap(), value.clone()))
+                .collect()
+        };
+        let large = Value::Array(vec![Value::I8(1); 50_000]);
+        let mut arguments = borrowed(&named("a", &Value::Void));
+        arguments.push(ShortStr::from_static("x-match"), Value::text("any"));
+        for _ in 0..20_000 {
+            // A name again and again, whose header is large.
+            arguments.push(ShortStr::from_static("large"), Value::Array(Vec::new()));
+        }
+        let mut headers = borrowed(&named("b", &Value::Void));
+        headers.push(ShortStr::from_static("large"), large);
+        let headers = headers.to_bytes();
+        let mut router = HeadersRouter::default();
+        router.add(&arguments, Target::Exchange(ShortStr::from_static("target")));
+        let mut found = Matches::default();
+        let begin = Instant::now();
+        router.route(Some(RawTable::parse(&headers).unwrap()), &mut found);
+        let took = begin.elapsed();
+        assert!(found.next_exchange().is_none());
+        assert!(took < Duration::from_secs(2), "{took:?}");
     }
 
     #[test]

@@ -94,6 +94,11 @@ impl Router {
         }
     }
 
+    /// Whether it matters which routing keys a message has.
+    pub(super) fn minds_keys(&self) -> bool {
+        matches!(self, Self::Direct(_) | Self::Topic(_))
+    }
+
     /// Adds to `matches` everything that a message goes to.
     pub(super) fn route(&self, key: &[u8], properties: &RawProperties<'_>, matches: &mut Matches) {
         match self {
