@@ -107,16 +107,20 @@ impl Powers {
     ) -> Result<(), Refusal> {
         let Envelope { exchange, routing_key, .. } = *envelope;
         self.check(Right::Write, Resource::Exchange(exchange))?;
-        if self.topics.of(exchange).is_some() && is_topic() {
-            // Each key by itself, also those of copies, so that nothing can be remembered.
-            let copies = envelope.properties.headers().map(Copies::named_by).transpose()?.flatten();
-            let copies = copies.iter().flat_map(Copies::keys);
-            return std::iter::once(routing_key)
-                .chain(copies)
-                .try_for_each(|key| self.check_topic(Right::Write, exchange, key));
+        if self.topics.of(exchange).is_none() {
+            self.written = Some(ShortStr::copy_of(exchange));
+            return Ok(());
         }
-        self.written = Some(ShortStr::copy_of(exchange));
-        Ok(())
+        // Nothing can be remembered here: an exchange of another type may have become a topic exchange by the next message.
+        if !is_topic() {
+            return Ok(());
+        }
+        // Each key by itself, also those of copies.
+        let copies = envelope.properties.headers().map(Copies::named_by).transpose()?.flatten();
+        let copies = copies.iter().flat_map(Copies::keys);
+        std::iter::once(routing_key)
+            .chain(copies)
+            .try_for_each(|key| self.check_topic(Right::Write, exchange, key))
     }
 
     fn refresh(&mut self) {

@@ -305,6 +305,23 @@ fn permissions_hold_at_once_on_connections_that_are_open() {
     assert_eq!(refusal(again), (530, text));
 }
 
+/// That it was none once does not make all keys free: the permission for the exchange was remembered, and with it the keys.
+#[test]
+fn an_exchange_that_becomes_a_topic_exchange_has_its_routing_keys_restricted() {
+    let rig = Rig::new();
+    let mut guest = rig.connect();
+    guest.channel.declare_exchange(&exchange("mine", "direct")).unwrap();
+    let mut client = rig.connect_with("u", "", "^mine", "");
+    let topics = TopicPermissions::new(&name("u"), &name("/"), "^u", "").unwrap();
+    rig.broker.administer().permit_topics(&name("u"), &name("/"), &name("mine"), topics).unwrap();
+    publish(&mut client, "mine").unwrap();
+    guest.channel.delete_exchange(b"mine", false).unwrap();
+    guest.channel.declare_exchange(&exchange("mine", "topic")).unwrap();
+    let (code, text) = refusal(publish(&mut client, "mine"));
+    assert_eq!(code, 403);
+    assert!(text.contains("access to topic 'k' in exchange 'mine'"), "{text}");
+}
+
 #[test]
 fn a_deleted_user_is_told_to_go_and_does_not_come_back() {
     let rig = Rig::new();
