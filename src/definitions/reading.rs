@@ -26,8 +26,29 @@ pub struct Read {
 }
 
 /// What says something about the file itself.
-const ABOUT_THE_FILE: [&str; 4] =
-    ["rabbit_version", "rabbitmq_version", "product_name", "product_version"];
+const ABOUT_THE_FILE: [&str; 8] = [
+    "rabbit_version",
+    "rabbitmq_version",
+    "product_name",
+    "product_version",
+    "rabbitmq_definition_format",
+    "original_cluster_name",
+    "original_vhost_name",
+    "explanation",
+];
+
+/// What has to be a list.
+const LISTS: [&str; 9] = [
+    "users",
+    "vhosts",
+    "permissions",
+    "topic_permissions",
+    "parameters",
+    "policies",
+    "queues",
+    "exchanges",
+    "bindings",
+];
 
 /// Reads a definitions file. What does not say in which virtual host it is, as in a file that was exported of one alone, is in `virtual_host`.
 ///
@@ -47,6 +68,11 @@ pub fn read(text: &[u8], virtual_host: Option<&ShortStr>) -> Result<Read, Vec<St
             continue;
         }
         let Value::Array(entries) = value else {
+            if !LISTS.contains(&list.as_str()) {
+                let note = format!("'{list}': is not understood, and left out");
+                findings.borrow_mut().notes.push(note);
+                continue;
+            }
             let problem = format!("'{list}' is {}, and should be a list", kind(value));
             findings.borrow_mut().problems.push(problem);
             continue;

@@ -184,6 +184,36 @@ fn the_shapes_of_other_versions_are_understood() {
     );
 }
 
+/// What says something about the file was taken for lists that are none, and such files were refused.
+#[test]
+fn what_newer_versions_say_of_a_file_is_no_obstacle() {
+    let file = json!({
+        "rabbit_version": "4.0.5",
+        "rabbitmq_version": "4.0.5",
+        "product_name": "RabbitMQ",
+        "product_version": "4.0.5",
+        "rabbitmq_definition_format": "single_virtual_host",
+        "original_vhost_name": "/",
+        "original_cluster_name": "rabbit@host",
+        "explanation": "Definitions of virtual host '/'",
+        "default_queue_type": "quorum",
+        "metadata": {"description": "", "tags": []},
+        "global_parameters": [{"name": "cluster_name", "value": "rabbit@host"}],
+        "queues": [{"name": "q", "vhost": "/", "durable": true, "auto_delete": false, "arguments": {}}],
+    });
+    let Read { definitions, notes } = read(file.to_string().as_bytes(), None).unwrap();
+    assert_eq!(definitions.queues.len(), 1);
+    assert_eq!(
+        notes,
+        [
+            "'default_queue_type': is not understood, and left out",
+            "global_parameters[0] ('cluster_name'): is not understood, and left out",
+            "'metadata': is not understood, and left out",
+        ]
+    );
+    assert_eq!(wrong(&json!({"users": "all"}))[0], "'users' is a text, and should be a list");
+}
+
 #[test]
 fn a_file_of_one_virtual_host_is_for_the_one_that_is_meant() {
     let file = json!({
@@ -265,6 +295,35 @@ fn nothing_is_imported_where_something_cannot_be() {
     assert!(problems[4].contains("invalid arg 'x-queue-mode' for queue 'm' in vhost 'a'"));
     assert_eq!(broker.virtual_hosts().len(), 1);
     assert!(broker.definitions().queues.is_empty());
+}
+
+/// The second one was refused when the first was there already, and with it the rest of the file.
+#[test]
+fn of_what_a_file_declares_twice_the_first_counts() {
+    let (broker, _directory) = broker();
+    let file = json!({
+        "exchanges": [
+            {"name": "x", "vhost": "/", "type": "direct", "durable": true},
+            {"name": "x", "vhost": "/", "type": "fanout", "durable": true},
+        ],
+        "queues": [
+            {"name": "q", "vhost": "/", "durable": true},
+            {"name": "q", "vhost": "/", "durable": false},
+            {"name": "r", "vhost": "/", "durable": true},
+        ],
+    });
+    let imported = import(&broker, &read(file.to_string().as_bytes(), None).unwrap().definitions);
+    assert_eq!(
+        imported.notes,
+        [
+            "exchange 'x' in vhost '/' is there twice in the definitions: the first one counts",
+            "queue 'q' in vhost '/' is there twice in the definitions: the first one counts",
+        ]
+    );
+    let all = broker.definitions();
+    assert_eq!(&all.exchanges[0].1.kind[..], b"direct");
+    let queues: Vec<_> = all.queues.iter().map(|(_, q)| (q.name.to_string(), q.durable)).collect();
+    assert_eq!(queues, [("q".to_owned(), true), ("r".to_owned(), true)]);
 }
 
 #[test]

@@ -198,9 +198,14 @@ impl<'a> Import<'a> {
     /// The exchanges that are new.
     fn choose_exchanges(&mut self) -> Vec<&'a In<DeclareExchange>> {
         let (mut chosen, mut count) = (Vec::new(), Count::default());
+        let mut seen = HashSet::new();
         for exchange in &self.definitions.exchanges {
             let (virtual_host, declared) = exchange;
             let label = format!("exchange '{}' in vhost '{virtual_host}'", declared.name);
+            if !seen.insert((virtual_host, &declared.name)) {
+                self.leave_second_out(&label, &mut count);
+                continue;
+            }
             if !self.check_host(virtual_host, &label) {
                 continue;
             }
@@ -241,9 +246,14 @@ impl<'a> Import<'a> {
     /// The queues that are new.
     fn choose_queues(&mut self) -> Vec<&'a In<DeclareQueue>> {
         let (mut chosen, mut count) = (Vec::new(), Count::default());
+        let mut seen = HashSet::new();
         for queue in &self.definitions.queues {
             let (virtual_host, declared) = queue;
             let label = format!("queue '{}' in vhost '{virtual_host}'", declared.name);
+            if !seen.insert((virtual_host, &declared.name)) {
+                self.leave_second_out(&label, &mut count);
+                continue;
+            }
             if !self.check_host(virtual_host, &label) {
                 continue;
             }
@@ -270,6 +280,13 @@ impl<'a> Import<'a> {
         }
         self.count("queues", count);
         chosen
+    }
+
+    fn leave_second_out(&mut self, label: &str, count: &mut Count) {
+        self.done
+            .notes
+            .push(format!("{label} is there twice in the definitions: the first one counts"));
+        count.left_out += 1;
     }
 
     /// Whether something is new; what is there in another form is noted.
