@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::limits::{Limits, User};
 use super::scarcity::{Resource, Scarcity, reason};
 use crate::broker::Broker;
-use crate::broker::access::{Administrator, LoginRefused, Verification};
+use crate::broker::access::{Administrator, LoginRefused, VERIFIED_AT_ONCE, Verification};
 use crate::message::ShortStr;
 use crate::storage::{Store, StoreError};
 
@@ -38,7 +38,8 @@ pub struct Gateway {
     pub(super) broker: Broker,
     pub(super) store: Store,
     pub(super) limits: Limits,
-    /// For passwords to be verified: as many at a time as there are processors. Each takes some memory.
+    /// For passwords to be verified. Each takes a processor and some memory, and anybody may ask for it: half of the processors are
+    /// left to those who have logged in.
     verifying: Arc<Semaphore>,
     failure: watch::Receiver<Option<StoreError>>,
     scarcity: Arc<Scarcity>,
@@ -60,7 +61,8 @@ impl Gateway {
             });
         broker.accounts().appoint(administrators.collect());
         let processors = thread::available_parallelism().map_or(1, NonZero::get);
-        let verifying = Arc::new(Semaphore::new(processors));
+        let at_once = (processors / 2).clamp(1, VERIFIED_AT_ONCE);
+        let verifying = Arc::new(Semaphore::new(at_once));
         let (failing, failure) = watch::channel(None);
         store.on_failure(move |error| {
             failing.send_replace(Some(error));

@@ -182,6 +182,14 @@ impl Accounts {
         }
     }
 
+    /// Does something while everything is as it was in that generation; not at all if something has changed by now.
+    pub(super) fn while_nothing_changed(&self, generation: u64, then: impl FnOnce()) {
+        let _unchanged = self.book.read();
+        if self.generation() == generation {
+            then();
+        }
+    }
+
     /// What a user may do in a virtual host.
     pub(in crate::broker) fn grant(&self, user: &ShortStr, virtual_host: &ShortStr) -> Grant {
         let book = self.book.read();

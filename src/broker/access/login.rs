@@ -3,8 +3,11 @@
 //! A right password is known at once where that is cheap: the settings' own, one that RabbitMQ has hashed, and one that has been verified since
 //! the broker started (of which a keyed digest is remembered, in memory alone). Everything else takes one Argon2id, whoever asks and
 //! whatever is wrong: the time does not tell which users there are. That is not for a connection's thread.
+//!
+//! A wrong password is remembered as well: clients with one try it again and again, and would have those wait for their turn who
+//! have the right one. It tells nobody anything: who is refused at once has been refused before, whether there is such a user or not.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -14,6 +17,9 @@ use thiserror::Error;
 use super::accounts::{Accounts, Known};
 use super::password::{Password, same, verify_nothing};
 use crate::message::ShortStr;
+
+/// So many wrong passwords are remembered.
+const MOST_WRONG: usize = 4096;
 
 /// Why somebody may not log in: for the log, never for whoever tries.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -47,6 +53,10 @@ pub struct Verification {
     name: ShortStr,
     plain: Vec<u8>,
     loopback: bool,
+    /// Of the accounts, when they were asked.
+    generation: u64,
+    /// By what it is remembered should it be wrong.
+    digest: Option<WrongDigest>,
     /// What the password is to be compared with; `None` and it is wrong already.
     password: Option<Password>,
     loopback_only: bool,
@@ -61,6 +71,8 @@ impl Accounts {
             name: ShortStr::copy_of(name),
             plain: plain.to_vec(),
             loopback,
+            generation: self.generation(),
+            digest: self.remembered.digest_of_wrong(name, plain),
             password: None,
             loopback_only: false,
         };
@@ -86,6 +98,9 @@ impl Accounts {
             }
             Known::Nobody => {}
         }
+        if self.remembered.knows_wrong(verification.digest) {
+            return Login::Refused(verification.wrong());
+        }
         Login::Pending(verification)
     }
 }
@@ -96,17 +111,23 @@ impl Verification {
     /// # Errors
     /// [`LoginRefused`].
     pub fn run(self) -> Result<ShortStr, LoginRefused> {
-        let Some(password) = &self.password else {
-            verify_nothing(&self.plain);
-            return Err(self.wrong());
-        };
-        if !password.verify(&self.plain) {
+        let remembered = &self.accounts.remembered;
+        // Of many connections that come back at the same time, the first has found out for all.
+        if remembered.knows_wrong(self.digest) {
             return Err(self.wrong());
         }
-        let accounts = &self.accounts;
-        accounts.while_password_is(&self.name, password, || {
-            accounts.remembered.note(&self.name, &self.plain);
-        });
+        let Some(password) = &self.password else {
+            verify_nothing(&self.plain);
+            return Err(self.found_wrong());
+        };
+        if !remembered.knows(&self.name, &self.plain) {
+            if !password.verify(&self.plain) {
+                return Err(self.found_wrong());
+            }
+            self.accounts.while_password_is(&self.name, password, || {
+                remembered.note(&self.name, &self.plain);
+            });
+        }
         self.check_origin()?;
         Ok(self.name)
     }
@@ -125,16 +146,27 @@ impl Verification {
         Ok(())
     }
 
+    fn found_wrong(&self) -> LoginRefused {
+        self.accounts.while_nothing_changed(self.generation, || {
+            self.accounts.remembered.note_wrong(self.digest);
+        });
+        self.wrong()
+    }
+
     fn wrong(&self) -> LoginRefused {
         LoginRefused::Credentials(self.name.to_string())
     }
 }
 
-/// Passwords that were right: a digest of each, keyed with what nobody knows and is gone with the process.
+/// Passwords that were right, and some that were wrong: a digest of each, keyed with what nobody knows and is gone with the process.
 pub(super) struct Remembered {
     key: Option<hmac::Key>,
     right: Mutex<HashMap<ShortStr, hmac::Tag>>,
+    wrong: Mutex<HashSet<WrongDigest>>,
 }
+
+/// The digest of a name and a password that is not that user's.
+type WrongDigest = [u8; 32];
 
 impl std::fmt::Debug for Remembered {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -147,7 +179,7 @@ impl Remembered {
         let mut key = [0; 32];
         // Without randomness nothing is remembered, and each login takes its time.
         let key = getrandom::fill(&mut key).ok().map(|()| hmac::Key::new(hmac::HMAC_SHA256, &key));
-        Self { key, right: Mutex::default() }
+        Self { key, right: Mutex::default(), wrong: Mutex::default() }
     }
 
     fn knows(&self, name: &ShortStr, plain: &[u8]) -> bool {
@@ -162,14 +194,39 @@ impl Remembered {
         }
     }
 
+    fn digest_of_wrong(&self, name: &[u8], plain: &[u8]) -> Option<WrongDigest> {
+        let mut context = hmac::Context::with_key(self.key.as_ref()?);
+        // The length keeps names and passwords apart that are the same one after the other.
+        context.update(&name.len().to_be_bytes());
+        context.update(name);
+        context.update(plain);
+        context.sign().as_ref().try_into().ok()
+    }
+
+    fn knows_wrong(&self, digest: Option<WrongDigest>) -> bool {
+        digest.is_some_and(|digest| self.wrong.lock().contains(&digest))
+    }
+
+    fn note_wrong(&self, digest: Option<WrongDigest>) {
+        let Some(digest) = digest else { return };
+        let mut wrong = self.wrong.lock();
+        if wrong.len() >= MOST_WRONG {
+            wrong.clear();
+        }
+        wrong.insert(digest);
+    }
+
     /// Something about users has changed.
     pub(super) fn forget(&self) {
         self.right.lock().clear();
+        self.wrong.lock().clear();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::super::{Administrator, User, UserLimits};
     use super::*;
 
@@ -231,6 +288,61 @@ mod tests {
         change_password(&accounts, Some(Password::new(b"another").unwrap()));
         assert!(verification.run().is_ok());
         assert!(slowly(accounts.login(b"shop", b"s3cret", true)).is_err());
+    }
+
+    /// A thousand connections come back after a restart, all with the same password: one Argon2id each would keep the last of
+    /// them waiting for longer than a handshake may take.
+    #[test]
+    fn who_has_waited_while_another_found_out_does_not_find_out_again() {
+        let accounts = accounts(Some(Password::new(b"s3cret").unwrap()));
+        let pending = |plain: &[u8]| match accounts.login(b"shop", plain, true) {
+            Login::Pending(verification) => verification,
+            other => panic!("{other:?} without having looked"),
+        };
+        let right: Vec<_> = (0..1000).map(|_| pending(b"s3cret")).collect();
+        let wrong: Vec<_> = (0..1000).map(|_| pending(b"S3cret")).collect();
+        let begin = Instant::now();
+        assert!(right.into_iter().all(|one| one.run().is_ok()));
+        assert!(wrong.into_iter().all(|one| one.run().is_err()));
+        let took = begin.elapsed();
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    }
+
+    /// Clients with an old password, which try every second, had others wait whose password had not been verified yet.
+    #[test]
+    fn what_was_wrong_is_known_to_be_until_something_changes() {
+        let accounts = accounts(Some(Password::new(b"s3cret").unwrap()));
+        for user in ["shop", "nobody", "guest"] {
+            assert!(slowly(accounts.login(user.as_bytes(), b"another", true)).is_err());
+            let again = accounts.login(user.as_bytes(), b"another", true);
+            assert!(matches!(again, Login::Refused(LoginRefused::Credentials(_))), "{user}");
+            assert!(slowly(accounts.login(user.as_bytes(), b"anothe", true)).is_err());
+        }
+        assert!(slowly(accounts.login(b"nobodya", b"nother", true)).is_err());
+        change_password(&accounts, Some(Password::new(b"another").unwrap()));
+        assert!(slowly(accounts.login(b"shop", b"another", true)).is_ok());
+    }
+
+    #[test]
+    fn a_password_that_becomes_right_while_it_is_verified_is_not_remembered_as_wrong() {
+        let accounts = accounts(Some(Password::new(b"s3cret").unwrap()));
+        let Login::Pending(verification) = accounts.login(b"shop", b"another", true) else {
+            panic!()
+        };
+        change_password(&accounts, Some(Password::new(b"another").unwrap()));
+        assert!(verification.run().is_err());
+        assert!(slowly(accounts.login(b"shop", b"another", true)).is_ok());
+    }
+
+    #[test]
+    fn of_wrong_passwords_only_so_many_are_remembered() {
+        let remembered = Remembered::new();
+        let digest = |n: usize| remembered.digest_of_wrong(b"shop", &n.to_be_bytes());
+        for n in 0..3 * MOST_WRONG {
+            remembered.note_wrong(digest(n));
+        }
+        assert!(remembered.wrong.lock().len() <= MOST_WRONG);
+        assert!(remembered.knows_wrong(digest(3 * MOST_WRONG - 1)));
     }
 
     #[test]

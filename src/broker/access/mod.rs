@@ -18,6 +18,7 @@ mod password;
 mod pattern;
 mod permissions;
 mod powers;
+mod slow_hash;
 mod topics;
 mod user;
 
@@ -26,6 +27,7 @@ pub use login::{Login, LoginRefused, Verification};
 pub use password::{Password, PasswordError};
 pub use pattern::{Pattern, PatternError};
 pub use permissions::{Permissions, Right};
+pub use slow_hash::AT_ONCE as VERIFIED_AT_ONCE;
 pub use topics::TopicPermissions;
 pub use user::{User, UserLimits};
 
