@@ -32,7 +32,8 @@ pub struct Config {
     pub broker_limits: broker::Limits,
     /// Where publishers are held back because of memory or disk space.
     pub watermarks: Watermarks,
-    /// Connections at the same time; more are closed as soon as they are accepted. Default 10,000.
+    /// Connections at the same time; more are closed as soon as they are accepted. Half of the process's file descriptors at most.
+    /// Default 10,000.
     pub max_connections: usize,
     /// Threads that serve connections; each connection stays on one of them. Default: as many as there are processors.
     pub threads: usize,

@@ -5,6 +5,7 @@
 
 mod config;
 pub mod control;
+mod descriptors;
 pub mod inspection;
 mod listeners;
 mod memory;
@@ -33,6 +34,7 @@ use crate::broker::{Broker, StartError};
 use crate::storage::{Clock, OpenError, RecoveryReport, Store, StoreError};
 
 pub use config::Config;
+pub use descriptors::raise_limit as raise_limit_of_open_files;
 pub use tls::{ClientCertificates, Tls, TlsError};
 pub use watermarks::Watermarks;
 
@@ -173,7 +175,7 @@ impl Server {
             gateway,
             watch,
             threads: Arc::new(threads),
-            max_connections: config.max_connections,
+            max_connections: descriptors::connections(config.max_connections),
             grace: config.grace,
         })
     }

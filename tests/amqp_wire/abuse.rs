@@ -15,17 +15,20 @@
 //! | topic patterns of nothing but `#` | here |
 //! | a handshake that stops | `a_handshake_that_stops_halfway_is_cut_off` |
 //! | a handshake that creeps | here |
+//! | connections that take all file descriptors, wrong passwords | here |
+//! | headers and keys by the thousand | `many_headers_against_many_arguments_cost_no_more_than_their_length`, `a_message_with_many_keys_goes_to_many_targets_once_or_so` |
 //! | memory and disk space as a whole | [`watermarks`](crate::watermarks), [`full`](crate::full) |
 
 use std::io::Write;
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
 use haypile::amqp::codec::{Method, PROTOCOL_HEADER, put_content_header, put_method};
-use haypile::message::{RawProperties, RawTable};
+use haypile::message::{Properties, RawProperties, RawTable};
 
-use crate::common::process::Process;
+use crate::common::process::{Process, prepare};
 use crate::common::{Client, PATIENCE, TestServer, eventually, publish_method, queue_declare};
 
 /// A frame with this payload on channel 1.
@@ -300,4 +303,61 @@ fn channels_and_consumers_that_come_and_go_leave_no_memory_behind() {
             Method::QueueDeclareOk { consumer_count: 0, .. }
         )
     });
+}
+
+/// Each segment of the log takes a file descriptor, and so does each connection, before anybody has logged in: when they were used
+/// up, the log failed for want of one, and the server ended.
+#[test]
+fn connections_leave_file_descriptors_for_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let server = Process::serve_with_open_files(directory.path(), 128);
+    let mut client = server.open_channel();
+    client.declare_queue(1, "q", true);
+    assert_eq!(
+        client.call(1, &Method::ConfirmSelect { nowait: false }).name(),
+        "confirm.select-ok"
+    );
+    let idle: Vec<TcpStream> =
+        (0..200).map(|_| TcpStream::connect(server.addresses()[0]).unwrap()).collect();
+    // Twenty segments more than there were.
+    let persistent = Properties { delivery_mode: Some(2), ..Properties::default() }.to_bytes();
+    let persistent = RawProperties::parse(&persistent).unwrap();
+    for n in 1..=200 {
+        client.publish_with(1, "", "q", false, persistent, &[7; 100_000]);
+        let confirm = client.method();
+        assert_eq!(
+            confirm.method(),
+            Method::BasicAck { delivery_tag: n, multiple: false },
+            "{confirm:?}"
+        );
+    }
+    drop(idle);
+    eventually("others are served", || {
+        let mut other = Client::new(server.addresses()[0]);
+        other.try_send_bytes(&PROTOCOL_HEADER).is_ok() && other.method_or_end().is_some()
+    });
+}
+
+/// An Argon2id takes 19 MiB, and anybody may ask for one: the allocator kept what the threads had used for each.
+#[test]
+fn wrong_passwords_leave_no_memory_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let server = Process::serve(directory.path());
+    let before = server.memory();
+    let address = server.addresses()[0];
+    let guesses = (0..32).map(|n| {
+        thread::spawn(move || {
+            let mut client = Client::new(address);
+            client.send_bytes(&PROTOCOL_HEADER);
+            client.method();
+            client.start_ok("PLAIN", format!("\0guest\0guess {n}").as_bytes(), true);
+            client.expect_close(403);
+        })
+    });
+    guesses.collect::<Vec<_>>().into_iter().for_each(|guess| guess.join().unwrap());
+    let grown = server.memory().saturating_sub(before);
+    // Four at a time at most, whatever there is of processors.
+    assert!(grown < 110 << 20, "{grown} bytes");
 }

@@ -157,6 +157,24 @@ impl Process {
         (status, self.rest_of_errors())
     }
 
+    /// Reads nothing of what it writes on standard error any more.
+    pub(crate) fn hang_up(&mut self) {
+        self.errors = None;
+    }
+
+    /// A server that may have so many files open.
+    pub(crate) fn serve_with_open_files(directory: &Path, most: u32) -> Process {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("ulimit -n {most}; exec \"$@\""), "sh"])
+            .arg(env!("CARGO_BIN_EXE_haypile"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(directory)
+            .stdin(Stdio::null());
+        without_settings(&mut command);
+        Process::start(command)
+    }
+
     fn rest_of_errors(&mut self) -> String {
         let mut text = String::new();
         if let Some(mut errors) = self.errors.take() {
