@@ -11,6 +11,8 @@ mod common;
 mod configuring;
 #[path = "command_line/inspecting.rs"]
 mod inspecting;
+#[path = "command_line/listening.rs"]
+mod listening;
 #[path = "command_line/lying_broker.rs"]
 mod lying_broker;
 #[path = "command_line/operating.rs"]

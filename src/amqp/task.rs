@@ -197,7 +197,8 @@ impl Task {
             Ok(count) => {
                 self.received = self.now;
                 self.moved += count;
-                if count >= self.read_size {
+                // Who has not logged in has no use for more, and is nobody to keep it for.
+                if count >= self.read_size && !self.connection.is_negotiating() {
                     self.read_size = (self.read_size * 2).min(LARGEST_READ);
                 } else if count < self.read_size / 4 {
                     self.read_size = (self.read_size / 2).max(SMALLEST_READ);

@@ -4,26 +4,27 @@ use serde_json::{Value, json};
 
 use super::text;
 use crate::broker::StoredQueue;
+use crate::cli::output::say;
 use crate::storage::inspect::{Finding, LogHole, Verification};
 
 /// Prints everything that was found; long lists of messages are shortened unless `all` is set. `list` and `lost` say what
 /// happens to the messages of damaged lists that are whole themselves, and to the others.
 pub(super) fn print(verification: &Verification, all: bool, listed: &str, lost: &str) {
     if let Some(damage) = &verification.refusal {
-        println!(
+        say!(
             "the store does not open: {} at byte {}: {}",
             damage.file.display(),
             damage.offset,
             damage.what
         );
-        println!("  {}", damage.affected);
+        say!("  {}", damage.affected);
     }
     if verification.no_checkpoint {
-        println!("no checkpoint can be read: it cannot be told which messages are live");
+        say!("no checkpoint can be read: it cannot be told which messages are live");
     }
     match verification.older_checkpoint.map(|lsn| lsn.get()) {
-        Some(0) => println!("the last checkpoint cannot be read; the log can, from its beginning"),
-        Some(lsn) => println!("the last checkpoint cannot be read; an older one can, at {lsn:#x}"),
+        Some(0) => say!("the last checkpoint cannot be read; the log can, from its beginning"),
+        Some(lsn) => say!("the last checkpoint cannot be read; an older one can, at {lsn:#x}"),
         None => {}
     }
     for hole in &verification.holes {
@@ -34,54 +35,50 @@ pub(super) fn print(verification: &Verification, all: bool, listed: &str, lost: 
     }
     let dealt_with = verification.dealt_with.len();
     if dealt_with > 0 {
-        println!(
-            "{dealt_with} damaged places that a repair has dealt with, and that nothing needs"
-        );
+        say!("{dealt_with} damaged places that a repair has dealt with, and that nothing needs");
     }
 }
 
 fn print_hole(hole: &LogHole, all: bool, lost: &str) {
-    println!("hole in the log from {} to {}: {}", hole.from, hole.to, hole.what);
+    say!("hole in the log from {} to {}: {}", hole.from, hole.to, hole.what);
     for extent in &hole.extents {
-        println!(
+        say!(
             "  {} at byte {}, {} bytes",
             extent.file.display(),
             extent.offset,
             text::count(extent.bytes)
         );
     }
-    println!("  {} whole records were found in it", text::count(hole.records));
+    say!("  {} whole records were found in it", text::count(hole.records));
     if hole.strays > 0 {
         let strays = text::count(hole.strays);
-        println!(
-            "  {lost}: {strays} messages behind it, of queues that are deleted, or lost in it"
-        );
+        say!("  {lost}: {strays} messages behind it, of queues that are deleted, or lost in it");
     }
     for places in text::shortened(&hole.places, all) {
         let queue = StoredQueue::describe(places.queue, &places.attributes);
         match (places.places.first, places.places.last) {
             (first, last) if first == last => {
-                println!("  {lost}: the message in place {first} of queue {queue}");
+                say!("  {lost}: the message in place {first} of queue {queue}");
             }
             (first, last) => {
-                println!("  {lost}: the messages in places {first} to {last} of queue {queue}");
+                say!("  {lost}: the messages in places {first} to {last} of queue {queue}");
             }
         }
     }
 }
 
 fn print_finding(finding: &Finding, all: bool, listed: &str, lost: &str) {
-    println!("damaged: {} at byte {}: {}", finding.file.display(), finding.offset, finding.what);
+    say!("damaged: {} at byte {}: {}", finding.file.display(), finding.offset, finding.what);
     for message in text::shortened(&finding.messages, all) {
         let queue = StoredQueue::describe(message.queue, &message.attributes);
         let word = if message.record.is_some() { listed } else { lost };
-        println!("  {word}: the message in place {} of queue {queue}", message.sequence);
+        say!("  {word}: the message in place {} of queue {queue}", message.sequence);
     }
     if finding.uncertain {
-        println!("  some of these messages may have been acknowledged");
+        say!("  some of these messages may have been acknowledged");
     }
     if !finding.needed {
-        println!("  no live message is in it, and nothing needs it");
+        say!("  no live message is in it, and nothing needs it");
     }
 }
 

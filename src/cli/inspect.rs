@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{COULD_NOT_RUN, DONE, StoreDirectory, complain, text};
+use super::data_directory::StoreDirectory;
+use super::{COULD_NOT_RUN, DONE, complain, text};
+use crate::cli::output::say;
 use crate::server::inspection::{self, Activity, AskError, CompactionReport, End, Report, Running};
 use crate::storage::disk::RealDisk;
 use crate::storage::inspect::inspect;
@@ -20,7 +22,7 @@ pub(super) struct Inspect {
 
 impl Inspect {
     pub(super) fn run(&self) -> u8 {
-        let report = match look(&self.store.dir) {
+        let report = match look(&self.store.path()) {
             Ok(report) => report,
             Err(error) => {
                 complain(&*error);
@@ -29,7 +31,7 @@ impl Inspect {
         };
         if self.store.json {
             match serde_json::to_string(&report) {
-                Ok(json) => println!("{json}"),
+                Ok(json) => say!("{json}"),
                 Err(error) => {
                     complain(&error);
                     return COULD_NOT_RUN;
@@ -67,23 +69,20 @@ fn ask(dir: &Path) -> std::io::Result<Result<Report, AskError>> {
 }
 
 fn print(report: &Report, all: bool) {
-    println!("store {}, format {}", report.store, report.format);
+    say!("store {}, format {}", report.store, report.format);
     match &report.running {
         Some(running) => print_running(running),
-        None => println!("no server is running on it"),
+        None => say!("no server is running on it"),
     }
     print_checkpoint(report);
     print_segments(report, all);
     print_compaction(report);
     print_queues(report, all);
-    println!(
-        "\n{} entries of exchanges, bindings, users and policies",
-        text::count(report.entries)
-    );
+    say!("\n{} entries of exchanges, bindings, users and policies", text::count(report.entries));
 }
 
 fn print_running(running: &Running) {
-    println!(
+    say!(
         "running: process {}, for {}, version {}, on {}",
         running.pid,
         time(running.for_ms),
@@ -96,12 +95,12 @@ fn print_running(running: &Running) {
         text::count(running.segments_wanted)
     );
     if running.disk_full {
-        println!("THE DISK IS FULL: publishers are held back until there is room; {ready}");
+        say!("THE DISK IS FULL: publishers are held back until there is room; {ready}");
     } else {
-        println!("disk: not full, {ready}");
+        say!("disk: not full, {ready}");
     }
     print_levels(running);
-    println!(
+    say!(
         "written since the start: {} in {} syncs; in memory: {} of messages, {} places of queues",
         text::bytes(running.log.bytes),
         text::count(running.log.groups),
@@ -109,8 +108,8 @@ fn print_running(running: &Running) {
         text::count(running.resident_places)
     );
     match running.messages_set_aside {
-        0 => println!("set aside: no message was found damaged"),
-        set_aside => println!(
+        0 => say!("set aside: no message was found damaged"),
+        set_aside => say!(
             "SET ASIDE: {} DAMAGED MESSAGES; stop the server, then `haypile verify` says which and where",
             text::count(set_aside)
         ),
@@ -131,9 +130,9 @@ fn print_levels(running: &Running) {
     );
     for (is_low, levels) in [(running.low_on_memory, memory), (running.low_on_disk, disk)] {
         if is_low {
-            println!("PUBLISHERS ARE HELD BACK: {levels}");
+            say!("PUBLISHERS ARE HELD BACK: {levels}");
         } else {
-            println!("{levels}");
+            say!("{levels}");
         }
     }
 }
@@ -142,15 +141,15 @@ fn print_checkpoint(report: &Report) {
     let checkpoint = &report.checkpoint;
     let next = if checkpoint.under_way { "; the next one is being written" } else { "" };
     match (report.checkpoint_lsn, checkpoint.age_ms) {
-        (0, _) => println!("checkpoint: none yet{next}"),
-        (lsn, Some(age)) => println!("checkpoint at {lsn:#x}, written {} ago{next}", time(age)),
+        (0, _) => say!("checkpoint: none yet{next}"),
+        (lsn, Some(age)) => say!("checkpoint at {lsn:#x}, written {} ago{next}", time(age)),
         (lsn, None) => {
-            println!("checkpoint at {lsn:#x}, written at a time that is not known{next}");
+            say!("checkpoint at {lsn:#x}, written at a time that is not known{next}");
         }
     }
     let replay = &report.replay;
     let records = replay.records.map(|records| format!(" in {} records", text::count(records)));
-    println!(
+    say!(
         "to replay at a start: {}{}, from {:#x} to {:#x}{}",
         text::bytes(replay.bytes),
         records.unwrap_or_default(),
@@ -161,7 +160,7 @@ fn print_checkpoint(report: &Report) {
 }
 
 fn print_segments(report: &Report, all: bool) {
-    println!(
+    say!(
         "\n{} segments, {}: {} live, {} that compaction or a checkpoint can reclaim",
         text::count(report.segments.len() as u64),
         text::bytes(report.bytes),
@@ -169,7 +168,7 @@ fn print_segments(report: &Report, all: bool) {
         text::bytes(report.reclaimable_bytes)
     );
     let dead = report.segments.iter().filter(|segment| segment.dead).count();
-    println!(
+    say!(
         "{} more files are ready for use; {} segments are free with the next checkpoint",
         text::count(report.unused_files.len() as u64),
         text::count(dead as u64)
@@ -184,7 +183,7 @@ fn print_segments(report: &Report, all: bool) {
             s if s.next_victim => "  (compaction is at work on it)",
             _ => "",
         };
-        println!(
+        say!(
             "  {:>8}  {:>10}  {} {:>3.0} % live, {:>10}  {}{note}",
             segment.id,
             text::bytes(segment.bytes),
@@ -198,7 +197,7 @@ fn print_segments(report: &Report, all: bool) {
 
 fn print_compaction(report: &Report) {
     let compaction = &report.compaction;
-    println!("\ncompaction: {}", activity(report));
+    say!("\ncompaction: {}", activity(report));
     if let (Some(end), Some(at)) = (compaction.last_end, compaction.last_end_unix_ms) {
         let why = match end {
             End::Done => "no more was dead than is borne",
@@ -206,13 +205,10 @@ fn print_compaction(report: &Report) {
             End::NothingToMove => "no segment could be emptied",
             End::Stopped => "it was told to stop",
         };
-        println!(
-            "  it last ended {} ago: {why}",
-            time(report.inspected_unix_ms.saturating_sub(at))
-        );
+        say!("  it last ended {} ago: {why}", time(report.inspected_unix_ms.saturating_sub(at)));
     }
     let total = &compaction.total;
-    println!(
+    say!(
         "  since the store was created: {} segments gone through, {} messages moved, {}",
         text::count(total.segments),
         text::count(total.messages),
@@ -258,7 +254,7 @@ fn due(report: &Report) -> String {
 
 fn print_queues(report: &Report, all: bool) {
     let messages = report.queues.iter().map(|queue| queue.messages).sum();
-    println!(
+    say!(
         "\n{} durable queues with {} messages",
         text::count(report.queues.len() as u64),
         text::count(messages)
@@ -267,7 +263,7 @@ fn print_queues(report: &Report, all: bool) {
     // The deepest first: those are looked for.
     queues.sort_by_key(|queue| std::cmp::Reverse(queue.messages));
     for queue in text::shortened(&queues, all) {
-        println!(
+        say!(
             "  {:>12} messages  {:>10}  {}",
             text::count(queue.messages),
             text::bytes(queue.bytes),
@@ -275,7 +271,7 @@ fn print_queues(report: &Report, all: bool) {
         );
     }
     if let Some(running) = &report.running {
-        println!(
+        say!(
             "{} other queues, gone after a restart, with {} messages, {}",
             text::count(running.volatile_queues),
             text::count(running.volatile_messages),

@@ -2,15 +2,17 @@
 //!
 //! What lives here: arguments, what is printed, exit codes. Results go to standard output, everything else to standard
 //! error. It may use all of the library; nothing in the library may know of it.
-#![expect(clippy::print_stdout, reason = "what a command prints on standard output is its result")]
 
 mod bench;
 mod client;
 mod config;
 mod damage;
+mod data_directory;
 mod inspect;
 mod interrupt;
+mod logging;
 mod operating;
+mod output;
 mod repair;
 mod serve;
 mod status_line;
@@ -20,9 +22,9 @@ mod verify;
 mod workplace;
 
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::cli::output::remark;
 use clap::{Parser, Subcommand};
 
 /// It did what it was asked for.
@@ -58,20 +60,6 @@ enum Command {
     TortureChild(torture::TortureChild),
 }
 
-/// The directory of a store.
-#[derive(Debug, clap::Args)]
-struct StoreDirectory {
-    /// The data directory; while a server is running on it, `inspect` alone works.
-    #[arg(value_name = "DIR")]
-    dir: PathBuf,
-    /// Print one JSON object instead of text.
-    #[arg(long)]
-    json: bool,
-    /// Print long lists in full; with --json they are anyway.
-    #[arg(long)]
-    all: bool,
-}
-
 /// Shows a person how far a command is.
 #[derive(Debug)]
 struct Progress {
@@ -86,19 +74,20 @@ impl Progress {
 
     fn show(&self, share: f64) {
         if self.shown {
-            eprint!("\r{} {:>3.0} %", self.what, share * 100.0);
+            output::glimpse(format_args!("\r{} {:>3.0} %", self.what, share * 100.0));
         }
     }
 
     fn end(&self) {
         if self.shown {
-            eprintln!();
+            remark!();
         }
     }
 }
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
+    crate::server::raise_limit_of_open_files();
     let code = match Arguments::parse().command {
         Command::Serve(serve) => serve.run(),
         Command::Config(show) => show.run(),
@@ -114,12 +103,12 @@ pub fn run() -> ExitCode {
         Command::Bench(bench) => bench.run(),
         Command::TortureChild(child) => child.run(),
     };
-    ExitCode::from(code)
+    ExitCode::from(output::end(code))
 }
 
 /// Says on standard error why a command did not do what it was to do.
 fn complain(error: &dyn std::fmt::Display) {
-    eprintln!("haypile: {error}");
+    remark!("haypile: {error}");
 }
 
 #[cfg(test)]
@@ -137,6 +126,19 @@ mod tests {
     fn serve_needs_no_arguments() {
         assert!(Arguments::try_parse_from(["haypile", "serve"]).is_ok());
         assert!(Arguments::try_parse_from(["haypile", "serve", "--listen", "nonsense"]).is_err());
-        assert!(Arguments::try_parse_from(["haypile", "inspect"]).is_err());
+    }
+
+    #[test]
+    fn the_commands_on_a_directory_take_it_with_the_flag_of_the_others_too() {
+        for command in ["inspect", "verify", "repair"] {
+            let parse = |arguments: &[&str]| {
+                let given = ["haypile", command].into_iter().chain(arguments.iter().copied());
+                Arguments::try_parse_from(given)
+            };
+            assert!(parse(&[]).is_ok());
+            assert!(parse(&["somewhere"]).is_ok());
+            assert!(parse(&["--data-dir", "somewhere"]).is_ok());
+            assert!(parse(&["somewhere", "--data-dir", "elsewhere"]).is_err());
+        }
     }
 }

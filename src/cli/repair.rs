@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{COULD_NOT_RUN, DONE, FAILED, Progress, StoreDirectory, complain, damage, text};
+use super::data_directory::StoreDirectory;
+use super::{COULD_NOT_RUN, DONE, FAILED, Progress, complain, damage, text};
+use crate::cli::output::say;
 use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::inspect::{Repair as Outcome, RepairError, repair};
 
@@ -26,12 +28,12 @@ impl Repair {
     pub(super) fn run(&self) -> u8 {
         let progress = Progress::new("read");
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let outcome = repair(&disk, &self.store.dir, self.apply, |share| progress.show(share));
+        let outcome = repair(&disk, &self.store.path(), self.apply, |share| progress.show(share));
         progress.end();
         match outcome {
             Ok(outcome) => {
                 if self.store.json {
-                    println!("{}", as_json(&outcome));
+                    say!("{}", as_json(&outcome));
                 } else {
                     self.print(&outcome);
                 }
@@ -50,7 +52,7 @@ impl Repair {
     fn print(&self, outcome: &Outcome) {
         let found = &outcome.found;
         if found.is_whole() {
-            println!("there is nothing to repair");
+            say!("there is nothing to repair");
             return;
         }
         let (listed, lost) = match outcome.applied {
@@ -67,18 +69,16 @@ impl Repair {
         );
         match &outcome.applied {
             None => {
-                println!("{known}");
-                println!(
-                    "nothing was changed; --apply does it, and keeps copies of what is taken out"
-                );
+                say!("{known}");
+                say!("nothing was changed; --apply does it, and keeps copies of what is taken out");
             }
             Some(applied) => {
-                println!("repaired: {known}");
-                println!("copies of what was taken out are in {}", applied.kept.display());
+                say!("repaired: {known}");
+                say!("copies of what was taken out are in {}", applied.kept.display());
                 if applied.after.is_whole() {
-                    println!("the store is whole now");
+                    say!("the store is whole now");
                 } else {
-                    println!("there is still something damaged: run `haypile verify`");
+                    say!("there is still something damaged: run `haypile verify`");
                 }
             }
         }

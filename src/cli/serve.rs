@@ -1,6 +1,6 @@
 //! `haypile serve`
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 
 use tokio::runtime::Builder;
@@ -8,10 +8,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::config::Sources;
-use super::{COULD_NOT_RUN, DONE, FAILED, complain};
+use super::{COULD_NOT_RUN, DONE, FAILED, complain, logging};
 use crate::server::{Config, Server};
 
-/// Run the broker in the foreground, until SIGTERM or SIGINT stops it cleanly.
+/// Run the broker in the foreground, until SIGTERM, SIGINT or SIGHUP stops it cleanly.
 ///
 /// Prints one line, "ready" and its addresses ("tls:" before those of TLS), when it accepts connections. Without options it keeps its data in
 /// ./haypile-data, listens on 127.0.0.1:5672 and [::1]:5672, and lets the user guest (password guest) in from this
@@ -29,7 +29,7 @@ impl Serve {
     pub(super) fn run(&self) -> u8 {
         let Some(effective) = self.sources.effective() else { return COULD_NOT_RUN };
         let settings = effective.settings;
-        start_logging(EnvFilter::new(&settings.log));
+        logging::start(EnvFilter::new(&settings.log));
         run(settings.into_config())
     }
 }
@@ -52,14 +52,13 @@ pub(super) fn run(config: Config) -> u8 {
 
 async fn serve(config: Config) -> u8 {
     let dir = config.data_dir.clone();
-    let (mut terminate, mut interrupt) =
-        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-            (Err(error), _) | (_, Err(error)) => {
-                complain(&format!("cannot wait for signals: {error}"));
-                return COULD_NOT_RUN;
-            }
-        };
+    let stop = match told_to_stop() {
+        Ok(stop) => stop,
+        Err(error) => {
+            complain(&format!("cannot wait for signals: {error}"));
+            return COULD_NOT_RUN;
+        }
+    };
     let server = match Server::bind(config).await {
         Ok(server) => server,
         Err(error) => {
@@ -82,12 +81,6 @@ async fn serve(config: Config) -> u8 {
         complain(&format!("cannot print that the server is ready: {error}"));
         return FAILED;
     }
-    let stop = async {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-        }
-    };
     match server.run(stop).await {
         Ok(()) => {
             tracing::info!("stopped cleanly");
@@ -98,6 +91,20 @@ async fn serve(config: Config) -> u8 {
             FAILED
         }
     }
+}
+
+/// Completes with the first signal that asks for the end. A terminal that goes is one: half a goodbye would be none.
+fn told_to_stop() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+            _ = hangup.recv() => tracing::info!("SIGHUP: stopping"),
+        }
+    })
 }
 
 fn say_ready(addresses: &[SocketAddr], tls: &[SocketAddr]) -> io::Result<()> {
@@ -111,20 +118,4 @@ fn say_ready(addresses: &[SocketAddr], tls: &[SocketAddr]) -> io::Result<()> {
     }
     writeln!(out)?;
     out.flush()
-}
-
-/// Log lines go to standard error.
-fn start_logging(filter: EnvFilter) {
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
-}
-
-/// The same for what is no `haypile serve` and has no configuration: the variable `HAYPILE_LOG` says how many.
-pub(super) fn start_logging_of_a_child() {
-    start_logging(
-        EnvFilter::try_from_env("HAYPILE_LOG").unwrap_or_else(|_| EnvFilter::new("info")),
-    );
 }

@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal};
 
+use crate::cli::output::{self, remark};
+
 /// So much of a line is shown on a terminal, in characters: it has to stay one line.
 const SHOWN: usize = 150;
 
@@ -23,7 +25,7 @@ impl StatusLine {
         if self.terminal {
             self.glimpse(line);
         } else {
-            eprintln!("{line}");
+            remark!("{line}");
         }
     }
 
@@ -31,14 +33,14 @@ impl StatusLine {
     pub(super) fn glimpse(&self, line: &str) {
         if self.terminal {
             let line: String = line.chars().take(SHOWN).collect();
-            eprint!("\r\x1b[K{line}");
+            output::glimpse(format_args!("\r\x1b[K{line}"));
         }
     }
 
     /// Leaves the line that was there, for what is printed next.
     pub(super) fn end(&self) {
         if self.terminal {
-            eprintln!();
+            remark!();
         }
     }
 }

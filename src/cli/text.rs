@@ -1,5 +1,6 @@
 //! Numbers and names as a person reads them.
 
+use crate::cli::output::say;
 use std::time::Duration;
 
 /// Bytes with a unit, three digits or so.
@@ -81,7 +82,7 @@ pub(super) fn shortened<T>(list: &[T], all: bool) -> impl Iterator<Item = &T> {
         if item.is_none()
             && let Some(left_out) = note.take()
         {
-            println!("  … and {} more (--all shows them)", count(left_out as u64));
+            say!("  … and {} more (--all shows them)", count(left_out as u64));
         }
         item
     })

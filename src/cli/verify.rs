@@ -1,6 +1,8 @@
 //! `haypile verify`
 
-use super::{COULD_NOT_RUN, DONE, FAILED, Progress, StoreDirectory, complain, damage, text};
+use super::data_directory::StoreDirectory;
+use super::{COULD_NOT_RUN, DONE, FAILED, Progress, complain, damage, text};
+use crate::cli::output::say;
 use crate::storage::disk::RealDisk;
 use crate::storage::inspect::{Verification, verify};
 
@@ -17,12 +19,12 @@ pub(super) struct Verify {
 impl Verify {
     pub(super) fn run(&self) -> u8 {
         let progress = Progress::new("verified");
-        let verified = verify(&RealDisk, &self.store.dir, |share| progress.show(share));
+        let verified = verify(&RealDisk, &self.store.path(), |share| progress.show(share));
         progress.end();
         match verified {
             Ok(verification) => {
                 if self.store.json {
-                    println!("{}", damage::as_json(&verification));
+                    say!("{}", damage::as_json(&verification));
                 } else {
                     print(&verification, self.store.all);
                 }
@@ -37,7 +39,7 @@ impl Verify {
 }
 
 fn print(verification: &Verification, all: bool) {
-    println!(
+    say!(
         "read {} in {} segments: {} sync groups, {} records; {} live messages",
         text::bytes(verification.bytes),
         verification.segments,
@@ -47,9 +49,9 @@ fn print(verification: &Verification, all: bool) {
     );
     damage::print(verification, all, "not reachable, but whole", "lost");
     if verification.is_whole() {
-        println!("everything is whole");
+        say!("everything is whole");
     } else {
-        println!(
+        say!(
             "{} damaged places, {} holes in the log; `haypile repair` says what a repair would do",
             verification.damage.len(),
             verification.holes.len()

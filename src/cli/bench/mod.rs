@@ -24,6 +24,7 @@ use clap::Subcommand;
 
 use self::report::Report;
 use super::{COULD_NOT_RUN, DONE, FAILED, complain};
+use crate::cli::output::{self, say};
 
 /// Measure, with latency percentiles, as tables, JSON and a plot.
 #[derive(Debug, clap::Args)]
@@ -90,9 +91,9 @@ impl Output {
     /// Shows the result on standard output, and draws it. Gives the exit code.
     fn show(&self, report: &Report) -> u8 {
         if self.json {
-            println!("{}", report.as_json());
+            say!("{}", report.as_json());
         } else {
-            print!("{}", report.as_table());
+            output::text(report.as_table().as_bytes());
         }
         let drawn = self.svg.as_ref().map_or(Ok(()), |file| draw(report, file));
         match drawn {

@@ -2,7 +2,7 @@
 
 use super::sources::Sources;
 use super::template;
-use crate::cli::{COULD_NOT_RUN, DONE};
+use crate::cli::{COULD_NOT_RUN, DONE, output};
 
 /// Print the settings that `serve` would run with, as a commented configuration file.
 ///
@@ -18,7 +18,7 @@ pub(in crate::cli) struct Show {
 impl Show {
     pub(in crate::cli) fn run(&self) -> u8 {
         let Some(effective) = self.sources.effective() else { return COULD_NOT_RUN };
-        print!("{}", template::render(&effective));
+        output::text(template::render(&effective).as_bytes());
         DONE
     }
 }

@@ -5,6 +5,7 @@ use clap::Subcommand;
 use super::target::Target;
 use super::{CommandError, Ended, end, print_json};
 use crate::cli::DONE;
+use crate::cli::output::say;
 use crate::server::control::{Answer, Request};
 
 /// List and close the connections of a running server.
@@ -53,9 +54,13 @@ impl Action {
                 Answer::Connections(all) if json => print_json(&all),
                 Answer::Connections(all) => {
                     for one in all {
-                        println!(
+                        say!(
                             "{}: {} as '{}' in vhost '{}', {} channels",
-                            one.id, one.peer, one.user, one.vhost, one.channels
+                            one.id,
+                            one.peer,
+                            one.user,
+                            one.vhost,
+                            one.channels
                         );
                     }
                     Ok(DONE)
@@ -65,7 +70,7 @@ impl Action {
             Action::Close { id, all: _, reason, target } => {
                 match target.perform(&Request::CloseConnections { id, reason })? {
                     Answer::Closing(count) => {
-                        println!("{count} told to close");
+                        say!("{count} told to close");
                         Ok(DONE)
                     }
                     _ => Err(CommandError::OtherAnswer),

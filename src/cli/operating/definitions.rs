@@ -15,6 +15,7 @@ use clap::Subcommand;
 use super::target::Target;
 use super::{CommandError, Ended, end};
 use crate::cli::DONE;
+use crate::cli::output::{self, remark, say};
 use crate::server::control::{Answer, CountRow, Request};
 
 /// Take in and write out users, permissions, virtual hosts, policies, exchanges, queues and bindings, as RabbitMQ's definitions.json.
@@ -77,7 +78,7 @@ fn import(file: &Path, vhost: Option<String>, target: &Target) -> Ended {
         return Err(CommandError::OtherAnswer);
     };
     for note in notes {
-        eprintln!("haypile: {note}");
+        remark!("haypile: {note}");
     }
     counts.iter().for_each(print);
     Ok(DONE)
@@ -85,7 +86,7 @@ fn import(file: &Path, vhost: Option<String>, target: &Target) -> Ended {
 
 fn print(count: &CountRow) {
     let CountRow { what, imported, unchanged, left_out } = count;
-    println!("{what}: {imported} imported, {unchanged} unchanged, {left_out} left out");
+    say!("{what}: {imported} imported, {unchanged} unchanged, {left_out} left out");
 }
 
 fn export(file: Option<&Path>, target: &Target) -> Ended {
@@ -101,10 +102,13 @@ fn export(file: Option<&Path>, target: &Target) -> Ended {
     let mut text = serde_json::to_vec_pretty(&definitions).map_err(|error| failed(error.into()))?;
     text.push(b'\n');
     for note in notes {
-        eprintln!("haypile: {note}");
+        remark!("haypile: {note}");
     }
     match file {
-        None => io::stdout().lock().write_all(&text),
+        None => {
+            output::text(&text);
+            Ok(())
+        }
         // There are hashes of passwords in it.
         Some(path) => fs::OpenOptions::new()
             .write(true)

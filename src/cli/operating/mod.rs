@@ -19,6 +19,7 @@ pub(super) use policies::Policies;
 pub(super) use users::Users;
 pub(super) use virtual_hosts::VirtualHosts;
 
+use crate::cli::output::say;
 use crate::server::control::Answer;
 use target::TargetError;
 
@@ -64,8 +65,8 @@ fn end(ended: Ended) -> u8 {
 /// Says that it is so now.
 fn say_changed(answer: &Answer, done: &str) -> Ended {
     match answer {
-        Answer::Changed(true) => println!("{done}"),
-        Answer::Changed(false) => println!("nothing to change"),
+        Answer::Changed(true) => say!("{done}"),
+        Answer::Changed(false) => say!("nothing to change"),
         _ => return Err(CommandError::OtherAnswer),
     }
     Ok(DONE)
@@ -74,7 +75,7 @@ fn say_changed(answer: &Answer, done: &str) -> Ended {
 /// Prints the rows of an answer as JSON.
 fn print_json(rows: &impl serde::Serialize) -> Ended {
     match serde_json::to_string(rows) {
-        Ok(json) => println!("{json}"),
+        Ok(json) => say!("{json}"),
         Err(error) => return Err(CommandError::Argument(error.to_string())),
     }
     Ok(DONE)

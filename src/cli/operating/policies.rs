@@ -5,6 +5,7 @@ use clap::Subcommand;
 use super::target::Target;
 use super::{CommandError, Ended, end, print_json, say_changed};
 use crate::cli::DONE;
+use crate::cli::output::say;
 use crate::server::control::{Answer, PolicyRow, Request};
 
 /// List and change policies, which say things of queues and exchanges by their names, also of those that exist.
@@ -122,7 +123,7 @@ impl Action {
 
 fn print(policy: &PolicyRow) {
     let operator = if policy.operator { " (operator)" } else { "" };
-    println!(
+    say!(
         "{}{operator} in vhost '{}': {} matching '{}', priority {}: {}",
         policy.name,
         policy.vhost,

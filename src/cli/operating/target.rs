@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use super::CommandError;
 use crate::broker::{Broker, StartError};
+use crate::cli::data_directory::DataDirectory;
 use crate::server::control::{self, Answer, AskError, Outcome, Request};
 use crate::storage::{OpenError, Options, Store, StoreError};
 
 /// The broker that is meant.
 #[derive(Debug, clap::Args)]
 pub(super) struct Target {
-    /// The broker's data directory, running or not; HAYPILE_DATA_DIR, or `haypile-data` in the current directory, unless given.
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    directory: DataDirectory,
 }
 
 /// Why nobody could be asked.
@@ -39,15 +39,9 @@ pub(super) enum TargetError {
 }
 
 impl Target {
-    fn dir(&self) -> PathBuf {
-        let variable = || std::env::var_os("HAYPILE_DATA_DIR").map(PathBuf::from);
-        let given = self.data_dir.clone().or_else(variable);
-        given.unwrap_or_else(|| PathBuf::from("haypile-data"))
-    }
-
     /// Has the server that runs on the data directory do it, or does it where nobody has the directory.
     pub(super) fn perform(&self, request: &Request) -> Result<Answer, CommandError> {
-        let dir = self.dir();
+        let dir = self.directory.path();
         match perform(&dir, request)? {
             Outcome::Done(answer) => Ok(answer),
             Outcome::Refused(lines) => Err(CommandError::Refused(lines)),

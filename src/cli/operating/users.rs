@@ -6,6 +6,7 @@ use super::password::PasswordSource;
 use super::target::Target;
 use super::{CommandError, Ended, end, limit, print_json, say_changed, tags};
 use crate::cli::DONE;
+use crate::cli::output::say;
 use crate::server::control::{Answer, Request, UserRow};
 
 /// List and change the users that are kept in the store. The user of the settings is always there besides.
@@ -197,10 +198,10 @@ impl Action {
 
 fn print(user: &UserRow) {
     if user.settings {
-        println!("{}: the user of the settings, may do everything", user.name);
+        say!("{}: the user of the settings, may do everything", user.name);
         return;
     }
-    println!(
+    say!(
         "{}{}{}{}{}",
         user.name,
         tags(&user.tags),
@@ -209,15 +210,21 @@ fn print(user: &UserRow) {
         limit("channels", user.max_channels)
     );
     for may in &user.permissions {
-        println!(
+        say!(
             "  in vhost '{}': configure '{}', write '{}', read '{}'",
-            may.vhost, may.configure, may.write, may.read
+            may.vhost,
+            may.configure,
+            may.write,
+            may.read
         );
     }
     for may in &user.topic_permissions {
-        println!(
+        say!(
             "  in vhost '{}', routing keys of exchange '{}': write '{}', read '{}'",
-            may.vhost, may.exchange, may.write, may.read
+            may.vhost,
+            may.exchange,
+            may.write,
+            may.read
         );
     }
 }

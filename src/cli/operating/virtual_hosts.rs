@@ -5,6 +5,7 @@ use clap::Subcommand;
 use super::target::Target;
 use super::{CommandError, Ended, end, limit, print_json, say_changed, tags};
 use crate::cli::DONE;
+use crate::cli::output::say;
 use crate::server::control::{Answer, Request};
 
 /// List and change virtual hosts. `/` is always there.
@@ -75,7 +76,7 @@ impl Action {
                 Answer::Vhosts(hosts) => {
                     for host in hosts {
                         let separator = if host.description.is_empty() { "" } else { ": " };
-                        println!(
+                        say!(
                             "{}{}{separator}{}{}{}",
                             host.name,
                             tags(&host.tags),

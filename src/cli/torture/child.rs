@@ -12,7 +12,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::faults::FaultyDisk;
 use super::store_child::StoreChild;
-use crate::cli::{COULD_NOT_RUN, complain, config, serve};
+use crate::cli::{COULD_NOT_RUN, complain, config, logging, serve};
 use crate::server::Config;
 use crate::storage::disk::{Disk, RealDisk};
 
@@ -82,7 +82,7 @@ impl ServeChild {
         let mut config = Config { listen: vec![listen], ..Config::default() };
         config.storage.disk = self.place.disk();
         config.data_dir = self.place.data_dir;
-        serve::start_logging_of_a_child();
+        logging::start_of_a_child();
         serve::run(config)
     }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::cli::output::remark;
 use crate::storage::disk::{Access, DirectoryLock, Disk, DiskFile, RealDisk};
 
 /// What is printed on standard error when the sync fails: the program has to end then.
@@ -52,7 +53,7 @@ impl FaultyDisk {
         state.until_failure = match state.until_failure {
             Some(0 | 1) => {
                 state.until_failure = None;
-                eprintln!("{SYNC_FAILS_NOW}");
+                remark!("{SYNC_FAILS_NOW}");
                 return true;
             }
             other => other.map(|left| left - 1),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::defect::{Defect, DefectKind};
 use super::oracle::Oracle;
 use super::plan::Ending;
+use crate::cli::output::say;
 use crate::cli::status_line::StatusLine;
 use crate::cli::text;
 
@@ -159,7 +160,7 @@ impl Report {
 
     pub(super) fn print(&self) {
         let count = text::count;
-        println!(
+        say!(
             "{} rounds of the {} in {:.0} s, seed {}{}",
             count(self.rounds),
             self.mode,
@@ -167,7 +168,7 @@ impl Report {
             self.seed,
             if self.interrupted { ", interrupted" } else { "" }
         );
-        println!(
+        say!(
             "ended: {} times by SIGKILL, {} times more while it recovered; {} times cleanly; {} times by a failed sync; {} times with a full disk",
             count(self.kills),
             count(self.kills_in_recovery),
@@ -175,14 +176,14 @@ impl Report {
             count(self.failed_syncs),
             count(self.full_disks)
         );
-        println!(
+        say!(
             "messages: {} confirmed, {} acknowledged; restarts gave back {}, {} of them required",
             count(self.confirmed),
             count(self.acknowledged),
             count(self.found),
             count(self.required)
         );
-        println!(
+        say!(
             "restarts: {}, the slowest took {}, half of them up to {}",
             count(self.restarts.len() as u64),
             milliseconds(self.slowest()),
@@ -193,24 +194,24 @@ impl Report {
             .iter()
             .map(|(kind, defects)| format!("{} {}", count(*defects), kind.word()))
             .collect();
-        println!("wrong: {}", counts.join(", "));
+        say!("wrong: {}", counts.join(", "));
         for (round, defect) in self.defects.iter().take(PRINTED) {
-            println!("  round {round}, seed {}: {defect}", self.seed);
+            say!("  round {round}, seed {}: {defect}", self.seed);
         }
         let left_out = self.wrong.saturating_sub(PRINTED.min(self.defects.len()) as u64);
         if left_out > 0 {
-            println!("  … and {} more", count(left_out));
+            say!("  … and {} more", count(left_out));
         }
         if !self.last_words.is_empty() {
-            println!("the last that the program said:");
-            self.last_words.lines().for_each(|line| println!("  {line}"));
+            say!("the last that the program said:");
+            self.last_words.lines().for_each(|line| say!("  {line}"));
         }
         match &self.kept {
-            Some(dir) => println!(
+            Some(dir) => say!(
                 "keep {} and this report: the data directory is in it, as the restart that showed it has left it",
                 dir.display()
             ),
-            None => println!("nothing is wrong"),
+            None => say!("nothing is wrong"),
         }
     }
 

@@ -15,7 +15,7 @@ use super::note::Note;
 use super::oracle::{Consumer, Found};
 use super::plan::Plan;
 use super::stamp::{Identity, Publisher, QueueNumber};
-use crate::cli::{COULD_NOT_RUN, DONE, FAILED, complain, interrupt, serve};
+use crate::cli::{COULD_NOT_RUN, DONE, FAILED, complain, interrupt, logging};
 use crate::storage::disk::Disk;
 use crate::storage::{
     Fetch, Fetched, Message, OpenError, Options, Persistence, Queue, Sequence, SequenceRange,
@@ -112,7 +112,7 @@ pub(super) fn found(fetched: &Fetched) -> Found {
 
 impl StoreChild {
     pub(super) fn run(self) -> u8 {
-        serve::start_logging_of_a_child();
+        logging::start_of_a_child();
         let over = match interrupt::watch().map_err(TortureError::Signals) {
             Ok(over) => over,
             Err(error) => {

@@ -38,6 +38,7 @@ use self::usage::{NoUsage, Usage};
 use super::report::{Measurement, Report};
 use super::{Output, OutputError, seconds};
 use crate::cli::client::{AmqpUri, ClientError, Connection};
+use crate::cli::output::remark;
 use crate::cli::status_line::StatusLine;
 use crate::cli::{COULD_NOT_RUN, FAILED, complain, interrupt};
 use crate::storage::{Clock, SystemClock};
@@ -165,7 +166,7 @@ impl BenchAmqp {
         let Err(error) = outcome else { return self.output.show(&report) };
         // What was measured before is true all the same.
         if report.measurements.is_empty() {
-            report.notes.iter().for_each(|note| eprintln!("{note}"));
+            report.notes.iter().for_each(|note| remark!("{note}"));
         } else {
             report.failed = Some(error.to_string());
             self.output.show(&report);

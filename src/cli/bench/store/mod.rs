@@ -38,6 +38,7 @@ use self::session::Session;
 use super::report::Report;
 use super::{Output, conclude, seconds};
 use crate::cli::DONE;
+use crate::cli::output::say;
 use crate::cli::workplace::WorkplaceError;
 use crate::storage::{OpenError, StoreError};
 
@@ -138,7 +139,7 @@ impl BenchStore {
     pub(super) fn run(&self) -> u8 {
         let Some(dir) = self.dir.as_ref().filter(|_| !self.list) else {
             let all = Scenario::value_variants().iter();
-            all.for_each(|one| println!("{:<12} {}", one.name(), one.about()));
+            all.for_each(|one| say!("{:<12} {}", one.name(), one.about()));
             return DONE;
         };
         conclude(self.measure(dir), &self.output)
