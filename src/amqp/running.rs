@@ -495,8 +495,13 @@ impl Running {
         outstanding
     }
 
-    /// Ready when there is something to deliver and room for it.
+    /// Ready when there is something to deliver and room for it, or the connection is to be closed: who does not read makes no room, and
+    /// is the one to be closed.
     pub(super) fn poll(&self, context: &mut Context<'_>, output: &Output) -> Poll<()> {
-        if output.len() < DELIVER_BELOW { self.session.poll_events(context) } else { Poll::Pending }
+        if output.len() < DELIVER_BELOW {
+            self.session.poll_events(context)
+        } else {
+            self.session.poll_order(context)
+        }
     }
 }

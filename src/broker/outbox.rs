@@ -86,6 +86,13 @@ impl State {
         self.bytes <= MAX_BYTES / 2 && self.events <= MAX_EVENTS / 2
     }
 
+    fn remember(&mut self, waker: &Waker) {
+        match &mut self.waker {
+            Some(known) => known.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+    }
+
     fn push(&mut self, event: Event) -> Option<Waker> {
         self.bytes += size(&event);
         self.waiting.push_back(Waiting::Event(event));
@@ -217,10 +224,17 @@ impl Outbox {
         if state.events > 0 || state.order.is_some() {
             return Poll::Ready(());
         }
-        match &mut state.waker {
-            Some(waker) => waker.clone_from(context.waker()),
-            none => *none = Some(context.waker().clone()),
+        state.remember(context.waker());
+        Poll::Pending
+    }
+
+    /// Ready when the connection is to be closed; events alone are left for later. The waker is called for those as well, once.
+    pub(super) fn poll_order(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.order.is_some() {
+            return Poll::Ready(());
         }
+        state.remember(context.waker());
         Poll::Pending
     }
 

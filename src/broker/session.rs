@@ -104,6 +104,11 @@ impl Session {
         self.shared.outbox.poll(context)
     }
 
+    /// The same for whoever has no room for events: ready when the connection is [to be closed](Self::take_order_to_close).
+    pub fn poll_order(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.shared.outbox.poll_order(context)
+    }
+
     /// Moves events to the end of `events`, until none are left or `bytes` bytes of messages have been moved (the last
     /// one may go beyond). Where that makes room, the queues are asked for more.
     ///

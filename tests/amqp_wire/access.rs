@@ -196,6 +196,31 @@ fn an_operator_closes_connections_with_a_reason() {
     });
 }
 
+/// An operator's order was looked for only where there was room for deliveries, so that the one client that did not read, and had no
+/// heartbeats, was not closed.
+#[test]
+fn an_operator_closes_a_client_that_does_not_read() {
+    let operated = Operated::start();
+    let mut client = operated.server.open_channel();
+    client.declare_queue(1, "q", false);
+    for _ in 0..200 {
+        client.publish(1, "", "q", &[7; 100_000]);
+    }
+    assert!(client.is_served());
+    let mut deaf = operated.server.open_channel();
+    deaf.consume(1, "q", true);
+    // Its buffers have been given up by then: nothing else wakes it.
+    thread::sleep(Duration::from_secs(4));
+    let connections = || match operated.does(&Request::ListConnections) {
+        Answer::Connections(listed) => listed.iter().map(|one| one.id).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    let id = connections().pop();
+    let reason = "nobody reads".to_owned();
+    assert_eq!(operated.does(&Request::CloseConnections { id, reason }), Answer::Closing(1));
+    eventually("it is closed", || connections().len() == 1);
+}
+
 #[test]
 fn a_user_is_closed_out_with_a_reason_and_has_no_more_channels_than_allowed() {
     let operated = Operated::start();
