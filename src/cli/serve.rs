@@ -93,18 +93,38 @@ async fn serve(config: Config) -> u8 {
     }
 }
 
-/// Completes with the first signal that asks for the end. A terminal that goes is one: half a goodbye would be none.
+/// Completes with the first signal that asks for the end. A terminal that goes is one: half a goodbye would be none. Under `nohup`
+/// it is none.
 fn told_to_stop() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+    let mut hangup = if is_hangup_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
     Ok(async move {
+        let hung_up = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
             _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-            _ = hangup.recv() => tracing::info!("SIGHUP: stopping"),
+            _ = hung_up => tracing::info!("SIGHUP: stopping"),
         }
     })
+}
+
+/// Whether who started the process has it ignore SIGHUP, as Linux tells: proc(5), `/proc/pid/status`. To wait for the signal
+/// would be the end of that.
+fn is_hangup_ignored() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status))
+}
+
+fn ignores_hangup(status: &str) -> bool {
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // Signal n is bit n - 1, and this one is number 1.
+    ignored.is_some_and(|mask| mask & 1 != 0)
 }
 
 fn say_ready(addresses: &[SocketAddr], tls: &[SocketAddr]) -> io::Result<()> {
@@ -118,4 +138,18 @@ fn say_ready(addresses: &[SocketAddr], tls: &[SocketAddr]) -> io::Result<()> {
     }
     writeln!(out)?;
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ignores_hangup;
+
+    #[test]
+    fn a_hangup_is_ignored_where_its_bit_is_set() {
+        let status =
+            |mask: &str| format!("Name:\thaypile\nSigBlk:\t0000000000000001\nSigIgn:\t{mask}\n");
+        assert!(ignores_hangup(&status("0000000000001001")));
+        assert!(!ignores_hangup(&status("0000000000001000")));
+        assert!(!ignores_hangup("Name:\thaypile\n"));
+    }
 }

@@ -112,7 +112,7 @@ fn what_clients_say_is_on_one_line_of_the_log() {
 fn a_hangup_stops_the_server_as_cleanly_as_any_signal() {
     let directory = tempfile::tempdir().unwrap();
     prepare(directory.path());
-    let server = Process::serve(directory.path());
+    let server = Process::serve_with_signals("--default-signal=HUP", directory.path());
     let mut client = server.open_channel();
     let waiting = thread::spawn(move || client.expect_close(320));
     server.signal("HUP");
@@ -120,4 +120,18 @@ fn a_hangup_stops_the_server_as_cleanly_as_any_signal() {
     let (status, log) = server.end();
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(log.contains("stopped cleanly"), "{log}");
+}
+
+/// The server waited for the signal, which was the end of `nohup`.
+#[test]
+fn a_hangup_is_nothing_to_a_server_that_was_to_ignore_it() {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let server = Process::serve_with_signals("--ignore-signal=HUP", directory.path());
+    server.signal("HUP");
+    assert!(server.open_channel().is_served());
+    server.signal("TERM");
+    let (status, log) = server.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(!log.contains("SIGHUP"), "{log}");
 }

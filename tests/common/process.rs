@@ -79,10 +79,15 @@ impl Process {
 
     /// A server for [`Process::fail_writes`].
     pub(crate) fn serve_to_fail(directory: &Path) -> Process {
-        let mut command = Command::new("sh");
         // Without this, a write beyond the limit would be the end by a signal instead of an error.
+        Process::serve_with_signals("--ignore-signal=XFSZ", directory)
+    }
+
+    /// A server that begins with a signal ignored, or not, whatever the tests were started with: an option of `env`.
+    pub(crate) fn serve_with_signals(option: &str, directory: &Path) -> Process {
+        let mut command = Command::new("env");
         command
-            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
+            .arg(option)
             .arg(env!("CARGO_BIN_EXE_haypile"))
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(directory)

@@ -58,8 +58,21 @@ pub(super) fn verify_nothing(plain: &[u8], salt: &[u8]) {
     std::hint::black_box(run(&Argon2::default(), plain, salt, &mut [0; 32]));
 }
 
+#[cfg(test)]
+thread_local! {
+    static RUNS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// How often one was run by this thread.
+#[cfg(test)]
+pub(super) fn runs_of_this_thread() -> u64 {
+    RUNS.get()
+}
+
 /// Fills `out` with the hash. False: there was no memory, or the salt is too short.
 fn run(argon2: &Argon2<'_>, plain: &[u8], salt: &[u8], out: &mut [u8]) -> bool {
+    #[cfg(test)]
+    RUNS.set(RUNS.get() + 1);
     let blocks = argon2.params().block_count();
     let mut memory = MEMORY.lock().pop().unwrap_or_default();
     if memory.try_reserve_exact(blocks.saturating_sub(memory.len())).is_err() {

@@ -297,7 +297,8 @@ mod tests {
         router.route(Some(RawTable::parse(&headers).unwrap()), &mut found);
         let took = begin.elapsed();
         assert!(found.next_exchange().is_none());
-        assert!(took < Duration::from_secs(2), "{took:?}");
+        // A few milliseconds; it was minutes.
+        assert!(took < Duration::from_secs(30), "{took:?}");
     }
 
     #[test]
