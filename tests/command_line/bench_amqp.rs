@@ -297,7 +297,8 @@ fn a_broker_that_cannot_be_used_is_2_with_the_reason() {
     let address = server.addresses()[0];
     refused("localhost:5672", &[], &["amqp://"]);
     refused("amqps://localhost", &[], &["TLS", "plain amqp://"]);
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // An address that no server of another test is given.
+    let nobody = TcpListener::bind("127.9.9.9:0").unwrap().local_addr().unwrap();
     let uri = format!("amqp://{nobody}");
     refused(&uri, &[], &["cannot connect to", &uri, "is a broker running there?"]);
     let wrong = format!("amqp://guest:wr0ng@{address}");
