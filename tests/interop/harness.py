@@ -326,9 +326,9 @@ def run_scenario(scenarios, client):
     run(wanted[sys.argv[1]], needs_own_server=True, client=client)
 
 
-def run(test, needs_own_server=False, client=f"pika {pika.__version__}"):
-    """Runs `test(server)` within TEST_SECONDS, against a fresh server or INTEROP_BROKER, and exits."""
-    deadline(TEST_SECONDS)
+def run(test, seconds=TEST_SECONDS, needs_own_server=False, client=f"pika {pika.__version__}"):
+    """Runs `test(server)` within `seconds`, against a fresh server or INTEROP_BROKER, and exits."""
+    deadline(seconds)
     name = "-".join([Path(sys.argv[0]).stem, *(re.sub(r"\W+", "-", argument) for argument in sys.argv[1:])])
     began = time.monotonic()
     if owns_server():

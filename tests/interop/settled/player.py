@@ -22,8 +22,12 @@ CAPABILITIES = {
 }
 
 
-def play(situation, port):
-    """The lines of what happens; whatever the situation has left in the broker is removed."""
+def play(situation, port, patience=1):
+    """The lines of what happens; whatever the situation has left in the broker is removed.
+
+    That nothing more comes is known by waiting alone, and how long is enough depends on the machine: `patience` times what it is usually.
+    """
+    wire.patience = patience
     room = Room(port)
     try:
         situation(room)
@@ -254,7 +258,7 @@ class Channel:
 
     def count(self, queue="q"):
         """How many messages are ready, and how many consumers there are, when everything before has been done."""
-        time.sleep(SETTLE_SECONDS)
+        time.sleep(SETTLE_SECONDS * wire.patience)
         return self.call(spec.Queue.Declare(queue=queue, passive=True))
 
     def exchange(self, exchange="x", type="direct", **fields):
@@ -297,7 +301,7 @@ class Channel:
         return self.call(spec.Confirm.Select())
 
     def get(self, queue="q", no_ack=True):
-        time.sleep(SETTLE_SECONDS)
+        time.sleep(SETTLE_SECONDS * wire.patience)
         return self.call(spec.Basic.Get(queue=queue, no_ack=no_ack))
 
     def consume(self, queue="q", tag="c", **fields):
