@@ -94,8 +94,8 @@ pub(in crate::broker) struct Matches {
     crowd: usize,
 }
 
-/// Fewer targets are no crowd.
-const NO_CROWD: usize = 1024;
+/// Fewer targets are no crowd, and not worth sorting again and again.
+pub(in crate::broker) const NO_CROWD: usize = 32_768;
 
 impl Matches {
     /// Forgets the last message's.

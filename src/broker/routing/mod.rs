@@ -8,6 +8,8 @@ mod direct;
 mod headers;
 mod topic;
 
+#[cfg(test)]
+pub(super) use destinations::NO_CROWD;
 pub(super) use destinations::{Destinations, Matches, Target};
 pub(super) use headers::check_arguments as check_headers_arguments;
 
