@@ -29,7 +29,7 @@ impl Serve {
     pub(super) fn run(&self) -> u8 {
         let Some(effective) = self.sources.effective() else { return COULD_NOT_RUN };
         let settings = effective.settings;
-        logging::start(EnvFilter::new(&settings.log));
+        let _log = logging::start(EnvFilter::new(&settings.log));
         run(settings.into_config())
     }
 }

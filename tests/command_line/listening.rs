@@ -85,6 +85,26 @@ fn a_server_whose_log_nobody_takes_any_more_serves_on() {
     assert_eq!(server.end().0.code(), Some(0));
 }
 
+/// Whoever takes the log has stopped to, and has not hung up: the threads that serve connections waited for that.
+#[test]
+fn a_server_whose_log_is_not_taken_for_a_while_serves_on() {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let server = Process::serve(directory.path());
+    // More than a pipe holds.
+    let mechanism = "X".repeat(200);
+    for _ in 0..1000 {
+        let mut client = Client::new(server.addresses()[0]);
+        client.send_bytes(&PROTOCOL_HEADER);
+        client.method();
+        client.start_ok(&mechanism, b"", true);
+        assert_eq!(client.method().name(), "connection.close");
+    }
+    assert!(server.open_channel().is_served());
+    server.signal("TERM");
+    assert_eq!(server.end().0.code(), Some(0));
+}
+
 #[test]
 fn what_clients_say_is_on_one_line_of_the_log() {
     let directory = tempfile::tempdir().unwrap();

@@ -82,7 +82,7 @@ impl ServeChild {
         let mut config = Config { listen: vec![listen], ..Config::default() };
         config.storage.disk = self.place.disk();
         config.data_dir = self.place.data_dir;
-        logging::start_of_a_child();
+        let _log = logging::start_of_a_child();
         serve::run(config)
     }
 

@@ -112,7 +112,7 @@ pub(super) fn found(fetched: &Fetched) -> Found {
 
 impl StoreChild {
     pub(super) fn run(self) -> u8 {
-        logging::start_of_a_child();
+        let _log = logging::start_of_a_child();
         let over = match interrupt::watch().map_err(TortureError::Signals) {
             Ok(over) => over,
             Err(error) => {

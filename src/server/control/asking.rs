@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::{Outcome, Request, SOCKET};
+use super::{LARGEST_REQUEST, Outcome, Request, SOCKET};
 
 /// Why a running server was not asked, or did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,11 @@ pub enum AskError {
         /// What the system says.
         error: io::Error,
     },
+    /// No server would take it.
+    #[error(
+        "a running server takes {LARGEST_REQUEST} bytes at once, and this is {0}: stop the server, and do it without"
+    )]
+    TooLarge(usize),
     /// The server does not answer, or not to the end. What was asked for may have been done.
     #[error(
         "the server was asked at {} and did not answer: {error}. What was asked for may have been done: look before \
@@ -47,6 +52,9 @@ pub async fn ask(dir: &Path, request: &Request) -> Result<Outcome, AskError> {
         .await
         .map_err(|error| AskError::Nobody { socket: socket.clone(), error })?;
     let asked = serde_json::to_vec(request).map_err(AskError::Unknown)?;
+    if asked.len() > LARGEST_REQUEST {
+        return Err(AskError::TooLarge(asked.len()));
+    }
     let mut answer = Vec::new();
     let exchange = async {
         stream.write_all(&asked).await?;
