@@ -70,6 +70,11 @@ impl InForce {
         self.details.get().map_or(0, |details| details.timed_before.load(Relaxed))
     }
 
+    /// What is remembered, if anything ever was to be.
+    pub(super) fn remembered(&self) -> Option<&Details> {
+        self.details.get().map(|details| &**details)
+    }
+
     /// What is to be remembered.
     pub(super) fn details(&self) -> &Details {
         self.details.get_or_init(Box::default)

@@ -274,6 +274,14 @@ impl Levels {
         }
     }
 
+    /// [`storage::Queue::load_some`] of the level that has that place. Blocks.
+    pub(super) fn load_some(&self, from: Sequence, most: usize) -> Result<(), StoreError> {
+        match self {
+            Self::One(queue) => queue.load_some(from, most),
+            Self::Ranked(ranked) => ranked.level(from).load_some(in_level(from), most),
+        }
+    }
+
     /// [`storage::Queue::load_ahead`] of the level that has that place. Blocks.
     pub(super) fn load_ahead(&self, from: Sequence, most: usize) -> Result<bool, StoreError> {
         match self {

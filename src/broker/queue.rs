@@ -75,16 +75,18 @@ struct State {
     reads: usize,
     /// All that is missing is being read: another read has found nothing to do.
     all_under_way: bool,
-    /// More was to be read when no further read could be asked for.
-    lacks: bool,
     /// Dead letters that wait to be carried away. They count as unacknowledged until they have arrived.
     leaving: VecDeque<Leaving>,
     /// The carrier has been told of them.
     carried: bool,
     /// Messages that have left and go nowhere. They count as unacknowledged until they are taken out.
     dropped: Vec<Sequence>,
+    /// The last one that was looked at has left, and so may those behind it.
+    emptying: bool,
     /// When the timer will wake the queue.
     wake_at: Option<Timestamp>,
+    /// What has come to this place or behind it has not been looked at, whether it is to leave; `None`: that cannot be told.
+    unseen_from: Option<Sequence>,
     deleted: bool,
 }
 
@@ -149,6 +151,15 @@ impl PartialEq for Queue {
 }
 
 impl Eq for Queue {}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // Only what has rules, or messages that expire, has asked to be woken.
+        if self.rules.remembered().is_some() {
+            self.workers.timer.forget(self.id());
+        }
+    }
+}
 
 impl Queue {
     pub(super) fn new(
@@ -538,15 +549,14 @@ impl Queue {
         self.run_at(self.state.lock(), arrival);
     }
 
-    /// The timer says that it is `at`, as it was asked to. It may have been asked again since, for an earlier time: then it will say
-    /// so more than once, and only what is still waited for has it asked for the next.
-    pub(super) fn wake(self: &Arc<Self>, at: Timestamp) {
+    /// The timer says that it is time, for the earliest of what it was asked for. It is asked again for the rest.
+    pub(super) fn wake(self: &Arc<Self>) {
         let mut guard = self.state.lock();
         if let Some(state) = &mut *guard {
-            state.wake_at = state.wake_at.filter(|awaited| *awaited != at);
+            state.wake_at = None;
         }
         self.run(guard);
-        self.expire(at);
+        self.expire();
     }
 
     /// A consumer that was refused for lack of room or of its channel's credit may be served again.

@@ -1,13 +1,13 @@
 //! Wakes queues when messages expire, or when they themselves do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
 use super::queue::Queue;
-use crate::storage::{Store, Timestamp};
+use crate::storage::{QueueId, Store, Timestamp};
 
 /// The time of day may be set, forward as well: whatever is due then is noticed after this time at the latest.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -21,11 +21,12 @@ pub(super) struct Timer {
     changed: Condvar,
 }
 
+/// Each queue is in it once, however often it has asked: queues may live for years, and shorter than what they wait for.
 #[derive(Debug, Default)]
 struct Due {
-    /// By the time; the number tells apart what is due at the same time. A queue that has gone meanwhile need not be woken.
-    queues: BTreeMap<(Timestamp, u64), Weak<Queue>>,
-    next: u64,
+    /// By the time.
+    queues: BTreeMap<(Timestamp, QueueId), Weak<Queue>>,
+    times: HashMap<QueueId, Timestamp>,
     closed: bool,
 }
 
@@ -34,10 +35,28 @@ impl Due {
         self.queues.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// The next queue to be woken, if it is time, and when it was to be woken.
-    fn take(&mut self, now: Timestamp) -> Option<(Timestamp, Weak<Queue>)> {
+    /// The next queue to be woken, if it is time.
+    fn take(&mut self, now: Timestamp) -> Option<Weak<Queue>> {
         let entry = self.queues.first_entry().filter(|entry| entry.key().0 <= now)?;
-        Some((entry.key().0, entry.remove()))
+        self.times.remove(&entry.key().1);
+        Some(entry.remove())
+    }
+
+    /// Adds a queue, unless it is woken before that anyway.
+    fn add(&mut self, at: Timestamp, queue: &Arc<Queue>) {
+        let id = queue.id();
+        match self.times.get(&id) {
+            Some(known) if *known <= at => return,
+            _ => self.remove(id),
+        }
+        self.times.insert(id, at);
+        self.queues.insert((at, id), Arc::downgrade(queue));
+    }
+
+    fn remove(&mut self, id: QueueId) {
+        if let Some(at) = self.times.remove(&id) {
+            self.queues.remove(&(at, id));
+        }
     }
 }
 
@@ -52,19 +71,23 @@ impl Timer {
         self.store.now()
     }
 
-    /// Has the queue woken at that time, or when it is over.
+    /// Has the queue woken at that time, or when it is over. One that waits for several things is woken for the earliest, and asks
+    /// again for the others then.
     pub(super) fn wake_at(&self, at: Timestamp, queue: &Arc<Queue>) {
         let mut due = self.due.lock();
         if due.closed {
             return;
         }
         let earlier = due.first().is_none_or(|first| at < first);
-        let number = due.next;
-        due.next += 1;
-        due.queues.insert((at, number), Arc::downgrade(queue));
+        due.add(at, queue);
         if earlier {
             self.changed.notify_one();
         }
+    }
+
+    /// The queue with this number has gone.
+    pub(super) fn forget(&self, id: QueueId) {
+        self.due.lock().remove(id);
     }
 
     /// Wakes queues until the timer is closed.
@@ -72,9 +95,9 @@ impl Timer {
         let mut due = self.due.lock();
         while !due.closed {
             let now = self.now();
-            if let Some((at, queue)) = due.take(now) {
+            if let Some(queue) = due.take(now) {
                 drop(due);
-                wake(&queue, at);
+                wake(&queue);
                 due = self.due.lock();
                 continue;
             }
@@ -93,13 +116,13 @@ impl Timer {
         let now = self.now();
         let mut any = false;
         loop {
-            let Some((at, queue)) = self.due.lock().take(now) else { return any };
-            wake(&queue, at);
+            let Some(queue) = self.due.lock().take(now) else { return any };
+            wake(&queue);
             any = true;
         }
     }
 
-    /// How often somebody is to be woken.
+    /// How many queues are to be woken.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.due.lock().queues.len()
@@ -117,8 +140,8 @@ impl Timer {
     }
 }
 
-fn wake(queue: &Weak<Queue>, at: Timestamp) {
+fn wake(queue: &Weak<Queue>) {
     if let Some(queue) = queue.upgrade() {
-        queue.wake(at);
+        queue.wake();
     }
 }

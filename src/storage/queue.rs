@@ -215,8 +215,14 @@ impl Queue {
     /// ([`Store::set_aside`](super::Store::set_aside)), keeps its place in the log, and is passed over by
     /// [`fetch`](Self::fetch).
     pub fn load(&self, from: Sequence) -> Result<(), StoreError> {
+        self.load_some(from, LOAD_MESSAGES)
+    }
+
+    /// The same for somebody who knows how many he needs: reads `most` messages at most.
+    pub fn load_some(&self, from: Sequence, most: usize) -> Result<(), StoreError> {
+        let most = most.clamp(1, LOAD_MESSAGES);
         loop {
-            let missing = self.core.state.lock().index.missing(from, LOAD_MESSAGES, LOAD_BYTES);
+            let missing = self.core.state.lock().index.missing(from, most, LOAD_BYTES);
             match missing {
                 Missing::Nothing => return Ok(()),
                 Missing::Chunk(missing) => self.load_chunk(missing)?,

@@ -52,7 +52,9 @@ impl Carrier {
     fn carry(&self, queue: Arc<Queue>) {
         let Some(host) = queue.host() else { return };
         match host.carry_dead_letters(&queue) {
-            Ok(()) => {}
+            Ok(0) => {}
+            // Others have their turn in between.
+            Ok(_) => self.jobs.submit(queue),
             // They stay in their queue; a store that has failed or was closed stays so.
             Err(StoreError::Failed(_) | StoreError::Closed) => {}
             Err(error) => {

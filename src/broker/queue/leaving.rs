@@ -20,6 +20,10 @@ use crate::storage::{Fetch, Fetched, Message, Sequence, StoreError, Timestamp};
 /// Dead letters of a queue that stay in memory while they wait for the carrier. Others are read back.
 const KEPT: usize = 512;
 
+/// So many leave at a time because there are too many of them or their time is over. Others stay until those have gone: so neither
+/// their list nor the time for which the queue is locked depends on how many there are.
+const AT_ONCE: usize = 2048;
+
 /// Messages that are looked through at a time before they are handed out.
 const LOOKED_THROUGH: usize = 64;
 
@@ -38,12 +42,38 @@ pub(super) struct Moment {
     rules: Arc<Rules>,
     /// What expires now or before is not handed out.
     now: Timestamp,
+    /// Unless it is in this place or behind it: nobody has looked at it before, and whoever waits gets it, however short its life
+    /// is. `None`: all have been looked at.
+    unseen_from: Option<Sequence>,
 }
 
 impl Moment {
+    /// The same for those who have waited since the queue was last looked after.
+    pub(super) fn for_waiting(self, state: &State) -> Self {
+        Self { unseen_from: state.unseen_from, ..self }
+    }
+
     /// Whether a message that came back so often is to leave.
     pub(super) fn is_too_often(&self, deliveries: u32) -> bool {
         self.rules.delivery_limit.is_some_and(|limit| u64::from(deliveries) > limit)
+    }
+}
+
+/// What has become of the next message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It may be handed out.
+    Stays,
+    /// It has left.
+    Left,
+    /// It is to leave when others have gone.
+    Waits,
+}
+
+impl State {
+    /// Whether as many leave as may at a time. The queue runs again when they have gone.
+    fn is_crowded(&self) -> bool {
+        self.leaving.len().max(self.dropped.len()) >= AT_ONCE
     }
 }
 
@@ -60,7 +90,7 @@ impl Queue {
             let before =
                 |time: Timestamp| Timestamp::from_unix_millis(time.unix_millis().saturating_sub(1));
             let now = arrival.map_or_else(|| self.workers.timer.now(), before);
-            Moment { rules: self.rules.get(), now }
+            Moment { rules: self.rules.get(), now, unseen_from: None }
         })
     }
 
@@ -86,16 +116,24 @@ impl Queue {
         if moment.is_too_often(fetched.deliveries) {
             return Some(Death::DeliveryLimit);
         }
+        if moment.unseen_from.is_some_and(|unseen| fetched.sequence >= unseen) {
+            return None;
+        }
         let expired = self.expires_at(&moment.rules, fetched).is_some_and(|at| at <= moment.now);
         expired.then_some(Death::Expired)
     }
 
-    /// Has the next message leave if it is not to be handed out any more. Whether it did.
-    pub(super) fn drop_spent(&self, state: &mut State, moment: &Moment) -> bool {
-        let Some(fetched) = state.backlog.front() else { return false };
-        let Some(death) = self.death(moment, fetched) else { return false };
-        self.drop_front(state, moment, death);
-        true
+    /// Has the next message leave if it is not to be handed out any more.
+    pub(super) fn drop_spent(&self, state: &mut State, moment: &Moment) -> Next {
+        let spent = state.backlog.front().and_then(|fetched| self.death(moment, fetched));
+        match spent {
+            None => Next::Stays,
+            Some(_) if state.is_crowded() => Next::Waits,
+            Some(death) => {
+                self.drop_front(state, moment, death);
+                Next::Left
+            }
+        }
     }
 
     /// How many of the next `most` messages can be handed out, of which the first can; and the bytes of their bodies, where
@@ -121,6 +159,7 @@ impl Queue {
         let Some(Fetched { sequence, message, .. }) = state.backlog.pop() else { return };
         self.less_ready(message.body_len());
         state.unacknowledged += 1;
+        state.emptying = true;
         self.discard(state, moment, sequence, death, Some(message));
     }
 
@@ -144,7 +183,12 @@ impl Queue {
     /// Has messages leave for which there is no room, or whose time is over, and sees to it that the next one's is noticed.
     pub(super) fn look_after(self: &Arc<Self>, state: &mut State) {
         let Some(moment) = self.moment(None) else { return };
+        // Not where what comes later may have a place in front.
+        state.unseen_from = (!self.store.is_ranked()).then(|| self.store.next_sequence());
         while self.is_too_long(state, &moment.rules) {
+            if state.is_crowded() {
+                return;
+            }
             // Whose size does not count need not be read for it.
             if !self.rules.bounds_bytes()
                 && let Some(sequence) = state.backlog.pop_returned(&self.store)
@@ -155,7 +199,10 @@ impl Queue {
             }
             match state.backlog.peek(&self.store) {
                 Supply::Ready => self.drop_front(state, &moment, Death::MaxLength),
-                Supply::OnDisk(from) => return self.have_read(state, from),
+                Supply::OnDisk(from) => {
+                    state.emptying = true;
+                    return self.have_read(state, from);
+                }
                 Supply::Empty => break,
             }
         }
@@ -164,12 +211,16 @@ impl Queue {
         }
         loop {
             match state.backlog.peek(&self.store) {
-                Supply::Ready if self.drop_spent(state, &moment) => {}
-                Supply::Ready => break,
+                Supply::Ready => match self.drop_spent(state, &moment) {
+                    Next::Left => {}
+                    Next::Stays => break,
+                    Next::Waits => return,
+                },
                 Supply::OnDisk(from) => return self.have_read(state, from),
                 Supply::Empty => return,
             }
         }
+        state.emptying = false;
         let next = state.backlog.front();
         if let Some(at) = next.and_then(|next| self.expires_at(&moment.rules, next))
             && state.wake_at.is_none_or(|known| at < known)
@@ -279,9 +330,13 @@ impl Queue {
     }
 
     /// Takes messages out for good that have left, and go nowhere.
-    pub(super) fn flush_dropped(&self, state: &mut State) {
+    pub(super) fn flush_dropped(self: &Arc<Self>, state: &mut State) {
         if state.dropped.is_empty() {
             return;
+        }
+        if state.dropped.len() >= AT_ONCE {
+            // Others have waited for these.
+            self.workers.timer.wake_at(self.workers.timer.now(), self);
         }
         state.dropped.sort_unstable();
         let mut ranges = Vec::new();
@@ -296,6 +351,11 @@ impl Queue {
     }
 
     // ---- For the carrier ----
+
+    /// How many dead letters wait to be carried away.
+    pub(in crate::broker) fn letters(&self) -> usize {
+        self.state.lock().as_ref().map_or(0, |state| state.leaving.len())
+    }
 
     /// Dead letters to be carried away, in order, `most` of them at most. None: the queue will say so when there are others.
     pub(in crate::broker) fn take_leaving(&self, most: usize) -> Vec<Leaving> {

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use super::Queue;
+use crate::broker::in_force::Details;
 use crate::broker::record::QueueNote;
 use crate::storage::{Change, Timestamp};
 
@@ -105,11 +106,11 @@ impl Queue {
         }
     }
 
-    /// Deletes the queue if nobody has used it for its time, and if that is what was waited for until `at`.
-    pub(super) fn expire(self: &Arc<Self>, at: Timestamp) {
+    /// Deletes the queue if that was waited for, and nobody has used it for its time.
+    pub(super) fn expire(self: &Arc<Self>) {
         // Also where the rule has gone that it was waited for: another one may come.
-        let awaited = &self.rules.details().lifetime.awaited;
-        if awaited.compare_exchange(at.unix_millis(), 0, Relaxed, Relaxed).is_err() {
+        let awaited = |details: &Details| details.lifetime.awaited.swap(0, Relaxed);
+        if self.rules.remembered().is_none_or(|details| awaited(details) == 0) {
             return;
         }
         let Some(expires) = self.rules.get().expires else { return };
@@ -150,10 +151,8 @@ impl Queue {
 
     /// What has to change in the store with the queue's deletion, besides it.
     pub(in crate::broker) fn forget_note(&self) -> Option<Change> {
-        if !self.is_watched() {
-            return None;
-        }
-        let noted = *self.rules.details().lifetime.note.lock() != QueueNote::default();
+        // Also of a queue whose rules have gone since.
+        let noted = *self.rules.remembered()?.lifetime.note.lock() != QueueNote::default();
         noted.then(|| Change::Remove { key: QueueNote::key(self.id()) })
     }
 }

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use super::leaving::Moment;
+use super::leaving::{Moment, Next};
 use super::{Queue, State};
 use crate::broker::backlog::Supply;
 use crate::broker::delivery::Event;
 use crate::broker::outbox::Wakers;
 use crate::broker::refusal::Refusal;
 use crate::storage::{Sequence, StoreError};
+
+/// Messages that are read at a time because they are likely to leave, in a queue that nobody consumes from.
+const READ_TO_LEAVE: usize = 64;
 
 /// How many reads of a queue are under way at most: while one is looked through, the disk is busy with the other.
 const READS: usize = 2;
@@ -17,9 +20,13 @@ impl Queue {
     /// Reads messages back from the log. Blocks: for the loader's threads.
     /// False: what was to be read is there already, or is being read.
     pub(in crate::broker) fn load(&self, from: Sequence) -> Result<bool, StoreError> {
-        let nobody = self.state.lock().as_ref().is_none_or(|state| state.is_unattended());
-        // To see when the next one expires, no more than that one is needed.
-        self.store.load_ahead(from, if nobody { 1 } else { usize::MAX })
+        let most = match &*self.state.lock() {
+            Some(state) if !state.is_unattended() => usize::MAX,
+            Some(state) if state.emptying => READ_TO_LEAVE,
+            // To see when the next one expires, no more than that one is needed.
+            _ => 1,
+        };
+        self.store.load_ahead(from, most)
     }
 
     /// A read has been done, and has brought something or not.
@@ -28,9 +35,9 @@ impl Queue {
         let Some(state) = &mut *guard else { return };
         state.reads -= 1;
         state.all_under_way = !any && state.reads > 0;
-        // Whoever reads what is missing has the queue dispatched: to do so here would ask for the same again.
-        if any || !state.all_under_way && std::mem::take(&mut state.lacks) {
-            state.lacks = false;
+        // Whoever reads what is missing has the queue dispatched: to do so here would ask for the same again. Where nobody does, it has
+        // been read by somebody who does not dispatch.
+        if any || !state.all_under_way {
             self.run(guard);
         }
     }
@@ -66,10 +73,13 @@ impl Queue {
             match supply {
                 Supply::OnDisk(from) => self.have_read(state, from),
                 Supply::Ready => {
-                    if moment.is_some_and(|moment| self.drop_spent(state, moment)) {
-                        continue;
+                    let next = moment.map_or(Next::Stays, |moment| self.drop_spent(state, moment));
+                    match next {
+                        Next::Left => continue,
+                        // As if what comes behind it had to be read first.
+                        Next::Waits => return Supply::OnDisk(Sequence::FIRST),
+                        Next::Stays => self.read_ahead(state),
                     }
-                    self.read_ahead(state);
                 }
                 Supply::Empty => {}
             }
@@ -91,8 +101,6 @@ impl Queue {
         if state.reads < READS && !state.all_under_way {
             state.reads += 1;
             self.workers.loader.submit(Arc::clone(self), from);
-        } else {
-            state.lacks = true;
         }
     }
 }

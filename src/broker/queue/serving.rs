@@ -30,6 +30,7 @@ impl Queue {
         if state.deleted {
             return;
         }
+        let moment = moment.map(|moment| moment.for_waiting(state));
         let mut wakers = Wakers::default();
         self.serve_gets(state, moment.as_ref(), &mut wakers);
         self.serve_consumers(state, moment.as_ref(), &mut wakers);

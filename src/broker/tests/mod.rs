@@ -10,6 +10,7 @@ mod dispatching;
 mod expiring;
 mod governing;
 mod hosting;
+mod leaving;
 mod permissions;
 mod priorities;
 mod reading_back;

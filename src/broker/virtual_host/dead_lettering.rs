@@ -4,12 +4,13 @@
 //! the two.
 
 use std::collections::VecDeque;
+use std::iter;
 use std::sync::Arc;
 
 use tracing::{debug, error, warn};
 
 use super::VirtualHost;
-use super::publishing::persistence;
+use super::publishing::{Refusing, persistence};
 use super::together::Part;
 use crate::broker::arrivals::Arrivals;
 use crate::broker::copies::Copies;
@@ -19,47 +20,75 @@ use crate::broker::routing::Matches;
 use crate::broker::rules::DeadLetters;
 use crate::broker::topology::Topology;
 use crate::message::{Envelope, RawProperties};
-use crate::storage::{Fetch, Message, Sequence, StoreError};
+use crate::storage::{Fetch, Message, StoreError, Together};
 
 /// Letters that are carried at a time.
 const BATCH: usize = 256;
 /// Bytes of them, unless one alone is larger.
 const BATCH_BYTES: usize = 1 << 20;
 
+/// How often a letter that finds no room, and one that comes of that, may go on to where those go that the full queue refuses. Full
+/// queues that refer to each other have as many ways for it as they can be put in orders.
+const REFUSALS: usize = 256;
+
+/// A message that leaves a queue for the queue's dead-letter exchange.
+#[derive(Debug)]
+pub(super) struct Letter {
+    pub(super) queue: Arc<Queue>,
+    pub(super) message: Message,
+    pub(super) death: Death,
+}
+
 impl VirtualHost {
     /// Has the queue's dead letters carried away that there are now, by the caller: the queue is about to be deleted.
     pub(super) fn settle_dead_letters(&self, queue: &Arc<Queue>) {
-        if queue.rules().any()
-            && let Err(error) = self.carry_dead_letters(queue)
-        {
-            warn!(queue = %queue.name(), %error, "dead letters go with their queue");
+        if !queue.rules().any() {
+            return;
+        }
+        let _turn = queue.rules().details().carrying.lock();
+        // Others that leave meanwhile go with their queue: of those there may be no end.
+        let mut left = queue.letters();
+        while left > 0 {
+            match self.carry_batch(queue, left.min(BATCH)) {
+                Ok(0) => return,
+                Ok(carried) => left -= carried,
+                Err(error) => {
+                    warn!(queue = %queue.name(), %error, "dead letters go with their queue");
+                    return;
+                }
+            }
         }
     }
 
-    /// Carries all dead letters of a queue to their exchange. Reads back those that are not in memory, so it may block. Must not
-    /// be called with anything locked.
+    /// Carries a batch of the queue's dead letters to their exchange; how many: where there are none, the queue will say when there
+    /// are others. Reads back those that are not in memory, so it may block. Must not be called with anything locked.
     ///
     /// # Errors
     /// The store's. What has not been carried stays in the queue.
     pub(in crate::broker) fn carry_dead_letters(
         &self,
         queue: &Arc<Queue>,
-    ) -> Result<(), StoreError> {
-        let _turn = queue.rules().details().carrying.lock();
-        let mut arrivals = Arrivals::default();
-        loop {
-            let mut leaving = VecDeque::from(queue.take_leaving(BATCH));
-            if leaving.is_empty() {
-                return Ok(());
-            }
-            let mut outcome = Ok(());
-            while outcome.is_ok() && !leaving.is_empty() {
-                outcome = self.carry_some(queue, &mut leaving, BATCH_BYTES, &mut arrivals);
-            }
-            queue.put_back_leaving(leaving.into());
-            arrivals.dispatch();
-            outcome?;
+    ) -> Result<usize, StoreError> {
+        // As publishers do, who are not read from meanwhile.
+        if let Some(unsynced) = self.store.congested() {
+            self.store.wait_durable(unsynced)?;
         }
+        let _turn = queue.rules().details().carrying.lock();
+        self.carry_batch(queue, BATCH)
+    }
+
+    /// The same, so many at most, for who has the queue's turn.
+    fn carry_batch(&self, queue: &Arc<Queue>, most: usize) -> Result<usize, StoreError> {
+        let mut arrivals = Arrivals::default();
+        let mut leaving = VecDeque::from(queue.take_leaving(most));
+        let count = leaving.len();
+        let mut outcome = Ok(());
+        while outcome.is_ok() && !leaving.is_empty() {
+            outcome = self.carry_some(queue, &mut leaving, BATCH_BYTES, &mut arrivals);
+        }
+        queue.put_back_leaving(leaving.into());
+        arrivals.dispatch();
+        outcome.map(|()| count)
     }
 
     /// Carries the first of them, as many as have so many bytes together, and one at least.
@@ -71,11 +100,11 @@ impl VirtualHost {
         arrivals: &mut Arrivals,
     ) -> Result<(), StoreError> {
         let (mut count, mut bytes) = (0, 0);
-        for letter in leaving.iter_mut() {
-            if letter.message.is_none() {
-                letter.message = read_back(queue, letter.sequence)?;
+        for place in 0..leaving.len() {
+            if leaving[place].message.is_none() {
+                leaving[place].message = read_back(queue, leaving.range(place..))?;
             }
-            bytes += letter.message.as_ref().map_or(0, Message::size);
+            bytes += leaving[place].message.as_ref().map_or(0, Message::size);
             if count > 0 && bytes > most {
                 break;
             }
@@ -83,11 +112,13 @@ impl VirtualHost {
         }
         let topology = self.topology.read();
         let (mut parts, mut carried) = (Vec::new(), Vec::new());
-        for letter in leaving.iter().take(count) {
+        for Leaving { sequence, death, message } in leaving.iter().take(count) {
             // One that cannot be read keeps its place.
-            let Some(message) = &letter.message else { continue };
-            self.letters(&topology, queue, message, letter.death, arrivals, &mut parts);
-            carried.push(letter.sequence);
+            let Some(message) = message else { continue };
+            let (queue, message) = (Arc::clone(queue), message.clone());
+            let letter = Letter { queue, message, death: *death };
+            self.letters(&topology, [letter], arrivals, &mut parts);
+            carried.push(*sequence);
         }
         carried.sort_unstable();
         let acknowledged = [(Arc::clone(queue), carried)];
@@ -98,7 +129,12 @@ impl VirtualHost {
                 return self.carry_some(queue, leaving, most / 2, arrivals);
             }
             Err(error @ StoreError::TooLarge { .. }) => {
-                error!(queue = %queue.name(), %error, "a dead letter has become too large to be stored: it is dropped");
+                // Of one letter several may have come. They are all there before it goes: a crash may leave it as well.
+                if parts.len() > 1 {
+                    self.store_one_by_one(&topology, &parts, arrivals)?;
+                } else {
+                    error!(queue = %queue.name(), %error, "a dead letter has become too large to be stored: it is dropped");
+                }
                 self.store_together(&topology, &[], &acknowledged, arrivals)?;
             }
             Err(error) => return Err(error),
@@ -109,26 +145,54 @@ impl VirtualHost {
         Ok(())
     }
 
-    /// What a dead letter of `queue` comes to, as that queue's rules say: added to `parts`.
+    /// What dead letters come to, as the rules of their queues say, and those of the queues that have no room for them: added to
+    /// `parts`.
     pub(super) fn letters(
+        &self,
+        topology: &Topology,
+        letters: impl IntoIterator<Item = Letter>,
+        arrivals: &mut Arrivals,
+        parts: &mut Vec<Part>,
+    ) {
+        let mut letters: VecDeque<Letter> = letters.into_iter().collect();
+        let mut refusals = REFUSALS;
+        while let Some(Letter { queue, message, death }) = letters.pop_front() {
+            let Some((part, refusing)) = self.letter(topology, &queue, &message, death, arrivals)
+            else {
+                continue;
+            };
+            for refusing in refusing {
+                let on = refusing.dead_letters().filter(|_| refusals > 0);
+                let Some(full) = on.map(Arc::clone) else {
+                    warn!(queue = %refusing.queue().name(), "a queue that is full has refused a dead letter");
+                    continue;
+                };
+                refusals -= 1;
+                let (message, death) = (part.message.clone(), Death::MaxLength);
+                letters.push_back(Letter { queue: full, message, death });
+            }
+            if !part.queues.is_empty() {
+                parts.push(part);
+            }
+        }
+    }
+
+    /// What a dead letter of `queue` comes to, as that queue's rules say, and where it finds no room; `None`: to nothing.
+    fn letter(
         &self,
         topology: &Topology,
         queue: &Queue,
         message: &Message,
         death: Death,
         arrivals: &mut Arrivals,
-        parts: &mut Vec<Part>,
-    ) {
-        let Some(DeadLetters { exchange: to, routing_key }) = queue.rules().get().dead_letters()
-        else {
-            return;
-        };
+    ) -> Option<(Part, Vec<Refusing>)> {
+        let DeadLetters { exchange: to, routing_key } = queue.rules().get().dead_letters()?;
         let exchange = topology.exchanges.get(&to);
         if exchange.is_none() && !to.is_empty() {
             debug!(queue = %queue.name(), exchange = %to, "no such dead-letter exchange: the letter is dropped");
-            return;
+            return None;
         }
-        let Ok(envelope) = Envelope::parse(message.header()) else { return };
+        let envelope = Envelope::parse(message.header()).ok()?;
         let time = self.store.now().unix_millis() / 1000;
         let properties =
             bury(&envelope, queue.name(), death, time, routing_key.is_none()).to_bytes();
@@ -148,42 +212,43 @@ impl VirtualHost {
         let published_at = timed.then(|| arrivals.published_at(|| self.store.now()).unix_millis());
         let envelope = Envelope { exchange: &to, routing_key: key, properties, published_at };
         let message = message.with_header(envelope.to_bytes());
-        for refusing in &sorted.refusing {
-            match refusing.dead_letters() {
-                Some(queue) => {
-                    self.letters(topology, queue, &message, Death::MaxLength, arrivals, parts);
-                }
-                None => {
-                    warn!(queue = %queue.name(), exchange = %to, "a queue that is full has refused a dead letter");
-                }
-            }
-        }
         let priority = properties.priority();
         let (persistence, queues) = (persistence(&envelope), matches.queues().to_vec());
-        parts.push(Part { message, persistence, priority, queues, timed });
+        Some((Part { message, persistence, priority, queues, timed }, sorted.refusing))
     }
 
-    /// Stores letters of queues that had no room for a message.
-    pub(super) fn store_letters(
+    /// Stores messages each by itself: they need not be there together, and each may be as large as any message.
+    pub(super) fn store_one_by_one(
         &self,
         topology: &Topology,
         parts: &[Part],
         arrivals: &mut Arrivals,
-    ) -> Result<(), StoreError> {
-        // One by one: they need not be there together, and each may be as large as any message.
+    ) -> Result<Together, StoreError> {
+        let mut all = Together::default();
         for part in parts {
-            self.store_together(topology, std::slice::from_ref(part), &[], arrivals)?;
+            let part = std::slice::from_ref(part);
+            let Together { durable_at, .. } = self.store_together(topology, part, &[], arrivals)?;
+            all.durable_at = all.durable_at.max(durable_at);
         }
-        Ok(())
+        Ok(all)
     }
 }
 
-/// The message at that place, from the log if need be; `None`: it cannot be read.
-fn read_back(queue: &Queue, sequence: Sequence) -> Result<Option<Message>, StoreError> {
+/// The message of the first of these letters, from the log if need be; `None`: it cannot be read.
+fn read_back<'l>(
+    queue: &Queue,
+    letters: impl Iterator<Item = &'l Leaving>,
+) -> Result<Option<Message>, StoreError> {
+    let mut places =
+        letters.filter(|letter| letter.message.is_none()).map(|letter| letter.sequence);
+    let Some(sequence) = places.next() else { return Ok(None) };
     let store = queue.store();
     let mut found = Vec::new();
     if store.fetch(sequence, 1, &mut found) == Fetch::NeedsLoad {
-        store.load(sequence)?;
+        // With those that are next to it. What lies between letters is held by somebody, and would be in memory for nothing.
+        let following = iter::successors(Some(sequence.next()), |place| Some(place.next()));
+        let neighbours = places.zip(following).take_while(|(place, next)| place == next).count();
+        store.load_some(sequence, 1 + neighbours)?;
         store.fetch(sequence, 1, &mut found);
     }
     Ok(found.pop().filter(|found| found.sequence == sequence).map(|found| found.message))

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::dead_lettering::Letter;
+use super::together::Part;
 use super::{Refusal, VirtualHost};
 use crate::broker::arrivals::Arrivals;
 use crate::broker::copies::Copies;
@@ -65,9 +67,13 @@ pub(super) struct Refusing {
 }
 
 impl Refusing {
+    pub(super) fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
     /// The queue, if the message is to be dead-lettered.
-    pub(super) fn dead_letters(&self) -> Option<&Queue> {
-        (self.overflow == Overflow::RejectPublishAndDeadLetter).then_some(&*self.queue)
+    pub(super) fn dead_letters(&self) -> Option<&Arc<Queue>> {
+        (self.overflow == Overflow::RejectPublishAndDeadLetter).then_some(&self.queue)
     }
 }
 
@@ -215,6 +221,15 @@ impl VirtualHost {
         if nature.expires {
             stored.iter().for_each(|queue| queue.note_expiration());
         }
+        let refused = !refusing.is_empty();
+        let routed = Routed { queues, refused, bounded, ..Routed::default() };
+        if refusing.iter().any(|refusing| refusing.dead_letters().is_some()) {
+            let message = message.to_message().with_header(envelope.to_bytes());
+            let (persistence, priority) = (persistence(&envelope), envelope.properties.priority());
+            let part = Part { message, persistence, priority, queues: stored, timed };
+            let durable_at = self.store_refused(topology, part, &refusing, arrivals)?;
+            return Ok(Routed { durable_at, ..routed });
+        }
         let appended = if nature.altered || timed {
             under_header(message, envelope.to_bytes(), |message| {
                 self.append(&envelope, message, matches)
@@ -224,14 +239,28 @@ impl VirtualHost {
         };
         let durable_at = appended?.durable_at;
         Self::note_stored(&stored, body, timed);
-        let refused = !refusing.is_empty();
-        let mut letters = Vec::new();
-        for queue in refusing.iter().filter_map(Refusing::dead_letters) {
-            let message = message.to_message().with_header(envelope.to_bytes());
-            self.letters(topology, queue, &message, Death::MaxLength, arrivals, &mut letters);
-        }
-        self.store_letters(topology, &letters, arrivals)?;
-        Ok(Routed { queues, refused, bounded, durable_at, ..Routed::default() })
+        Ok(Routed { durable_at, ..routed })
+    }
+
+    /// Stores a message in the queues that take it, and where it goes from those that refuse it: all of it, or nothing if it cannot
+    /// be stored, for then it may be published again.
+    fn store_refused(
+        &self,
+        topology: &Topology,
+        part: Part,
+        refusing: &[Refusing],
+        arrivals: &mut Arrivals,
+    ) -> Result<Option<Lsn>, StoreError> {
+        let full = refusing.iter().filter_map(Refusing::dead_letters).map(Arc::clone);
+        let (message, death) = (part.message.clone(), Death::MaxLength);
+        let letters = full.map(|queue| Letter { queue, message: message.clone(), death });
+        let mut parts = vec![part];
+        self.letters(topology, letters, arrivals, &mut parts);
+        let together = match self.store_together(topology, &parts, &[], arrivals) {
+            Err(StoreError::TooLarge { .. }) => self.store_one_by_one(topology, &parts, arrivals),
+            other => other,
+        };
+        Ok(together?.durable_at)
     }
 
     /// Leaves those queues in `matches` that take a message with such a body. `expires`: whether it does so by itself.
