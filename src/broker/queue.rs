@@ -79,6 +79,8 @@ struct State {
     leaving: VecDeque<Leaving>,
     /// The carrier has been told of them.
     carried: bool,
+    /// Those that the carrier took last could not be stored.
+    stuck: bool,
     /// Messages that have left and go nowhere. They count as unacknowledged until they are taken out.
     dropped: Vec<Sequence>,
     /// The last one that was looked at has left, and so may those behind it.

@@ -45,12 +45,14 @@ pub(super) struct Moment {
     /// Unless it is in this place or behind it: nobody has looked at it before, and whoever waits gets it, however short its life
     /// is. `None`: all have been looked at.
     unseen_from: Option<Sequence>,
+    /// Whoever waits does not wait for letters that cannot go: what he acknowledges may be what makes room for them.
+    presses: bool,
 }
 
 impl Moment {
     /// The same for those who have waited since the queue was last looked after.
     pub(super) fn for_waiting(self, state: &State) -> Self {
-        Self { unseen_from: state.unseen_from, ..self }
+        Self { unseen_from: state.unseen_from, presses: state.stuck, ..self }
     }
 
     /// Whether a message that came back so often is to leave.
@@ -90,7 +92,7 @@ impl Queue {
             let before =
                 |time: Timestamp| Timestamp::from_unix_millis(time.unix_millis().saturating_sub(1));
             let now = arrival.map_or_else(|| self.workers.timer.now(), before);
-            Moment { rules: self.rules.get(), now, unseen_from: None }
+            Moment { rules: self.rules.get(), now, unseen_from: None, presses: false }
         })
     }
 
@@ -128,7 +130,7 @@ impl Queue {
         let spent = state.backlog.front().and_then(|fetched| self.death(moment, fetched));
         match spent {
             None => Next::Stays,
-            Some(_) if state.is_crowded() => Next::Waits,
+            Some(_) if state.is_crowded() && !moment.presses => Next::Waits,
             Some(death) => {
                 self.drop_front(state, moment, death);
                 Next::Left
@@ -374,16 +376,22 @@ impl Queue {
             return;
         }
         state.unacknowledged = state.unacknowledged.saturating_sub(count);
+        state.stuck = false;
         self.run(guard);
     }
 
     /// They could not be carried away, and are still here.
-    pub(in crate::broker) fn put_back_leaving(&self, leaving: Vec<Leaving>) {
+    pub(in crate::broker) fn put_back_leaving(self: &Arc<Self>, leaving: Vec<Leaving>) {
+        if leaving.is_empty() {
+            return;
+        }
         let mut guard = self.state.lock();
         let state = guard.get_or_insert_default();
         if state.deleted {
             return;
         }
         leaving.into_iter().rev().for_each(|leaving| state.leaving.push_front(leaving));
+        state.stuck = true;
+        self.run(guard);
     }
 }

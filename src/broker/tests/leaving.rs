@@ -152,6 +152,32 @@ fn of_many_that_expire_together_so_many_leave_at_a_time() {
     }
 }
 
+/// With a full disk letters stay, and whoever acknowledges what is behind them makes room.
+#[test]
+fn letters_that_cannot_go_do_not_keep_what_is_behind_them() {
+    let slow = Slow::new();
+    let mut client = slow.connect();
+    let mut arguments = lettering("", "dead");
+    arguments.push(("x-message-ttl", Value::I32(100)));
+    client.channel.declare_queue(&with("q", &arguments)).unwrap();
+    client.send_numbers("q", 0..5000);
+    slow.pass(99);
+    client.send_numbers("q", 5000..5002);
+    slow.expire_only(50);
+    assert!(matches!(client.channel.get(b"q", true), Ok(Get::Pending)));
+    // As the carrier does when they cannot be stored.
+    let queue = found(&slow, "q");
+    queue.put_back_leaving(queue.take_leaving(256));
+    match client.events().pop() {
+        Some(Event::Got { message: Some((delivery, _)), .. }) => {
+            assert_eq!(client.accept(delivery).body, "5000");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(client.get("q").unwrap().0.body, "5001");
+    assert_eq!(queue.letters(), 5000);
+}
+
 /// A policy that lets fewer be there, and a consumer that finds a queue full of what has expired.
 #[test]
 fn whoever_looks_at_many_that_leave_finds_what_is_behind_them() {
@@ -356,6 +382,19 @@ fn what_lives_no_time_gets_to_who_waits_whoever_looks_first() {
     busy.ack(third[0].tag);
     assert!(busy.receive().is_empty());
     assert_eq!(busy.ready("q"), 0);
+}
+
+/// What it waited for went before it was read, and it was never answered.
+#[test]
+fn a_get_that_waits_for_what_is_purged_is_answered() {
+    let slow = Slow::with(Options { cache: 0, ..Options::default() });
+    let (mut client, mut other) = (slow.connect(), slow.connect());
+    client.channel.declare_queue(&durable("q")).unwrap();
+    client.send("q", "x");
+    assert!(matches!(client.channel.get(b"q", true), Ok(Get::Pending)));
+    assert_eq!(other.channel.purge_queue(b"q").unwrap().messages, 1);
+    slow.pass(0);
+    assert!(matches!(client.events().as_slice(), [Event::Got { message: None, .. }]));
 }
 
 impl Slow {

@@ -1,5 +1,6 @@
 //! The broker driven as a front end drives it, on a real store in a directory of its own.
 
+mod accounting;
 mod acknowledging;
 mod alternates;
 mod bounding;
