@@ -83,6 +83,8 @@ struct State {
     stuck: bool,
     /// Messages that have left and go nowhere. They count as unacknowledged until they are taken out.
     dropped: Vec<Sequence>,
+    /// How many have left since the queue began to run, because their time is over or there are too many.
+    left: usize,
     /// The last one that was looked at has left, and so may those behind it.
     emptying: bool,
     /// When the timer will wake the queue.

@@ -20,9 +20,11 @@ use crate::storage::{Fetch, Fetched, Message, Sequence, StoreError, Timestamp};
 /// Dead letters of a queue that stay in memory while they wait for the carrier. Others are read back.
 const KEPT: usize = 512;
 
-/// So many leave at a time because there are too many of them or their time is over. Others stay until those have gone: so neither
-/// their list nor the time for which the queue is locked depends on how many there are.
+/// So many leave at a time because there are too many of them or their time is over: the queue is locked meanwhile.
 const AT_ONCE: usize = 2048;
+
+/// When so many dead letters wait for the carrier, nothing else leaves for these reasons.
+const WAITING: usize = 16_384;
 
 /// Messages that are looked through at a time before they are handed out.
 const LOOKED_THROUGH: usize = 64;
@@ -73,9 +75,14 @@ pub(super) enum Next {
 }
 
 impl State {
-    /// Whether as many leave as may at a time. The queue runs again when they have gone.
+    /// Whether as many leave as may. The queue runs again when some of them have gone.
     fn is_crowded(&self) -> bool {
-        self.leaving.len().max(self.dropped.len()) >= AT_ONCE
+        self.has_left_enough() || self.leaving.len() >= WAITING
+    }
+
+    /// Whether as many have left as may at a time. The queue is to run again soon.
+    pub(super) fn has_left_enough(&self) -> bool {
+        self.left >= AT_ONCE
     }
 }
 
@@ -130,6 +137,7 @@ impl Queue {
         let spent = state.backlog.front().and_then(|fetched| self.death(moment, fetched));
         match spent {
             None => Next::Stays,
+            Some(_) if state.has_left_enough() => Next::Waits,
             Some(_) if state.is_crowded() && !moment.presses => Next::Waits,
             Some(death) => {
                 self.drop_front(state, moment, death);
@@ -161,6 +169,7 @@ impl Queue {
         let Some(Fetched { sequence, message, .. }) = state.backlog.pop() else { return };
         self.less_ready(message.body_len());
         state.unacknowledged += 1;
+        state.left += 1;
         state.emptying = true;
         self.discard(state, moment, sequence, death, Some(message));
     }
@@ -196,6 +205,7 @@ impl Queue {
                 && let Some(sequence) = state.backlog.pop_returned(&self.store)
             {
                 state.unacknowledged += 1;
+                state.left += 1;
                 self.discard(state, &moment, sequence, Death::MaxLength, None);
                 continue;
             }
@@ -332,13 +342,9 @@ impl Queue {
     }
 
     /// Takes messages out for good that have left, and go nowhere.
-    pub(super) fn flush_dropped(self: &Arc<Self>, state: &mut State) {
+    pub(super) fn flush_dropped(&self, state: &mut State) {
         if state.dropped.is_empty() {
             return;
-        }
-        if state.dropped.len() >= AT_ONCE {
-            // Others have waited for these.
-            self.workers.timer.wake_at(self.workers.timer.now(), self);
         }
         state.dropped.sort_unstable();
         let mut ranges = Vec::new();

@@ -30,12 +30,17 @@ impl Queue {
         if state.deleted {
             return;
         }
+        state.left = 0;
         let moment = moment.map(|moment| moment.for_waiting(state));
         let mut wakers = Wakers::default();
         self.serve_gets(state, moment.as_ref(), &mut wakers);
         self.serve_consumers(state, moment.as_ref(), &mut wakers);
         if moment.is_some() {
             self.look_after(state);
+        }
+        if state.has_left_enough() {
+            // Others have their turn with the queue in between.
+            self.workers.timer.wake_at(self.workers.timer.now(), self);
         }
         self.flush_dropped(state);
         let leaves = !state.leaving.is_empty() && !std::mem::replace(&mut state.carried, true);
