@@ -68,6 +68,7 @@ impl Channel {
     pub(super) fn new(session: Arc<Shared>, number: ChannelNumber) -> Self {
         let credit = ChannelCredit::new(session.virtual_host.limits().unacknowledged);
         let Shared { accounts, user, virtual_host, live, .. } = &*session;
+        let unacknowledged = Unacknowledged::new(&virtual_host.store);
         let powers = Powers::new(Arc::clone(accounts), user.clone(), virtual_host.name().clone());
         live.channels.fetch_add(1, Relaxed);
         Self {
@@ -82,7 +83,7 @@ impl Channel {
             credit: Arc::new(credit),
             prefetch: 0,
             last_tag: DeliveryTag(0),
-            unacknowledged: Unacknowledged::default(),
+            unacknowledged,
             settlement: Settlement::default(),
             arrivals: Arrivals::default(),
             pending_gets: Vec::new(),
@@ -105,6 +106,7 @@ impl Channel {
         let outcome = self.settlement.flush();
         self.hand_out();
         self.resume_starved();
+        self.unacknowledged.rest();
         outcome
     }
 
@@ -148,7 +150,7 @@ impl Drop for Channel {
             tracing::error!(%error, "acknowledgements of a closing channel are lost");
         }
         self.abandon_transaction();
-        requeue(self.unacknowledged.take_all());
+        requeue(self.unacknowledged.take_all_back());
         consumers.iter().for_each(|consumer| self.remove(consumer));
         self.credit.close();
     }

@@ -21,7 +21,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Relaxed};
 
 use crate::storage::{
-    self, Acknowledged, Fetch, Fetched, QueueId, Sequence, SequenceRange, StoreError,
+    self, Acknowledged, Fetch, Fetched, Message, QueueId, Sequence, SequenceRange, StoreError,
 };
 
 /// How many bits of a place the engine has.
@@ -256,6 +256,18 @@ impl Levels {
             fetched.sequence = Rank::of(from).place(fetched.sequence);
         }
         outcome
+    }
+
+    /// [`storage::Queue::keep`], each in its level.
+    pub(super) fn keep(&self, messages: Vec<(Sequence, Message)>) {
+        match self {
+            Self::One(queue) => queue.keep(messages),
+            Self::Ranked(ranked) => {
+                for (place, message) in messages {
+                    ranked.level(place).keep([(in_level(place), message)]);
+                }
+            }
+        }
     }
 
     /// [`storage::Queue::is_loaded`] of the level that has that place.

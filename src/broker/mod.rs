@@ -11,6 +11,7 @@
 //!   restart of it is written by `record`.
 //! - A queue holds its consumers (`rotation`) and knows which of the engine's messages are ready (`backlog`). One with priorities
 //!   has an engine's queue for each (`levels`).
+//! - A channel holds the deliveries that are not acknowledged (`unacknowledged`), and some of their messages (`kept`).
 //! - An outbox holds what waits to be sent on one connection.
 //! - `replies` knows the channels that await direct replies.
 //! - [`access`] knows the users and what they may do, [`policy`] what operators say of queues and exchanges by their names, `connections` who is
@@ -81,6 +82,7 @@ mod handle;
 mod hosts;
 mod in_force;
 mod jobs;
+mod kept;
 mod levels;
 mod limits;
 mod loader;
@@ -99,6 +101,7 @@ mod rules;
 mod session;
 mod settlement;
 mod stored_queue;
+mod tagged;
 mod timer;
 mod topology;
 mod transaction;

@@ -28,7 +28,7 @@ use super::outbox::{Outbox, Wakers};
 use super::refusal::{Reason, Refusal};
 use super::rotation::{Rotation, Turns};
 use super::session::SessionId;
-use super::unacknowledged::Held;
+use super::unacknowledged::GivenBack;
 use super::virtual_host::VirtualHost;
 use super::workers::Workers;
 use crate::message::{FieldTable, ShortStr};
@@ -459,25 +459,29 @@ impl Queue {
 
     /// Puts messages back into their places, or has them leave that came back too often. The credit for them has been released
     /// already.
-    pub(super) fn requeue(self: &Arc<Self>, held: &[Held], consumers: &[Returned]) {
+    pub(super) fn requeue(self: &Arc<Self>, given_back: &mut [GivenBack], consumers: &[Returned]) {
         let moment = self.moment(None);
         let mut guard = self.state.lock();
         let state = guard.get_or_insert_default();
         if state.deleted {
             return;
         }
-        for held in held {
+        let mut in_memory = Vec::new();
+        for GivenBack { held, message } in given_back {
+            let (sequence, message) = (held.sequence, message.take());
             match &moment {
                 Some(moment) if moment.is_too_often(held.deliveries) => {
-                    self.discard(state, moment, held.sequence, Death::DeliveryLimit, None);
+                    self.discard(state, moment, sequence, Death::DeliveryLimit, message);
                 }
                 _ => {
                     state.unacknowledged = state.unacknowledged.saturating_sub(1);
                     self.more_ready(held.body as usize);
-                    state.backlog.put_back([held.sequence]);
+                    state.backlog.put_back([sequence]);
+                    in_memory.extend(message.map(|message| (sequence, message)));
                 }
             }
         }
+        self.store.keep(in_memory);
         consumers.iter().for_each(|returned| state.consumers.unpark(&returned.consumer));
         self.run(guard);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::backlog::push_sequence;
 use super::consumer::Returned;
 use super::queue::{Queue, Settled};
-use super::unacknowledged::Held;
+use super::unacknowledged::{GivenBack, Held};
 use crate::storage::{Lsn, Sequence, SequenceRange, StoreError};
 
 /// Queues whose buffers are kept for the next time.
@@ -98,7 +98,9 @@ impl Settlement {
             });
             self.batches.len() - 1
         });
-        self.batches.swap(0, place);
+        if place > 0 {
+            self.batches.swap(0, place);
+        }
         &mut self.batches[0]
     }
 }
@@ -144,17 +146,17 @@ impl Batch {
 }
 
 /// Returns messages to their queues, and their credit to the consumers, which may get them again.
-pub(super) fn requeue(mut held: Vec<Held>) {
+pub(super) fn requeue(mut given_back: Vec<GivenBack>) {
     // Stable: the order of the queues does not matter, that of the sequences is the queue's own.
-    held.sort_by_key(|held| held.origin.queue().id());
-    for group in held.chunk_by(|one, other| one.origin.queue() == other.origin.queue()) {
+    given_back.sort_by_key(|given_back| given_back.queue().id());
+    for group in given_back.chunk_by_mut(|one, other| one.queue() == other.queue()) {
         let mut released = Vec::new();
-        for consumer in group.iter().filter_map(|held| held.origin.consumer()) {
+        for consumer in group.iter().filter_map(|given_back| given_back.held.origin.consumer()) {
             Returned::note(&mut released, consumer);
         }
         Returned::give_back(&mut released);
-        if let Some(first) = group.first() {
-            first.origin.queue().requeue(group, &released);
+        if let Some(queue) = group.first().map(|first| Arc::clone(first.queue())) {
+            queue.requeue(group, &released);
         }
     }
 }

@@ -1,9 +1,12 @@
 //! The deliveries of a channel that its peer has not acknowledged.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::delivery::{DeliveryTag, Origin};
-use crate::storage::Sequence;
+use super::kept::Kept;
+use super::queue::Queue;
+use super::tagged::Tagged;
+use crate::storage::{Message, Sequence, Store};
 
 /// A delivery that the peer holds.
 #[derive(Debug)]
@@ -16,47 +19,51 @@ pub(super) struct Held {
     pub(super) body: u32,
 }
 
-/// Deliveries by their tag.
-///
-/// Tags are given out in order and mostly come back in order, so this is a deque with holes rather than a tree. Holes are
-/// closed when they are more than the deliveries, so that one old delivery that is never acknowledged
-/// does not hold a place for each that came after it.
-#[derive(Debug, Default)]
-pub(super) struct Unacknowledged {
-    slots: VecDeque<(DeliveryTag, Option<Held>)>,
-    held: usize,
+/// A delivery that goes back to its queue.
+#[derive(Debug)]
+pub(super) struct GivenBack {
+    pub(super) held: Held,
+    /// The message, if it is in memory still.
+    pub(super) message: Option<Message>,
 }
 
-/// Fewer holes than this are not worth closing.
-const FEW_HOLES: usize = 64;
+impl GivenBack {
+    /// The queue that it goes back to.
+    pub(super) fn queue(&self) -> &Arc<Queue> {
+        self.held.origin.queue()
+    }
+
+    /// Deliveries whose messages have to be read from the log.
+    pub(super) fn from_log(held: Vec<Held>) -> Vec<GivenBack> {
+        held.into_iter().map(|held| GivenBack { held, message: None }).collect()
+    }
+}
+
+/// Deliveries by their tag.
+#[derive(Debug)]
+pub(super) struct Unacknowledged {
+    deliveries: Tagged<Held>,
+    kept: Kept,
+}
 
 impl Unacknowledged {
+    pub(super) fn new(store: &Store) -> Self {
+        Self { deliveries: Tagged::default(), kept: Kept::new(store) }
+    }
+
     /// Adds a delivery; its tag is higher than all before.
-    pub(super) fn push(&mut self, tag: DeliveryTag, held: Held) {
-        self.slots.push_back((tag, Some(held)));
-        self.held += 1;
+    pub(super) fn push(&mut self, tag: DeliveryTag, held: Held, message: Message) {
+        self.deliveries.push(tag, held);
+        self.kept.offer(tag, message);
     }
 
-    /// Takes out the delivery with that tag.
+    /// Takes out the delivery with that tag, which is done with.
     pub(super) fn take(&mut self, tag: DeliveryTag) -> Option<Held> {
-        let place = self.find(tag)?;
-        let held = self.slots[place].1.take()?;
-        self.held -= 1;
-        self.close_holes();
-        Some(held)
+        self.kept.take(tag);
+        self.deliveries.take(tag)
     }
 
-    /// Takes out the delivery with that tag and all before it, in order. `None` when that tag is unknown.
-    pub(super) fn take_through(&mut self, tag: DeliveryTag) -> Option<Vec<Held>> {
-        let place = self.find(tag)?;
-        self.slots[place].1.as_ref()?;
-        let taken: Vec<Held> = self.slots.drain(..=place).filter_map(|(_, held)| held).collect();
-        self.held -= taken.len();
-        self.close_holes();
-        Some(taken)
-    }
-
-    /// Takes out deliveries with their tags, in order, which may [come back](Self::put_back): the one with that tag, or with
+    /// Takes out deliveries that are done with, with their tags, in order; they may [come back](Self::put_back). The one with that tag, or with
     /// `multiple` all before it too, and with tag 0 all that there are. `None` when that tag is unknown.
     pub(super) fn take_tagged(
         &mut self,
@@ -66,60 +73,59 @@ impl Unacknowledged {
         if !multiple {
             return Some(vec![(tag, self.take(tag)?)]);
         }
-        let count = if tag == DeliveryTag(0) {
-            self.slots.len()
-        } else {
-            let place = self.find(tag)?;
-            self.slots[place].1.as_ref()?;
-            place + 1
-        };
-        let taken: Vec<_> =
-            self.slots.drain(..count).filter_map(|(tag, held)| Some((tag, held?))).collect();
-        self.held -= taken.len();
-        self.close_holes();
-        Some(taken)
+        let last = self.last_of(tag)?;
+        self.kept.forget_through(last);
+        Some(self.deliveries.take_through(last))
+    }
+
+    /// The same for what goes back to its queue.
+    pub(super) fn take_back(&mut self, tag: DeliveryTag, multiple: bool) -> Option<Vec<GivenBack>> {
+        if !multiple {
+            let message = self.kept.take(tag);
+            return Some(vec![GivenBack { held: self.deliveries.take(tag)?, message }]);
+        }
+        let last = self.last_of(tag)?;
+        let mut kept = self.kept.take_through(last).into_iter().peekable();
+        let given_back = self.deliveries.take_through(last).into_iter().map(|(tag, held)| {
+            let message = kept.next_if(|(kept, _)| *kept == tag).map(|(_, message)| message);
+            GivenBack { held, message }
+        });
+        Some(given_back.collect())
+    }
+
+    /// Takes out all deliveries, in order, which go back to their queues.
+    pub(super) fn take_all_back(&mut self) -> Vec<GivenBack> {
+        self.take_back(ALL, true).unwrap_or_default()
     }
 
     /// Puts deliveries back that were taken out.
     pub(super) fn put_back(&mut self, taken: Vec<(DeliveryTag, Held)>) {
-        self.held += taken.len();
-        self.slots.retain(|(_, held)| held.is_some());
-        self.slots.extend(taken.into_iter().map(|(tag, held)| (tag, Some(held))));
-        self.slots.make_contiguous().sort_unstable_by_key(|(tag, _)| *tag);
+        self.deliveries.put_back(taken);
     }
 
-    /// Takes out all deliveries, in order.
-    pub(super) fn take_all(&mut self) -> Vec<Held> {
-        self.held = 0;
-        self.slots.drain(..).filter_map(|(_, held)| held).collect()
+    /// Gives up memory that is not needed. To be called now and then.
+    pub(super) fn rest(&mut self) {
+        self.kept.rest();
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.held
+        self.deliveries.len()
     }
 
     #[cfg(test)]
     pub(super) fn slots(&self) -> usize {
-        self.slots.len()
+        self.deliveries.slots()
     }
 
-    fn find(&self, tag: DeliveryTag) -> Option<usize> {
-        let (first, _) = self.slots.front()?;
-        // Where it is if no holes have been closed before it.
-        let guess = usize::try_from(tag.0.checked_sub(first.0)?).ok()?;
-        if self.slots.get(guess).is_some_and(|(found, _)| *found == tag) {
-            return Some(guess);
+    /// The tag up to which deliveries are meant by one that stands for several. `None` when it is unknown.
+    fn last_of(&self, tag: DeliveryTag) -> Option<DeliveryTag> {
+        if tag == ALL {
+            return Some(DeliveryTag(u64::MAX));
         }
-        self.slots.binary_search_by_key(&tag, |(found, _)| *found).ok()
-    }
-
-    fn close_holes(&mut self) {
-        while let Some((_, None)) = self.slots.front() {
-            self.slots.pop_front();
-        }
-        if self.slots.len() > 2 * self.held + FEW_HOLES {
-            self.slots.retain(|(_, held)| held.is_some());
-        }
+        self.deliveries.contains(tag).then_some(tag)
     }
 }
+
+/// Stands for all deliveries where one can stand for several.
+const ALL: DeliveryTag = DeliveryTag(0);

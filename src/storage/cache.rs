@@ -24,6 +24,16 @@ impl Cache {
         fits
     }
 
+    /// The same for a message that comes back and is first in its queue: there is a quarter more for these, so that they have room also
+    /// where messages further behind have taken all.
+    pub(crate) fn try_take_back(&self, bytes: u64) -> bool {
+        let fits = self.taken.load(Ordering::Relaxed) + bytes <= self.limit + self.limit / 4;
+        if fits {
+            self.take(bytes);
+        }
+        fits
+    }
+
     /// Takes so many bytes, budget or not: what is about to be delivered has to be in memory.
     pub(crate) fn take(&self, bytes: u64) {
         self.taken.fetch_add(bytes, Ordering::Relaxed);

@@ -53,6 +53,7 @@
 //! | `mutant` | the rules above, each of them to be broken on purpose by a test |
 //! | [`inspect`] | looking at a store, open or not, verifying and repairing it |
 
+mod allowance;
 mod append;
 #[cfg(feature = "benchmarks")]
 pub(crate) mod benchmarks;
@@ -92,6 +93,7 @@ mod together;
 mod units;
 mod upkeep;
 
+pub use allowance::Allowance;
 pub use append::{Appended, Persistence};
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use compaction::{Compacted, CompactionActivity, CompactionEnd};

@@ -30,7 +30,8 @@ pub struct Options {
     /// Default: 16 MiB.
     pub unsynced_limit: u64,
     /// How many bytes of messages are kept in memory for queues that have yet to deliver them. Beyond it messages are
-    /// read back from the log, and those that need not survive a restart go there too. Default: 64 MiB.
+    /// read back from the log, and those that need not survive a restart go there too. A quarter of it more is for messages that were fetched
+    /// and may be [given back](super::Allowance), and another for those that were. Default: 64 MiB.
     pub cache: u64,
     /// How many bytes the indexes of all queues may take before parts of them are left to the log. What does not
     /// depend on messages that wait comes on top. Default: 16 MiB.

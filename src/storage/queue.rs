@@ -202,6 +202,16 @@ impl Queue {
         if complete { Fetch::Complete } else { Fetch::NeedsLoad }
     }
 
+    /// Gives messages back that were [fetched](Self::fetch), and will be again: as far as there is room for them, they need not be
+    /// [loaded](Self::load) then.
+    pub fn keep(&self, messages: impl IntoIterator<Item = (Sequence, Message)>) {
+        let mut state = self.core.state.lock();
+        for (sequence, message) in messages {
+            let room = |bytes| self.shared.cache.try_take_back(bytes);
+            state.index.keep(sequence, message, room);
+        }
+    }
+
     /// Whether the next `count` live messages from `from` on can be [fetched](Self::fetch) without reading, or all that there
     /// are. Does not touch the disk.
     pub fn is_loaded(&self, from: Sequence, count: usize) -> bool {
@@ -411,5 +421,41 @@ mod tests {
         let mut fetched = Vec::new();
         assert_eq!(queue.fetch(Sequence(10), 30, &mut fetched), Fetch::Complete);
         assert_eq!(fetched.len(), 20);
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_fetched_again_while_it_is_there_and_there_is_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { segment_size: 1 << 20, cache: 8 << 10, ..Options::default() };
+        let store = Store::open(dir.path(), options).unwrap();
+        let (queue, _) = store.create_queue(b"queue").unwrap();
+        let append = |number: u64| {
+            let message = Message::new("", format!("{number:01000}"));
+            store.append(&message, crate::storage::Persistence::Durable, &[&queue]).unwrap();
+        };
+        let fetch = |from: u64| {
+            let mut fetched = Vec::new();
+            queue.fetch(Sequence(from), usize::MAX, &mut fetched);
+            fetched
+        };
+        // Seven are within the budget, and two more of those that come back.
+        (0..7).for_each(append);
+        let first = fetch(0);
+        assert_eq!((first.len(), store.cached_bytes(), fetch(0).len()), (7, 0, 0));
+        (7..20).for_each(append);
+        assert_eq!(store.cached_bytes(), 7 * 1064);
+        queue.acknowledge(&[SequenceRange::one(Sequence(1))]).unwrap();
+        queue.keep(first.iter().map(|fetched| (fetched.sequence, fetched.message.clone())));
+        queue.keep([(Sequence(100), Message::new("", ""))]);
+        assert_eq!(store.cached_bytes(), 9 * 1064);
+        let again = fetch(0);
+        assert_eq!(again[..], [&first[..1], &first[2..3]].concat());
+        assert_eq!(store.cached_bytes(), 7 * 1064);
+        // Twice is once, and what is acknowledged takes nothing.
+        let last = first[6].clone();
+        (0..2).for_each(|_| queue.keep([(last.sequence, last.message.clone())]));
+        assert_eq!(store.cached_bytes(), 8 * 1064);
+        queue.acknowledge(&[SequenceRange { first: Sequence(0), last: Sequence(19) }]).unwrap();
+        assert_eq!(store.cached_bytes(), 0);
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub(super) pool: Arc<SegmentPool>,
     pub(super) catalog: Mutex<Catalog>,
     pub(super) cache: Cache,
+    /// For messages that were fetched, and may be given back.
+    pub(super) allowances: Cache,
     pub(super) read_buffers: ReadBuffers,
     pub(super) places: ResidentPlaces,
     /// Pages of the last checkpoint that compaction wants out of their segments.
@@ -162,6 +164,7 @@ impl Store {
             pool,
             catalog: Mutex::new(recovered.catalog),
             cache: Cache::new(options.cache),
+            allowances: Cache::new(options.cache / 4),
             read_buffers: ReadBuffers::default(),
             places: ResidentPlaces::new(options.index),
             moving_pages: Mutex::default(),

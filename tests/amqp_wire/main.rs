@@ -12,6 +12,7 @@ mod common;
 mod damaged;
 mod failing;
 mod full;
+mod giving_back;
 mod leaving;
 mod orders;
 mod pipelining;

@@ -5,7 +5,7 @@ use crate::broker::delivery::{Delivery, DeliveryTag};
 use crate::broker::refusal::{Reason, Refusal};
 use crate::broker::settlement::requeue;
 use crate::broker::transaction::Verdict;
-use crate::broker::unacknowledged::Held;
+use crate::broker::unacknowledged::{GivenBack, Held};
 
 impl Channel {
     /// The tag that [`Channel::accept`] will return next.
@@ -25,7 +25,7 @@ impl Channel {
             self.settlement.delivered(origin.queue(), sequence, deliveries);
             let body = u32::try_from(message.body_len()).unwrap_or(u32::MAX);
             let deliveries = deliveries.saturating_add(1);
-            self.unacknowledged.push(tag, Held { origin, sequence, deliveries, body });
+            self.unacknowledged.push(tag, Held { origin, sequence, deliveries, body }, message);
         }
         tag
     }
@@ -45,9 +45,8 @@ impl Channel {
             return self.settle_later(tag, multiple, Verdict::Acknowledged);
         }
         if multiple {
-            for held in self.take_through(tag)? {
-                self.settlement.done(&held);
-            }
+            let held = self.unacknowledged.take_tagged(tag, true).ok_or_else(|| unknown(tag))?;
+            held.iter().for_each(|(_, held)| self.settlement.done(held));
         } else {
             let held = self.unacknowledged.take(tag).ok_or_else(|| unknown(tag))?;
             self.settlement.done(&held);
@@ -64,23 +63,13 @@ impl Channel {
             let verdict = if requeue { Verdict::Requeued } else { Verdict::Rejected };
             return self.settle_later(tag, multiple, verdict);
         }
-        let held = if multiple {
-            self.take_through(tag)?
-        } else {
-            vec![self.unacknowledged.take(tag).ok_or_else(|| unknown(tag))?]
-        };
         if requeue {
-            return self.requeue(held);
+            let given_back = self.unacknowledged.take_back(tag, multiple);
+            return self.requeue(given_back.ok_or_else(|| unknown(tag))?);
         }
-        held.iter().for_each(|held| self.settlement.rejected(held));
+        let held = self.unacknowledged.take_tagged(tag, multiple).ok_or_else(|| unknown(tag))?;
+        held.iter().for_each(|(_, held)| self.settlement.rejected(held));
         Ok(())
-    }
-
-    fn take_through(&mut self, tag: DeliveryTag) -> Result<Vec<Held>, Refusal> {
-        if tag == DeliveryTag(0) {
-            return Ok(self.unacknowledged.take_all());
-        }
-        self.unacknowledged.take_through(tag).ok_or_else(|| unknown(tag))
     }
 
     /// `basic.recover`: returns everything unacknowledged to the queues.
@@ -91,14 +80,14 @@ impl Channel {
         if !requeue {
             return Err(Refusal::new(Reason::NotImplemented, "requeue=false"));
         }
-        let held = self.unacknowledged.take_all();
-        self.requeue(held)
+        let given_back = self.unacknowledged.take_all_back();
+        self.requeue(given_back)
     }
 
-    pub(super) fn requeue(&mut self, held: Vec<Held>) -> Result<(), Refusal> {
+    pub(super) fn requeue(&mut self, given_back: Vec<GivenBack>) -> Result<(), Refusal> {
         // The hand-outs are counted before the messages can go out again.
         let flushed = self.flush();
-        requeue(held);
+        requeue(given_back);
         self.resume_starved();
         Ok(flushed?)
     }

@@ -6,6 +6,7 @@ use crate::broker::delivery::DeliveryTag;
 use crate::broker::refusal::{Reason, Refusal};
 use crate::broker::settlement::requeue;
 use crate::broker::transaction::{Settled, Transaction, Verdict};
+use crate::broker::unacknowledged::GivenBack;
 use crate::message::Envelope;
 use crate::storage::{Lsn, Message};
 
@@ -124,7 +125,7 @@ impl Channel {
                 held.iter().for_each(|held| self.settlement.rejected(held));
                 Ok(())
             }
-            Verdict::Requeued => self.requeue(held),
+            Verdict::Requeued => self.requeue(GivenBack::from_log(held)),
         }
     }
 
@@ -155,7 +156,8 @@ impl Channel {
     /// Returns what a transaction that is never committed holds: the channel is going.
     pub(super) fn abandon_transaction(&mut self) {
         if let Some(mut transaction) = self.transaction.take() {
-            requeue(transaction.roll_back().into_iter().map(|(_, held)| held).collect());
+            let held = transaction.roll_back().into_iter().map(|(_, held)| held).collect();
+            requeue(GivenBack::from_log(held));
         }
     }
 }

@@ -9,6 +9,7 @@ mod copying;
 mod dead_lettering;
 mod dispatching;
 mod expiring;
+mod giving_back;
 mod governing;
 mod hosting;
 mod leaving;

@@ -180,7 +180,8 @@ pub(super) static SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "storage.cache",
-        meaning: "Memory for messages that wait to be delivered. Beyond it they are read back from the log.",
+        meaning: "Memory for messages that wait to be delivered. Beyond it they are read back from the log. Half as much again, at most, is for \
+                  what clients hold unacknowledged or have given back, so that it can be delivered again at once.",
         kind: Kind::Size(|all| &mut all.storage.cache, 0..=1024 * GIB, 1),
     },
     Setting {

@@ -580,6 +580,17 @@ impl Chunk {
         wanted
     }
 
+    /// The place of a live message that is not in memory, and could be.
+    pub(super) fn lacking(&self, sequence: Sequence) -> Option<u32> {
+        let place = self.live_place(sequence)?;
+        (self.is_resident() && !self.messages.contains(place)).then_some(place)
+    }
+
+    /// Puts a message into a place that [lacks](Self::lacking) it.
+    pub(super) fn keep(&mut self, place: u32, message: Message) {
+        self.messages.insert(place, message);
+    }
+
     pub(super) fn set_aside(&mut self, sequence: Sequence, lsn: Lsn) -> bool {
         match self.entry_mut(sequence) {
             Some(entry) if entry.lsn == lsn && !entry.aside => {

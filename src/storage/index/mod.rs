@@ -378,6 +378,22 @@ impl QueueIndex {
         installed.sum()
     }
 
+    /// Gives a message to its place again that was fetched from it, if it lacks it there; `room` says whether there is room for so
+    /// many bytes.
+    pub(crate) fn keep(
+        &mut self,
+        sequence: Sequence,
+        message: Message,
+        room: impl FnOnce(u64) -> bool,
+    ) {
+        if let Some(chunk) = self.chunk_of_mut(sequence)
+            && let Some(place) = chunk.lacking(sequence)
+            && room(message.footprint())
+        {
+            chunk.keep(place, message);
+        }
+    }
+
     /// Sets a message aside that cannot be read, if it is still live and still at `lsn`; false: it is not.
     pub(crate) fn set_aside(&mut self, sequence: Sequence, lsn: Lsn) -> bool {
         self.chunk_of_mut(sequence).is_some_and(|chunk| chunk.set_aside(sequence, lsn))
