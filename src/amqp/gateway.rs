@@ -19,11 +19,11 @@ use crate::storage::{Store, StoreError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {
     /// That nothing is short: who begins a message.
-    ToBegin,
+    Everywhere,
     /// That there is memory, or [leave](Gateway::leave_to_finish) to go on without: who has begun one.
-    ToFinish,
+    OrLeave,
     /// That there is room on the disk: who has all of it. What waits to be stored may be what takes the memory.
-    ToStore,
+    OnDisk,
 }
 
 /// Leave to go on with a message that has begun, although memory is short. Dropping it gives it to who has waited for longest.
@@ -139,9 +139,9 @@ impl Gateway {
     /// who would do the same: two that wait would give it to each other for ever.
     pub(super) fn await_room(&self, room: Room) -> AwaitRoom {
         match room {
-            Room::ToBegin => Box::pin(self.until(|scarcity| !scarcity.is_any())),
-            Room::ToStore => Box::pin(self.until(|scarcity| !scarcity.is_of(Resource::Disk))),
-            Room::ToFinish => {
+            Room::Everywhere => Box::pin(self.until(|scarcity| !scarcity.is_any())),
+            Room::OnDisk => Box::pin(self.until(|scarcity| !scarcity.is_of(Resource::Disk))),
+            Room::OrLeave => {
                 let enough = self.until(|scarcity| !scarcity.is_any());
                 let leave = Arc::clone(&self.finishing).acquire_owned();
                 Box::pin(async move {

@@ -250,7 +250,7 @@ impl Running {
         if frame.kind == FrameKind::Body && gateway.is_low_on_memory() && self.leave.is_none() {
             self.leave = gateway.leave_to_finish();
             if self.leave.is_none() {
-                return Ok(Outcome::NoRoom(Room::ToFinish, Some(frame)));
+                return Ok(Outcome::NoRoom(Room::OrLeave, Some(frame)));
             }
         }
         if frame.kind != FrameKind::Method || !channel.assembly.is_idle() {
@@ -282,7 +282,7 @@ impl Running {
             Method::BasicPublish { .. } if gateway.holds_publishers_back() => {
                 // What has begun on another channel cannot go on either: others may finish theirs.
                 self.leave = None;
-                Ok(Outcome::NoRoom(Room::ToBegin, Some(frame)))
+                Ok(Outcome::NoRoom(Room::Everywhere, Some(frame)))
             }
             Method::BasicPublish { .. } => {
                 channel.assembly.announce(frame.payload);
@@ -297,7 +297,7 @@ impl Running {
             Method::TxCommit {} => {
                 let committed = channel.commit(gateway.is_low_on_disk(), output);
                 let outcome = committed.map_err(|fault| fault.during(method.id()))?;
-                Ok(outcome.unwrap_or(Outcome::NoRoom(Room::ToStore, Some(frame))))
+                Ok(outcome.unwrap_or(Outcome::NoRoom(Room::OnDisk, Some(frame))))
             }
             Method::BasicConsume { .. } => self
                 .consume(number, &method, gateway, output)
@@ -322,7 +322,7 @@ impl Running {
             return Ok(Outcome::Done);
         }
         self.held = Some((number, published));
-        Ok(Outcome::NoRoom(Room::ToStore, None))
+        Ok(Outcome::NoRoom(Room::OnDisk, None))
     }
 
     /// `basic.consume`, if the connection has not too many consumers.
