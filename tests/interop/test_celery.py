@@ -33,6 +33,29 @@ def worker(server, *options):
     return process
 
 
+def stop(application, team):
+    """Ends a worker that is at rest, and sees it end well."""
+    rest(application)
+    team.signal(signal.SIGTERM)
+    team.succeed(within=RESULT_SECONDS)
+
+
+def rest(application, workers=1):
+    """Returns when that many workers know that all they were given is done.
+
+    A result comes from the process that has done the task, before the worker has heard of it from that process. One that is told to
+    stop in between forgets the task (billiard's pool drops what it does not know to be running), so that it comes again; and the
+    process, to which nobody listens any more, stays for half a minute to be heard (`_ensure_messages_consumed`).
+    """
+    inspect = application.app.control.inspect(timeout=5, limit=workers)
+
+    def at_rest():
+        answers = [inspect.reserved(), inspect.active()]
+        return all(len(told or {}) == workers and not any(told.values()) for told in answers)
+
+    harness.wait_until(at_rest, "the workers are at rest", within=RESULT_SECONDS)
+
+
 def results(server):
     """A hundred tasks at once, and one that fails; the worker stops cleanly and nothing is left."""
     application = barn(server)
@@ -48,8 +71,7 @@ def results(server):
     except ValueError as error:
         assert str(error) == "hay does not burn here", error
 
-    team.signal(signal.SIGTERM)
-    team.succeed(within=RESULT_SECONDS)
+    stop(application, team)
     assert harness.ready_messages(server, "barn") == 0
 
 
@@ -70,8 +92,7 @@ def killed_worker(server):
         assert task.get(timeout=RESULT_SECONDS) == "relieved"
         assert len(heir.matches("on guard")) == 1, heir
         # The result comes before the acknowledgement; a clean end comes after it.
-        heir.signal(signal.SIGTERM)
-        heir.succeed(within=RESULT_SECONDS)
+        stop(application, heir)
     assert harness.ready_messages(server, "barn") == 0
 
 
@@ -80,8 +101,7 @@ def killed_process(server):
     application = barn(server)
     team = worker(server, "--concurrency", "1")
     assert application.collapse.delay().get(timeout=RESULT_SECONDS) == "rebuilt"
-    team.signal(signal.SIGTERM)
-    team.succeed(within=RESULT_SECONDS)
+    stop(application, team)
     assert len(team.matches("WorkerLostError")) > 0, team
     assert harness.ready_messages(server, "barn") == 0
 
@@ -133,6 +153,7 @@ def control(server):
     assert application.stack.delay([8]).get(timeout=RESULT_SECONDS) == 8
     assert not first.matches("stacked .7.") and not second.matches("stacked .7."), "it was called off"
 
+    rest(application, workers=2)
     application.app.control.shutdown(destination=["second@barn"])
     second.succeed(within=RESULT_SECONDS)
     inspect = application.app.control.inspect(timeout=RESULT_SECONDS, limit=1)
@@ -153,8 +174,7 @@ def quorum(server):
     assert not early or time.monotonic() - began > 5, "the others are not due"
     assert [task.get(timeout=RESULT_SECONDS) for task in delayed] == list(range(5))
     assert time.monotonic() - published > 5, "they were not due before"
-    team.signal(signal.SIGTERM)
-    team.succeed(within=RESULT_SECONDS)
+    stop(application, team)
     assert harness.ready_messages(server, "barn") == 0
 
 
@@ -169,8 +189,7 @@ def priorities(server):
     team.expect(r"stacked \[3\]$", within=RESULT_SECONDS)
     stacked = [int(match.group(1)) for match in team.matches(r"stacked \[(\d+)\]$")]
     assert stacked == [1, 4, 2, 5, 0, 3], stacked
-    team.signal(signal.SIGTERM)
-    team.succeed(within=RESULT_SECONDS)
+    stop(application, team)
     assert harness.ready_messages(server, "barn") == 0
 
 
