@@ -155,7 +155,7 @@ impl VirtualHost {
         parts: &mut Vec<Part>,
     ) {
         let mut letters: VecDeque<Letter> = letters.into_iter().collect();
-        let mut refusals = REFUSALS;
+        let (mut refusals, mut dropped) = (REFUSALS, None);
         while let Some(Letter { queue, message, death }) = letters.pop_front() {
             let Some((part, refusing)) = self.letter(topology, &queue, &message, death, arrivals)
             else {
@@ -164,7 +164,7 @@ impl VirtualHost {
             for refusing in refusing {
                 let on = refusing.dead_letters().filter(|_| refusals > 0);
                 let Some(full) = on.map(Arc::clone) else {
-                    warn!(queue = %refusing.queue().name(), "a queue that is full has refused a dead letter");
+                    dropped.get_or_insert(refusing);
                     continue;
                 };
                 refusals -= 1;
@@ -174,6 +174,10 @@ impl VirtualHost {
             if !part.queues.is_empty() {
                 parts.push(part);
             }
+        }
+        // Once: there may be hundreds of one message.
+        if let Some(refusing) = dropped {
+            warn!(queue = %refusing.queue().name(), "a queue that is full has refused a dead letter");
         }
     }
 
