@@ -88,9 +88,7 @@ pub fn read(text: &[u8], virtual_host: Option<&ShortStr>) -> Result<Read, Vec<St
     for (name, limits) in limits {
         match all.virtual_hosts.iter_mut().find(|(other, _)| *other == name) {
             Some((_, described)) => described.limits = limits,
-            None => findings.borrow_mut().problems.push(format!(
-                "parameters: there are limits of vhost '{name}', which is not among the vhosts of the file"
-            )),
+            None => all.limits.push((name, limits)),
         }
     }
     // As a broker lists them.

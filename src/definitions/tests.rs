@@ -7,7 +7,7 @@ use super::*;
 use crate::broker::access::Right;
 use crate::broker::definitions::{Count, Definitions, Imported};
 use crate::broker::policy::{ApplyTo, PolicyKind};
-use crate::broker::{Broker, HostLimits};
+use crate::broker::{Broker, HostDescription, HostLimits};
 use crate::storage::{Options, Store};
 
 /// Made with `rabbitmqctl export_definitions`, of a broker with a few of everything.
@@ -227,6 +227,31 @@ fn a_file_of_one_virtual_host_is_for_the_one_that_is_meant() {
     assert_eq!(read_for.queues[0].0, orders);
     assert_eq!((&read_for.policies[0].0, &read_for.bindings[0].0), (&orders, &orders));
     assert_eq!(wrong(&file)[0], "bindings[0]: field 'vhost' is missing");
+}
+
+/// Such a file says what the limits are, and nothing else of its virtual host: it was refused.
+#[test]
+fn a_file_of_one_virtual_host_may_limit_it() {
+    let (broker, _directory) = broker();
+    let file = json!({
+        "parameters": [{"component": "vhost-limits", "name": "limits", "value": {"max-queues": 5}}],
+    });
+    let text = file.to_string();
+    let orders = crate::message::ShortStr::from_static("orders");
+    let definitions = read(text.as_bytes(), Some(&orders)).unwrap().definitions;
+    assert_eq!(
+        broker.administer().import(&definitions).unwrap_err(),
+        ["limits: vhost 'orders' is neither here nor in the definitions"]
+    );
+    let described =
+        HostDescription { description: "sold".to_owned(), ..HostDescription::default() };
+    broker.administer().add_virtual_host(&orders, described.clone()).unwrap();
+    for (imported, unchanged) in [(1, 0), (0, 1)] {
+        let vhosts = counts(&import(&broker, &definitions))[3];
+        assert_eq!(vhosts, ("vhosts", imported, unchanged, 0));
+    }
+    let limits = HostLimits { max_connections: None, max_queues: Some(5) };
+    assert_eq!(broker.virtual_hosts()[1], (orders, HostDescription { limits, ..described }));
 }
 
 #[test]

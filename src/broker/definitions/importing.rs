@@ -13,7 +13,7 @@ use crate::broker::access::Draft;
 use crate::broker::administration::{Administration, AdministrationError};
 use crate::broker::arguments::{check_exchange, check_queue, check_queue_equivalence};
 use crate::broker::exchange::{ExchangeSpec, PREDECLARED};
-use crate::broker::hosts::HostDescription;
+use crate::broker::hosts::{HostDescription, HostLimits};
 use crate::broker::policy::Policy;
 use crate::broker::queue::QueueSpec;
 use crate::broker::refusal::Refusal;
@@ -176,6 +176,11 @@ impl<'a> Import<'a> {
             }
             count.add(self.is_new_description(name, description));
         }
+        for (name, limits) in &self.definitions.limits {
+            if self.check_host(name, "limits") {
+                count.add(self.limited(name, *limits).is_some());
+            }
+        }
         self.count("vhosts", count);
         let mut count = Count::default();
         for (virtual_host, policy) in &self.definitions.policies {
@@ -193,6 +198,13 @@ impl<'a> Import<'a> {
 
     fn is_new_description(&self, name: &ShortStr, description: &HostDescription) -> bool {
         self.host(name).is_none_or(|host| *host.description() != *description)
+    }
+
+    /// What is to be said of a virtual host that gets other limits.
+    fn limited(&self, name: &ShortStr, limits: HostLimits) -> Option<HostDescription> {
+        let described = HostDescription::clone(&*self.host(name)?.description());
+        let is_new = described.limits != limits;
+        is_new.then_some(HostDescription { limits, ..described })
     }
 
     /// The exchanges that are new.
@@ -386,6 +398,15 @@ impl<'a> Import<'a> {
                 changes.push(Administration::description_change(name, description));
             }
         }
+        let limited: Vec<_> = self
+            .definitions
+            .limits
+            .iter()
+            .filter_map(|(name, limits)| Some((name, self.limited(name, *limits)?)))
+            .collect();
+        for (name, description) in &limited {
+            changes.push(Administration::description_change(name, description));
+        }
         for (virtual_host, policy) in &self.definitions.policies {
             if !self.has_policy(virtual_host, policy) {
                 changes.push(Administration::policy_change(virtual_host, policy));
@@ -397,6 +418,9 @@ impl<'a> Import<'a> {
         self.done.durable_at = Some(administration.apply(changes)?);
         for (name, description) in &self.definitions.virtual_hosts {
             administration.put_host(name, description.clone());
+        }
+        for (name, description) in limited {
+            administration.put_host(name, description);
         }
         administration.accounts().adopt(draft);
         for (virtual_host, policy) in &self.definitions.policies {

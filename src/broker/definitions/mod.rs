@@ -7,7 +7,7 @@ mod importing;
 
 use crate::broker::access::{Permissions, TopicPermissions, User};
 use crate::broker::handle::Broker;
-use crate::broker::hosts::HostDescription;
+use crate::broker::hosts::{HostDescription, HostLimits};
 use crate::broker::policy::Policy;
 use crate::broker::request::{Bind, DeclareExchange, DeclareQueue};
 use crate::broker::virtual_host::VirtualHost;
@@ -23,6 +23,8 @@ pub type In<T> = (ShortStr, T);
 pub struct Definitions {
     /// Virtual hosts.
     pub virtual_hosts: Vec<In<HostDescription>>,
+    /// Limits of virtual hosts that are not among these: a file of one alone does not describe it.
+    pub limits: Vec<In<HostLimits>>,
     /// Stored users.
     pub users: Vec<User>,
     /// Permissions of stored users.
