@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::data_directory::StoreDirectory;
 use super::{COULD_NOT_RUN, DONE, complain, text};
-use crate::cli::output::say;
+use crate::cli::output::{self, say};
 use crate::server::inspection::{self, Activity, AskError, CompactionReport, End, Report, Running};
 use crate::storage::disk::RealDisk;
 use crate::storage::inspect::inspect;
@@ -31,7 +31,7 @@ impl Inspect {
         };
         if self.store.json {
             match serde_json::to_string(&report) {
-                Ok(json) => say!("{json}"),
+                Ok(json) => output::json(&json),
                 Err(error) => {
                     complain(&error);
                     return COULD_NOT_RUN;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::data_directory::StoreDirectory;
 use super::{COULD_NOT_RUN, DONE, FAILED, Progress, complain, damage, text};
-use crate::cli::output::say;
+use crate::cli::output::{self, say};
 use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::inspect::{Repair as Outcome, RepairError, repair};
 
@@ -33,7 +33,7 @@ impl Repair {
         match outcome {
             Ok(outcome) => {
                 if self.store.json {
-                    say!("{}", as_json(&outcome));
+                    output::json(&as_json(&outcome));
                 } else {
                     self.print(&outcome);
                 }

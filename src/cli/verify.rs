@@ -2,7 +2,7 @@
 
 use super::data_directory::StoreDirectory;
 use super::{COULD_NOT_RUN, DONE, FAILED, Progress, complain, damage, text};
-use crate::cli::output::say;
+use crate::cli::output::{self, say};
 use crate::storage::disk::RealDisk;
 use crate::storage::inspect::{Verification, verify};
 
@@ -24,7 +24,7 @@ impl Verify {
         match verified {
             Ok(verification) => {
                 if self.store.json {
-                    say!("{}", damage::as_json(&verification));
+                    output::json(&damage::as_json(&verification));
                 } else {
                     print(&verification, self.store.all);
                 }

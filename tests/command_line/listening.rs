@@ -1,6 +1,5 @@
 //! Whoever listens to what commands say may stop to; what clients say is not what the log says.
 
-use std::fs::File;
 use std::io::pipe;
 use std::process::Stdio;
 use std::thread;
@@ -53,6 +52,7 @@ fn who_prints_for_somebody_who_has_gone_ends_as_ever() {
 }
 
 #[test]
+#[expect(clippy::disallowed_types, reason = "it is no file of the engine's")]
 fn a_result_that_cannot_be_written_is_told() {
     let directory = tempfile::tempdir().unwrap();
     prepare(directory.path());
@@ -61,13 +61,31 @@ fn a_result_that_cannot_be_written_is_told() {
             continue;
         }
         let mut command = haypile(&arguments);
-        let full = File::options().write(true).open("/dev/full").unwrap();
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
         let child = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap();
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         let errors = text(&output.stderr);
         assert!(errors.starts_with("haypile: the result could not be written: "), "{errors}");
     }
+}
+
+/// Whoever may declare a queue could have an operator's terminal do what its name said.
+#[test]
+fn names_that_clients_chose_are_shown_and_not_obeyed() {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let server = Process::serve(directory.path());
+    let mut client = server.open_channel();
+    client.declare_queue(1, "odd\x1b[2J\x07", true);
+    let inspect = |json: &[&str]| {
+        let mut command = haypile(&["inspect", directory.path().to_str().unwrap()]);
+        command.args(json);
+        text(&run(command).stdout)
+    };
+    assert!(inspect(&[]).contains("odd\\u{1b}[2J\\u{7}"), "{}", inspect(&[]));
+    let json: serde_json::Value = serde_json::from_str(&inspect(&["--json"])).unwrap();
+    assert!(json["queues"][0]["name"].as_str().unwrap().contains("odd\x1b[2J\x07"), "{json}");
 }
 
 /// The program that takes the log was restarted, and from then on every connection ended in a panic: the log could not be

@@ -24,7 +24,7 @@ use clap::Subcommand;
 
 use self::report::Report;
 use super::{COULD_NOT_RUN, DONE, FAILED, complain};
-use crate::cli::output::{self, say};
+use crate::cli::output;
 
 /// Measure, with latency percentiles, as tables, JSON and a plot.
 #[derive(Debug, clap::Args)]
@@ -91,7 +91,7 @@ impl Output {
     /// Shows the result on standard output, and draws it. Gives the exit code.
     fn show(&self, report: &Report) -> u8 {
         if self.json {
-            say!("{}", report.as_json());
+            output::json(&report.as_json());
         } else {
             output::text(report.as_table().as_bytes());
         }

@@ -19,7 +19,7 @@ pub(super) use policies::Policies;
 pub(super) use users::Users;
 pub(super) use virtual_hosts::VirtualHosts;
 
-use crate::cli::output::say;
+use crate::cli::output::{self, say};
 use crate::server::control::Answer;
 use target::TargetError;
 
@@ -75,7 +75,7 @@ fn say_changed(answer: &Answer, done: &str) -> Ended {
 /// Prints the rows of an answer as JSON.
 fn print_json(rows: &impl serde::Serialize) -> Ended {
     match serde_json::to_string(rows) {
-        Ok(json) => say!("{json}"),
+        Ok(json) => output::json(&json),
         Err(error) => return Err(CommandError::Argument(error.to_string())),
     }
     Ok(DONE)

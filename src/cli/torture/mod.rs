@@ -48,7 +48,7 @@ use self::stamp::QueueSet;
 use self::store::TorturedStore;
 use super::workplace::{Workplace, WorkplaceError};
 use super::{COULD_NOT_RUN, DONE, FAILED, complain, interrupt};
-use crate::cli::output::say;
+use crate::cli::output;
 
 /// How long a start may take until the program is ready.
 const READY: Duration = Duration::from_secs(120);
@@ -170,7 +170,7 @@ impl Torture {
         match self.torture() {
             Ok(report) => {
                 if self.json {
-                    say!("{}", report.as_json());
+                    output::json(&report.as_json());
                 } else {
                     report.print();
                 }
