@@ -21,9 +21,10 @@
 //! sync will write them, and a power cut takes them away. That is what kernels do.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What is written whole or not at all, in bytes.
 pub const SECTOR: usize = 512;
@@ -47,10 +48,38 @@ pub enum Fate {
     Garbage(u8),
 }
 
+/// A piece of a file. Its digest is made when somebody asks for it, and kept as long as the bytes are the same.
+#[derive(Clone, Debug)]
+struct Page {
+    bytes: [u8; PAGE],
+    digest: OnceLock<u64>,
+}
+
+impl Page {
+    fn zeros() -> Arc<Page> {
+        Arc::new(Page { bytes: [0; PAGE], digest: OnceLock::new() })
+    }
+
+    /// The bytes, to be changed: a copy, if others have the page too.
+    fn change(page: &mut Arc<Page>) -> &mut [u8; PAGE] {
+        let page = Arc::make_mut(page);
+        page.digest = OnceLock::new();
+        &mut page.bytes
+    }
+
+    fn digest(&self) -> u64 {
+        let (words, _) = self.bytes.as_chunks();
+        let mix = |sum: u64, word: &[u8; 8]| {
+            (sum ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+        };
+        *self.digest.get_or_init(|| words.iter().fold(0x243f_6a88_85a3_08d3, mix))
+    }
+}
+
 /// Bytes of a file.
 #[derive(Clone, Debug, Default)]
 struct Content {
-    pages: Vec<Arc<[u8; PAGE]>>,
+    pages: Vec<Arc<Page>>,
     length: u64,
 }
 
@@ -62,10 +91,10 @@ impl Content {
             self.pages.truncate(pages);
             let used = length as usize % PAGE;
             if let Some(last) = self.pages.last_mut().filter(|_| used > 0) {
-                Arc::make_mut(last)[used..].fill(0);
+                Page::change(last)[used..].fill(0);
             }
         } else {
-            self.pages.resize_with(pages, || Arc::new([0; PAGE]));
+            self.pages.resize_with(pages, Page::zeros);
         }
         self.length = length;
     }
@@ -76,7 +105,7 @@ impl Content {
         while done < count {
             let at = offset as usize + done;
             let piece = (PAGE - at % PAGE).min(count - done);
-            let page = &self.pages[at / PAGE][at % PAGE..][..piece];
+            let page = &self.pages[at / PAGE].bytes[at % PAGE..][..piece];
             buffer[done..done + piece].copy_from_slice(page);
             done += piece;
         }
@@ -87,7 +116,7 @@ impl Content {
         let at = index as usize * SECTOR;
         let page = self.pages.get(at / PAGE);
         page.map_or([0; SECTOR], |page| {
-            page[at % PAGE..][..SECTOR].try_into().expect("a sector lies within a page")
+            page.bytes[at % PAGE..][..SECTOR].try_into().expect("a sector lies within a page")
         })
     }
 
@@ -96,7 +125,7 @@ impl Content {
         let at = index as usize * SECTOR;
         let inside = (self.length as usize).saturating_sub(at).min(SECTOR);
         if let Some(page) = self.pages.get_mut(at / PAGE).filter(|_| inside > 0) {
-            Arc::make_mut(page)[at % PAGE..][..inside].copy_from_slice(&bytes[..inside]);
+            Page::change(page)[at % PAGE..][..inside].copy_from_slice(&bytes[..inside]);
         }
     }
 }
@@ -118,6 +147,24 @@ struct File {
     path: PathBuf,
     cached: Content,
     durable: Content,
+    /// Whether the two may differ.
+    unsettled: bool,
+    /// Whether they may differ in more than what is pending: something was given up by a failed sync, or changed by a failing medium.
+    estranged: bool,
+}
+
+impl File {
+    /// All that was pending is durable.
+    fn settle(&mut self) {
+        self.durable = self.cached.clone();
+        self.unsettled = false;
+    }
+
+    /// What is not durable is gone.
+    fn forget(&mut self) {
+        self.cached = self.durable.clone();
+        (self.unsettled, self.estranged) = (false, false);
+    }
 }
 
 /// A change of the names on the disk.
@@ -268,9 +315,8 @@ impl Image {
         }
         after.durable.prune();
         after.cached = after.durable.clone();
-        for file in &mut after.files {
-            let file = Arc::make_mut(file);
-            file.cached = file.durable.clone();
+        for file in after.files.iter_mut().filter(|file| file.unsettled) {
+            Arc::make_mut(file).forget();
         }
         after
     }
@@ -304,11 +350,24 @@ impl Image {
         self.cached.files.iter().map(|(path, file)| (path.clone(), content(file))).collect()
     }
 
+    /// A number that disks have in common which look the same to whoever reads them, and, but for a chance of one in 2^64, no others.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.cached.dirs.hash(&mut hasher);
+        for (path, file) in &self.cached.files {
+            let Content { pages, length } = &self.files[file.0].cached;
+            (path, length).hash(&mut hasher);
+            pages.iter().for_each(|page| page.digest().hash(&mut hasher));
+        }
+        hasher.finish()
+    }
+
     /// Changes bytes of a file behind everybody's back, as a failing medium does: cached and durable ones.
     pub fn corrupt(&mut self, path: &Path, offset: u64, change: impl Fn(&mut [u8; SECTOR])) {
         let Ok(file) = self.find(path) else { return };
         let index = offset / SECTOR as u64;
         let file = self.file_mut(file);
+        file.estranged |= file.unsettled;
         for content in [&mut file.cached, &mut file.durable] {
             let mut bytes = content.sector(index);
             change(&mut bytes);
@@ -359,6 +418,8 @@ impl Image {
             path: path.to_owned(),
             cached: Content::default(),
             durable: Content::default(),
+            unsettled: false,
+            estranged: false,
         }));
         self.change(operation, NameChange::Link { path: path.to_owned(), file });
         Ok(file)
@@ -389,6 +450,7 @@ impl Image {
     pub(super) fn write(&mut self, operation: u64, id: FileId, bytes: &[u8], offset: u64) {
         let mut units = Vec::new();
         let file = Arc::make_mut(&mut self.files[id.0]);
+        file.unsettled = true;
         let end = offset + bytes.len() as u64;
         if end > file.cached.length {
             file.cached.set_length(end);
@@ -416,28 +478,37 @@ impl Image {
             Unit::Length { file: of, .. } | Unit::Sector { file: of, .. } => *of == file,
             Unit::Name(_) => false,
         };
-        self.settle(of_file, fails);
+        let settled = self.settle(of_file);
+        if settled.is_empty() {
+            return;
+        }
+        if fails {
+            self.file_mut(file).estranged = true;
+        } else if self.files[file.0].estranged {
+            settled.iter().for_each(|pending| self.make_durable(&pending.unit));
+        } else {
+            self.file_mut(file).settle();
+        }
     }
 
     /// Makes a directory's entries durable. If it `fails` they stay pending: a journal that cannot be written to is not passed
     /// over.
     pub(super) fn sync_dir(&mut self, dir: &Path, fails: bool) {
         if !fails {
-            self.settle(
-                |unit| matches!(unit, Unit::Name(change) if change.directory() == Some(dir)),
-                false,
-            );
+            let of_dir =
+                |unit: &Unit| matches!(unit, Unit::Name(change) if change.directory() == Some(dir));
+            let settled = self.settle(of_dir);
+            settled.iter().for_each(|pending| self.make_durable(&pending.unit));
         }
     }
 
-    fn settle(&mut self, concerned: impl Fn(&Unit) -> bool, fails: bool) {
+    /// What was pending, and is not any more.
+    fn settle(&mut self, concerned: impl Fn(&Unit) -> bool) -> Vec<Pending> {
         let (now, later) = std::mem::take(&mut self.pending)
             .into_iter()
             .partition::<Vec<_>, _>(|pending| concerned(&pending.unit));
         self.pending = later;
-        if !fails {
-            now.iter().for_each(|pending| self.make_durable(&pending.unit));
-        }
+        now
     }
 
     fn make_durable(&mut self, unit: &Unit) {

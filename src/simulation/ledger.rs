@@ -14,6 +14,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -198,8 +199,8 @@ pub fn messages_of(queue: &Queue) -> Result<BTreeMap<Sequence, Known>, String> {
 /// The history of a store.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    /// What is durable: what was there after some step, all before it being forgotten.
-    base: Content,
+    /// What is durable: what was there after some step, all before it being forgotten. Shared with the ledgers of other moments.
+    base: Arc<Content>,
     /// The steps since.
     steps: Vec<(Step, Lsn)>,
     /// How many steps are known to be durable.
@@ -266,7 +267,7 @@ impl Ledger {
     #[must_use]
     pub fn settled(mut self) -> Ledger {
         for (step, _) in self.steps.drain(..self.durable) {
-            self.base.apply(&step);
+            Arc::make_mut(&mut self.base).apply(&step);
         }
         self.durable = 0;
         self
@@ -278,7 +279,7 @@ impl Ledger {
     }
 
     fn after(&self, steps: usize) -> Content {
-        let mut content = self.base.clone();
+        let mut content = Content::clone(&self.base);
         self.steps[..steps].iter().for_each(|(step, _)| content.apply(step));
         content
     }
@@ -306,17 +307,18 @@ impl Ledger {
 
     /// Compares with what a restart has brought back, which is all that counts from now on, and is durable.
     pub fn restarted(&mut self, found: Content) -> Result<(), Box<Mismatch>> {
-        let mut candidate = self.after(self.durable);
-        let mut next = self.durable;
-        while candidate != found {
-            let Some((step, _)) = self.steps.get(next) else {
-                let durable = self.after(self.durable);
-                return Err(Box::new(Mismatch { found, durable, latest: candidate }));
+        let mut candidate = self.base.clone();
+        let (durable, later) = self.steps.split_at(self.durable);
+        durable.iter().for_each(|(step, _)| Arc::make_mut(&mut candidate).apply(step));
+        let mut later = later.iter();
+        while *candidate != found {
+            let Some((step, _)) = later.next() else {
+                let (durable, latest) = (self.after(self.durable), Arc::unwrap_or_clone(candidate));
+                return Err(Box::new(Mismatch { found, durable, latest }));
             };
-            candidate.apply(step);
-            next += 1;
+            Arc::make_mut(&mut candidate).apply(step);
         }
-        *self = Ledger { base: found, ..Ledger::default() };
+        *self = Ledger { base: Arc::new(found), ..Ledger::default() };
         Ok(())
     }
 }

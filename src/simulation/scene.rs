@@ -104,13 +104,29 @@ pub struct Moment {
 pub struct Recording {
     /// The moments, in order.
     pub moments: Vec<Moment>,
-    ledgers: Vec<Ledger>,
+    /// Of each moment.
+    known: Vec<Ledger>,
 }
 
 impl Recording {
-    /// What the store's user knew at a moment.
-    pub fn ledger(&self, moment: &Moment) -> Ledger {
-        self.ledgers[moment.life].at(moment.position).settled()
+    fn new(moments: Vec<Moment>, ledgers: &[Ledger]) -> Recording {
+        let mut known: Vec<Ledger> = Vec::new();
+        let mut before: Option<(usize, Position)> = None;
+        for Moment { life, position, .. } in &moments {
+            // Of most moments nothing more is known than of the one before.
+            let ledger = match known.last() {
+                Some(last) if before == Some((*life, *position)) => last.clone(),
+                _ => ledgers[*life].at(*position).settled(),
+            };
+            before = Some((*life, *position));
+            known.push(ledger);
+        }
+        Recording { moments, known }
+    }
+
+    /// What the store's user knew at the moment of this number.
+    pub fn ledger(&self, moment: usize) -> &Ledger {
+        &self.known[moment]
     }
 
     /// What the user knew to be durable: how many steps, of which life.
@@ -153,10 +169,7 @@ impl Recorder {
 
     /// The recording; the present life's ledger has been put in.
     fn take(&mut self) -> Recording {
-        Recording {
-            moments: std::mem::take(&mut self.moments),
-            ledgers: std::mem::take(&mut self.ledgers),
-        }
+        Recording::new(std::mem::take(&mut self.moments), &std::mem::take(&mut self.ledgers))
     }
 }
 

@@ -12,7 +12,7 @@
 //! A store on a full disk has to open too, from what it keeps for that. Only where two opens in a row have been cut off before (from
 //! depth 3 on) it may ask for room instead, and has to open, with everything, when it has as much as it said.
 //!
-//! Two variants that leave the same disk with the same knowledge are one state. What is done with which state depends on the
+//! Two power cuts that leave the same disk with the same knowledge are one state. What is done with which state depends on the
 //! numbers of its moment and its variant alone: so a failure can be tried again by these numbers ([`Place`]).
 
 mod plan;
@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 pub use self::plan::{Failure, ParsePlaceError, Place, Plan, Summary};
-use self::states::{State, states};
+use self::states::{State, cuts, states};
 pub use self::variants::{Filling, Sectors, Variant};
 use super::breaking;
 use super::disk::SimulatedDisk;
@@ -49,7 +49,9 @@ const SEED: u64 = 1;
 /// The workload did not come to its end although all went well on the disk.
 pub fn explore(workload: &Workload, plan: &Plan) -> Result<Summary, SceneError> {
     let recording = workload.record(SEED)?;
-    let states = states(&recording);
+    let cuts = cuts(&recording, |_, _| true);
+    let count = cuts.len() as u64;
+    let states = states(&recording, cuts, plan.threads);
     let explorer = Explorer {
         workload,
         plan,
@@ -76,6 +78,7 @@ pub fn explore(workload: &Workload, plan: &Plan) -> Result<Summary, SceneError> 
     });
     Ok(Summary {
         moments: recording.moments.len() as u64,
+        cuts: count,
         states: explorer.states.into_inner(),
         asked_for_room: explorer.asked_for_room.into_inner(),
         failures: explorer.failures.into_inner(),
@@ -88,12 +91,12 @@ pub fn explore(workload: &Workload, plan: &Plan) -> Result<Summary, SceneError> 
 /// Those of [`explore`], and of the recovery.
 pub fn survey(workload: &Workload) -> Result<(u64, u64), SceneError> {
     let recording = workload.record(SEED)?;
-    let count = states(&recording).len() as u64;
-    let Some(last) = recording.moments.last() else { return Ok((count, 0)) };
-    let disk = workload.disk(Variant::Everything.apply(&last.image));
+    let count = |of: &Recording| states(of, cuts(of, |_, _| true), 1).len() as u64;
+    let Some(last) = recording.moments.len().checked_sub(1) else { return Ok((0, 0)) };
+    let disk = workload.disk(Variant::Everything.apply(&recording.moments[last].image));
     let options = workload.options(&disk, SEED + 100);
-    let (_driver, recovery) = record_opening(&disk, options, recording.ledger(last))?;
-    Ok((count, states(&recovery).len() as u64))
+    let (_driver, recovery) = record_opening(&disk, options, recording.ledger(last).clone())?;
+    Ok((count(&recording), count(&recovery)))
 }
 
 /// Tries one state again, and everything that is asked of it.
@@ -113,14 +116,12 @@ pub fn explore_one(workload: &Workload, place: &Place) -> Result<Summary, SceneE
     };
     let wanted = |depth: usize| place.steps.get(depth).map_or(Ask::All, |step| Ask::Only(*step));
     match place.steps.first() {
-        Some((moment, variant)) if *moment < recording.moments.len() => {
-            let state = State { moment: *moment, variant: *variant };
-            explorer.state(&recording, state, &mut Vec::new(), &wanted);
-        }
-        _ => explorer.fail(&[], "the place itself", "there is no such moment"),
+        Some(step) => explorer.step(&recording, *step, &mut Vec::new(), &wanted),
+        None => explorer.fail(&[], "the place itself", "it is nowhere"),
     }
     Ok(Summary {
         moments: recording.moments.len() as u64,
+        cuts: 1,
         states: explorer.states.into_inner(),
         asked_for_room: explorer.asked_for_room.into_inner(),
         failures: explorer.failures.into_inner(),
@@ -177,20 +178,18 @@ impl Explorer<'_> {
         path: &mut Vec<(usize, usize)>,
         ask: &dyn Fn(usize) -> Ask,
     ) {
+        let State { variant, .. } = state;
         let moment = &recording.moments[state.moment];
-        let Some(variant) = Variant::all(moment.image.pending()).get(state.variant).copied() else {
-            return self.fail(path, "the place itself", "there is no such variant");
-        };
-        path.push((state.moment, state.variant));
+        path.push((state.moment, state.number));
         let depth = path.len();
         let asked = ask(depth);
         let chance = Chance::of(path);
-        let ledger = recording.ledger(moment);
+        let ledger = recording.ledger(state.moment);
         let after = variant.apply(&moment.image);
         let share =
             if depth == 1 { self.plan.recoveries_one_in } else { self.plan.deep_recoveries_one_in };
         // A kill leaves something pending: there is more to go wrong in its recovery than in others.
-        let share = if variant == Variant::Killed { share.div_ceil(50) } else { share };
+        let share = if variant == Variant::Killed { share.div_ceil(20) } else { share };
         let recovers = match asked {
             Ask::ByPlan => depth < self.plan.depth && chance.one_in(1, share),
             Ask::Only(_) => true,
@@ -209,20 +208,16 @@ impl Explorer<'_> {
         });
         match outcome {
             Ok(Some(recovery)) if matches!(asked, Ask::Only(_)) => {
-                if let Ask::Only((moment, variant)) = asked
-                    && moment < recovery.moments.len()
-                {
-                    self.state(&recovery, State { moment, variant }, path, ask);
-                } else {
-                    self.fail(path, "the place itself", "there is no such moment");
+                if let Ask::Only(step) = asked {
+                    self.step(&recovery, step, path, ask);
                 }
             }
             Ok(Some(recovery)) => {
-                let chosen = |state: &State| {
-                    let number = Chance::of(&[(state.moment, state.variant)]).0 ^ chance.0;
+                let chosen = |moment, number| {
+                    let number = Chance::of(&[(moment, number)]).0 ^ chance.0;
                     Chance(number).one_in(4, self.plan.deep_one_in)
                 };
-                for state in states(&recovery).into_iter().filter(chosen) {
+                for state in states(&recovery, cuts(&recovery, chosen), 1) {
                     if self.done.load(Ordering::Relaxed) {
                         break;
                     }
@@ -235,11 +230,28 @@ impl Explorer<'_> {
         path.pop();
     }
 
+    /// Does the same for the state of a recording that has these numbers.
+    fn step(
+        &self,
+        recording: &Recording,
+        (moment, number): (usize, usize),
+        path: &mut Vec<(usize, usize)>,
+        ask: &dyn Fn(usize) -> Ask,
+    ) {
+        let Some(Moment { image, .. }) = recording.moments.get(moment) else {
+            return self.fail(path, "the place itself", "there is no such moment");
+        };
+        let Some(variant) = Variant::all(image.pending()).get(number).copied() else {
+            return self.fail(path, "the place itself", "there is no such variant");
+        };
+        self.state(recording, State { moment, variant, number }, path, ask);
+    }
+
     /// Opens the store on a disk in this state, compares, and goes on with it.
     fn open(
         &self,
         after: Image,
-        ledger: Ledger,
+        ledger: &Ledger,
         depth: usize,
         recovers: bool,
         goes_on: bool,
@@ -252,10 +264,10 @@ impl Explorer<'_> {
             self.count();
             let options = self.workload.options(&disk, seed);
             let (driver, recovery) =
-                record_opening(&disk, options, ledger).map_err(|e| text(&e))?;
+                record_opening(&disk, options, ledger.clone()).map_err(|e| text(&e))?;
             (driver, Some(recovery))
         } else {
-            (self.have(&disk, seed, &ledger, depth).map_err(|e| text(&e))?, None)
+            (self.have(&disk, seed, ledger, depth).map_err(|e| text(&e))?, None)
         };
         if goes_on {
             self.go_on(&mut driver).map_err(|e| format!("going on: {e}"))?;

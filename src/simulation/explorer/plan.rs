@@ -15,7 +15,7 @@ pub struct Plan {
     pub goes_on_one_in: u64,
     /// Of these, this share is emptied to see that nothing is left.
     pub emptied_one_in: u64,
-    /// Of this share of the workload's states the recovery is explored; of fifty times that after a kill.
+    /// Of this share of the workload's states the recovery is explored; of twenty times that after a kill.
     pub recoveries_one_in: u64,
     /// Of a recovery this share of the states is tried.
     pub deep_one_in: u64,
@@ -33,9 +33,9 @@ impl Plan {
         Plan {
             threads: 2,
             depth: 2,
-            goes_on_one_in: 16,
+            goes_on_one_in: 6,
             emptied_one_in: 4,
-            recoveries_one_in: 150,
+            recoveries_one_in: 60,
             deep_one_in: 40,
             deep_recoveries_one_in: 0,
             failures: 3,
@@ -116,6 +116,8 @@ impl fmt::Display for Failure {
 pub struct Summary {
     /// Moments of the workload itself.
     pub moments: u64,
+    /// Power cuts in these moments. Many leave the same disk, and are one state.
+    pub cuts: u64,
     /// States that were tried: each time a store was opened and compared.
     pub states: u64,
     /// In so many of them the disk was full, and the store opened when it had the room that it asked for.

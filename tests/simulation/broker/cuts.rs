@@ -233,10 +233,12 @@ impl Recording {
 
     /// What is left of a moment, if it may be so.
     pub(super) fn cut(&self, moment: usize, fates: &[Fate]) -> Result<Left, Wrong> {
-        let moment = &self.moments[moment];
-        let image = moment.image.after_power_cut(|unit, _| fates[unit]);
+        self.left(moment, self.moments[moment].image.after_power_cut(|unit, _| fates[unit]))
+    }
+
+    fn left(&self, moment: usize, image: Image) -> Result<Left, Wrong> {
         let found = look(&SimulatedDisk::of(image.clone()), self.seed)?;
-        let world = self.oracle.judge(moment.at, &found)?;
+        let world = self.oracle.judge(self.moments[moment].at, &found)?;
         Ok(Left { image, world })
     }
 
@@ -247,16 +249,24 @@ impl Recording {
 
     /// Cuts the power in every moment, in many ways; `again` says in which of so many the power goes off a second time, while
     /// the broker is started. The first state that may not be is an error that says how to have it again.
+    ///
+    /// The same disk with the same promises is one state: what may be left of it only grows with what is done.
     pub(super) fn cut_everywhere(&self, each: usize, again: u64) -> Result<Count, String> {
         let random = Random::new(self.seed);
         let mut count = Count { moments: self.moments(), ..Count::default() };
+        let mut seen = HashSet::new();
         for moment in 0..self.moments() {
             for fates in self.ways(moment, &random, each) {
                 let failed = |wrong: Wrong| {
                     let seed = self.seed;
                     format!("seed {seed}, moment {moment}, {}: {wrong}", shown(&fates))
                 };
-                let left = self.cut(moment, &fates).map_err(failed)?;
+                let Moment { image, at } = &self.moments[moment];
+                let image = image.after_power_cut(|unit, _| fates[unit]);
+                if !seen.insert((image.digest(), at.promised())) {
+                    continue;
+                }
+                let left = self.left(moment, image).map_err(failed)?;
                 count.states += 1;
                 if random.one_in(again) {
                     let states = self.cut_again(moment, &left, &random).map_err(failed)?;
@@ -282,6 +292,7 @@ impl Recording {
         let first = look_while_starting(&disk, self.seed)?;
         let at = self.moments[moment].at;
         let mut states = 0;
+        let mut seen = HashSet::from([left.image.digest()]);
         for image in std::mem::take(&mut *moments.lock()) {
             for way in 0..3 {
                 let image = image.after_power_cut(|_, _| match way {
@@ -290,8 +301,10 @@ impl Recording {
                     _ if random.one_in(2) => Fate::Kept,
                     _ => Fate::Dropped,
                 });
-                self.oracle.judge(at, &look(&SimulatedDisk::of(image), self.seed)?)?;
-                states += 1;
+                if seen.insert(image.digest()) {
+                    self.oracle.judge(at, &look(&SimulatedDisk::of(image), self.seed)?)?;
+                    states += 1;
+                }
             }
         }
         // Whoever has seen a message must be able to rely on it.

@@ -38,6 +38,13 @@ pub(super) struct Position {
     promised: usize,
 }
 
+impl Position {
+    /// How many steps had been promised.
+    pub(super) fn promised(self) -> usize {
+        self.promised
+    }
+}
+
 /// A message, as a consumer gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Got {

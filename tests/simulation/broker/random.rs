@@ -291,7 +291,7 @@ fn lives(seed: u64, done: &mut BTreeMap<&'static str, usize>) -> Result<Count, S
             *done.entry(what).or_default() += times;
         }
         let in_life = |wrong| format!("seed {seed}, life {life}: {wrong}");
-        count += recording.cut_everywhere(1, 100).map_err(in_life)?;
+        count += recording.cut_everywhere(1, 25).map_err(in_life)?;
         let moment = random.below(recording.moments() as u64) as usize;
         let ways = recording.ways(moment, &random, 1);
         let left = recording

@@ -199,6 +199,6 @@ fn what_clients_were_told_is_so_after_a_power_cut_with_any_change_of_the_disk() 
     let mut stage = Stage::open(Image::default(), World::default(), (0, 0), 1);
     everything(&mut stage.clients);
     let begun = std::time::Instant::now();
-    let count = stage.end().cut_everywhere(2, 50).unwrap();
+    let count = stage.end().cut_everywhere(4, 8).unwrap();
     eprintln!("recorded session: {count} in {:?}", begun.elapsed());
 }
