@@ -11,12 +11,14 @@
 //! | `observe` | what a broker that was started again has, as a client finds it |
 //! | `clients` | sessions and channels whose every step is noted in the history |
 //! | `cuts` | cutting the power at every change of the disk, in many ways |
+//! | `expiring` | messages whose time is over, and their letters, with an oracle of its own and a clock that is set |
 //! | `recorded`, `random`, `lies` | the tests: one session with everything in it, sessions of a seed, and that lies are caught |
 
 #![allow(clippy::unwrap_used, clippy::panic)] // clippy.toml allows them in `#[test]`s, not in their helpers
 
 mod clients;
 mod cuts;
+mod expiring;
 mod letters;
 mod lies;
 mod model;

@@ -25,6 +25,11 @@ const TRANSACTIONAL: usize = 2;
 /// For more of them: a number of seeds.
 const MORE: &str = "HAYPILE_BROKER_SEEDS";
 
+/// How many sessions there are to be, if nobody wants more.
+pub(super) fn seeds(default: u64) -> u64 {
+    std::env::var(MORE).map_or(default, |text| text.parse().expect("a number of seeds"))
+}
+
 fn some<T: Clone>(random: &Random, all: &[T]) -> T {
     all[random.below(all.len() as u64) as usize].clone()
 }
@@ -304,7 +309,7 @@ fn lives(seed: u64, done: &mut BTreeMap<&'static str, usize>) -> Result<Count, S
 
 #[test]
 fn random_sessions_keep_their_promises_after_a_power_cut_with_any_change_of_the_disk() {
-    let seeds = std::env::var(MORE).map_or(SEEDS, |text| text.parse().expect("a number of seeds"));
+    let seeds = seeds(SEEDS);
     let begun = std::time::Instant::now();
     let (mut count, mut done) = (Count::default(), BTreeMap::new());
     for seed in 1..=seeds {
