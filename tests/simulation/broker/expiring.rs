@@ -113,7 +113,9 @@ impl Stage {
                 arguments: life.into_iter().chain(letters).collect(),
             };
             let declared = channel.declare_queue(&request).unwrap();
-            declared.durable_at.map(|lsn| broker.store().wait_durable(lsn).unwrap());
+            if let Some(lsn) = declared.durable_at {
+                broker.store().wait_durable(lsn).unwrap();
+            }
         }
         let (known, mortals) = (Arc::default(), Vec::new());
         Stage { channel, _session: session, broker, hands, known, mortals }
@@ -401,11 +403,8 @@ fn a_message_that_is_lost_doubled_or_gone_too_early_or_too_late_is_found_out() {
     // A letter that says nothing of what has happened to it.
     let mut mute = found;
     let place = mute.iter().position(|(name, _)| *name == GRAVE).unwrap();
-    let body = mute[place].1.body();
-    mute[place].1 = Message::new(
-        mute.iter().find(|(name, _)| *name != GRAVE).unwrap().1.header().to_vec(),
-        body,
-    );
+    let alive = mute.iter().find(|(name, _)| *name != GRAVE).unwrap();
+    mute[place].1 = Message::new(alive.1.header(), mute[place].1.body());
     let wrong = judge(&mute, &mortals, known, known.time).unwrap_err();
     assert!(wrong.ends_with("is no letter"), "{wrong}");
 }
