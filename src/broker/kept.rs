@@ -2,6 +2,10 @@
 //!
 //! Those of all deliveries may be any number of bytes, and nearly all of them are acknowledged. So a channel keeps what came first,
 //! which is what its client comes to first, up to a bound; what is given back beyond that is read from the log.
+//!
+//! An acknowledgement does nothing here. What belongs to deliveries that are done with is given up now and then, for many at once.
+
+use std::collections::VecDeque;
 
 use super::delivery::DeliveryTag;
 use super::tagged::Tagged;
@@ -17,57 +21,81 @@ const LARGEST: u64 = 256 << 10;
 /// What a channel keeps.
 #[derive(Debug)]
 pub(super) struct Kept {
-    messages: Tagged<Message>,
+    /// In the order of the tags. Those of deliveries that are done with may be among them.
+    messages: VecDeque<(DeliveryTag, Message)>,
     allowance: Allowance,
     /// What is left of the allowance.
     room: u64,
-    /// There was no larger allowance to be had, since the last [`Kept::rest`].
+    /// There was no room for a message, since the last [`Kept::rest`].
     refused: bool,
+    /// How many deliveries had been done with when all messages were last looked at.
+    swept_at: u64,
 }
 
 impl Kept {
     pub(super) fn new(store: &Store) -> Self {
-        let (messages, allowance) = (Tagged::default(), store.allowance());
-        Self { messages, allowance, room: 0, refused: false }
+        let (messages, allowance) = (VecDeque::new(), store.allowance());
+        Self { messages, allowance, room: 0, refused: false, swept_at: 0 }
     }
 
-    /// Keeps a message, if there is room for it.
+    /// Keeps a message, if there is room for it; its tag is higher than all before.
     pub(super) fn offer(&mut self, tag: DeliveryTag, message: Message) {
         let charge = Allowance::charge(&message);
         if charge <= self.room || self.make_room(charge) {
             self.room -= charge;
-            self.messages.push(tag, message);
+            self.messages.push_back((tag, message));
         }
     }
 
     /// Takes a message out, if it was kept.
     pub(super) fn take(&mut self, tag: DeliveryTag) -> Option<Message> {
-        let message = self.messages.take(tag)?;
+        let place = self.messages.binary_search_by_key(&tag, |(kept, _)| *kept).ok()?;
+        let (_, message) = self.messages.remove(place)?;
         self.room += Allowance::charge(&message);
         Some(message)
     }
 
     /// Takes out all that have that tag or one before it, in order.
     pub(super) fn take_through(&mut self, tag: DeliveryTag) -> Vec<(DeliveryTag, Message)> {
-        let taken = self.messages.take_through(tag);
+        let count = self.messages.partition_point(|(kept, _)| *kept <= tag);
+        let taken: Vec<_> = self.messages.drain(..count).collect();
         self.room += taken.iter().map(|(_, message)| Allowance::charge(message)).sum::<u64>();
         taken
     }
 
-    /// Gives up all that have that tag or one before it.
-    pub(super) fn forget_through(&mut self, tag: DeliveryTag) {
-        while let Some((_, message)) = self.messages.pop_through(tag) {
-            self.room += Allowance::charge(&message);
+    /// Gives up what is not needed: there are these deliveries. To be called when some may have been acknowledged.
+    pub(super) fn rest<T>(&mut self, deliveries: &Tagged<T>) {
+        let oldest = deliveries.first();
+        while let Some((tag, message)) = self.messages.front()
+            && oldest.is_none_or(|oldest| *tag < oldest)
+        {
+            self.room += Allowance::charge(message);
+            self.messages.pop_front();
         }
-    }
-
-    /// Gives up what is not needed. To be called now and then.
-    pub(super) fn rest(&mut self) {
-        self.refused = false;
-        if self.messages.len() == 0 && self.allowance.bytes() > SMALLEST {
+        if std::mem::take(&mut self.refused) {
+            self.sweep(deliveries);
+        }
+        if self.messages.is_empty() && self.allowance.bytes() > SMALLEST {
             self.allowance.shrink(SMALLEST);
             self.room = SMALLEST;
         }
+    }
+
+    /// Looks for what is not needed behind an old delivery that is not acknowledged. Not often: only when about as much has been
+    /// acknowledged as there is to look at.
+    #[cold]
+    fn sweep<T>(&mut self, deliveries: &Tagged<T>) {
+        let done = deliveries.taken();
+        if done < self.swept_at + self.messages.len() as u64 {
+            return;
+        }
+        self.swept_at = done;
+        let room = &mut self.room;
+        self.messages.retain(|(tag, message)| {
+            let needed = deliveries.contains(*tag);
+            *room += if needed { 0 } else { Allowance::charge(message) };
+            needed
+        });
     }
 
     #[cold]
@@ -106,6 +134,12 @@ mod tests {
         kept.messages.len()
     }
 
+    fn deliveries(tags: impl IntoIterator<Item = u64>) -> Tagged<()> {
+        let mut deliveries = Tagged::default();
+        tags.into_iter().for_each(|tag| deliveries.push(DeliveryTag(tag), ()));
+        deliveries
+    }
+
     #[test]
     fn the_first_are_kept_and_others_when_these_have_gone() {
         let (_dir, store) = store();
@@ -115,10 +149,29 @@ mod tests {
         assert_eq!(kept.take(DeliveryTag(256)), None);
         assert_eq!(kept.take(DeliveryTag(257)), None);
         assert_eq!(offer(&mut kept, 1001..=1002, 10), 256);
-        let taken = kept.take_through(DeliveryTag(900));
-        assert_eq!(taken.len(), 255);
-        assert!(taken.into_iter().eq((1..256).map(|tag| (DeliveryTag(tag), message(tag, 10)))));
+        let taken = kept.take_through(DeliveryTag(100));
+        assert!(taken.into_iter().eq((1..101).map(|tag| (DeliveryTag(tag), message(tag, 10)))));
+        kept.rest(&deliveries(900..1003));
         assert_eq!(offer(&mut kept, 1003..=1010, 50_000), 6, "1001, and five of 50 KB");
+        kept.rest(&deliveries([]));
+        assert_eq!((kept.messages.len(), kept.room), (0, SMALLEST));
+    }
+
+    #[test]
+    fn behind_an_old_delivery_there_is_room_again_for_others() {
+        let (_dir, store) = store();
+        let mut kept = Kept::new(&store);
+        let mut held = deliveries(1..=1000);
+        offer(&mut kept, 1..=1000, 10);
+        (2..=200).for_each(|tag| assert!(held.take(DeliveryTag(tag)).is_some()));
+        kept.rest(&held);
+        assert_eq!(kept.messages.len(), 256, "it is not worth looking yet");
+        (201..=300).for_each(|tag| assert!(held.take(DeliveryTag(tag)).is_some()));
+        assert_eq!(offer(&mut kept, 1001..=1001, 10), 256);
+        kept.rest(&held);
+        assert_eq!(kept.messages.len(), 1);
+        assert_eq!(offer(&mut kept, 1002..=2000, 10), 256);
+        assert_eq!(kept.take(DeliveryTag(1)), Some(message(1, 10)));
     }
 
     #[test]
@@ -126,7 +179,7 @@ mod tests {
         let (_dir, store) = store();
         let mut kept = Kept::new(&store);
         assert_eq!(offer(&mut kept, 1..=1, LARGEST as usize + 1), 0);
-        kept.rest();
+        kept.rest(&deliveries([1]));
         assert_eq!(offer(&mut kept, 2..=2, LARGEST as usize - 1), 1);
         assert_eq!(kept.room, 0);
     }
@@ -138,14 +191,13 @@ mod tests {
         let counts: Vec<_> = all.iter_mut().map(|kept| offer(kept, 1..=300, 1000)).collect();
         assert_eq!(counts, [256, 256, 256, 256, 0, 0, 0, 0, 0, 0]);
         // One has nothing left of it, another has gone.
-        all[0].take_through(DeliveryTag(300));
-        all[0].rest();
+        all[0].rest(&deliveries([]));
         drop(all.remove(1));
-        let counts: Vec<_> = all
-            .iter_mut()
-            .skip(3)
-            .map(|kept| (kept.rest(), offer(kept, 301..=600, 1000)).1)
-            .collect();
+        let mut again = |kept: &mut Kept| {
+            kept.rest(&deliveries(1..=300));
+            offer(kept, 301..=600, 1000)
+        };
+        let counts: Vec<_> = all.iter_mut().skip(3).map(&mut again).collect();
         assert_eq!(counts, [256, 128, 64, 32, 16, 8]);
         assert_eq!(all[0].room, SMALLEST);
     }

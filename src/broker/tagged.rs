@@ -47,17 +47,12 @@ impl<T> Tagged<T> {
 
     /// Takes out all that have that tag or one before it, in order.
     pub(super) fn take_through(&mut self, tag: DeliveryTag) -> Vec<(DeliveryTag, T)> {
-        std::iter::from_fn(|| self.pop_through(tag)).collect()
-    }
-
-    /// Takes out the first that has that tag or one before it.
-    pub(super) fn pop_through(&mut self, tag: DeliveryTag) -> Option<(DeliveryTag, T)> {
-        // There is never a hole in front.
-        self.slots.front().filter(|(first, _)| *first <= tag)?;
-        let (tag, thing) = self.slots.pop_front()?;
-        self.held -= 1;
+        let count = self.slots.partition_point(|(other, _)| *other <= tag);
+        let taken: Vec<_> =
+            self.slots.drain(..count).filter_map(|(tag, thing)| Some((tag, thing?))).collect();
+        self.held -= taken.len();
         self.close_holes();
-        Some((tag, thing?))
+        taken
     }
 
     /// Puts things back that were taken out.
@@ -71,6 +66,17 @@ impl<T> Tagged<T> {
     /// Whether there is something with that tag.
     pub(super) fn contains(&self, tag: DeliveryTag) -> bool {
         self.find(tag).is_some_and(|place| self.slots[place].1.is_some())
+    }
+
+    /// The tag of the first.
+    pub(super) fn first(&self) -> Option<DeliveryTag> {
+        self.slots.front().map(|(tag, _)| *tag)
+    }
+
+    /// How many were taken out, roughly: as many as there are fewer than their tags say.
+    pub(super) fn taken(&self) -> u64 {
+        let given_out = self.slots.back().map_or(0, |(tag, _)| tag.0);
+        given_out.saturating_sub(self.held as u64)
     }
 
     /// How many there are.
@@ -115,13 +121,15 @@ mod tests {
     #[test]
     fn things_are_found_whatever_has_gone_between_them() {
         let mut tagged = Tagged::default();
-        tags(1..2000).filter(|tag| tag.0 % 3 != 0).for_each(|tag| tagged.push(tag, tag.0));
-        for tag in tags(0..2000).filter(|tag| tag.0 % 7 != 0) {
-            let there = tag.0 % 3 != 0;
+        tags(1..2000)
+            .filter(|tag| !tag.0.is_multiple_of(3))
+            .for_each(|tag| tagged.push(tag, tag.0));
+        for tag in tags(0..2000).filter(|tag| !tag.0.is_multiple_of(7)) {
+            let there = !tag.0.is_multiple_of(3);
             assert_eq!((tagged.contains(tag), tagged.take(tag)), (there, there.then_some(tag.0)));
             assert_eq!((tagged.contains(tag), tagged.take(tag)), (false, None));
         }
-        let left = |tag: &DeliveryTag| tag.0 % 7 == 0 && tag.0 % 3 != 0;
+        let left = |tag: &DeliveryTag| tag.0.is_multiple_of(7) && !tag.0.is_multiple_of(3);
         assert_eq!(tagged.len(), tags(1..2000).filter(left).count());
         assert!(tagged.slots() <= 2 * tagged.len() + FEW_HOLES);
 

@@ -59,7 +59,6 @@ impl Unacknowledged {
 
     /// Takes out the delivery with that tag, which is done with.
     pub(super) fn take(&mut self, tag: DeliveryTag) -> Option<Held> {
-        self.kept.take(tag);
         self.deliveries.take(tag)
     }
 
@@ -74,19 +73,20 @@ impl Unacknowledged {
             return Some(vec![(tag, self.take(tag)?)]);
         }
         let last = self.last_of(tag)?;
-        self.kept.forget_through(last);
         Some(self.deliveries.take_through(last))
     }
 
     /// The same for what goes back to its queue.
     pub(super) fn take_back(&mut self, tag: DeliveryTag, multiple: bool) -> Option<Vec<GivenBack>> {
         if !multiple {
-            let message = self.kept.take(tag);
-            return Some(vec![GivenBack { held: self.deliveries.take(tag)?, message }]);
+            let held = self.deliveries.take(tag)?;
+            return Some(vec![GivenBack { held, message: self.kept.take(tag) }]);
         }
         let last = self.last_of(tag)?;
         let mut kept = self.kept.take_through(last).into_iter().peekable();
         let given_back = self.deliveries.take_through(last).into_iter().map(|(tag, held)| {
+            // Those in between belong to deliveries that are done with.
+            while kept.next_if(|(kept, _)| *kept < tag).is_some() {}
             let message = kept.next_if(|(kept, _)| *kept == tag).map(|(_, message)| message);
             GivenBack { held, message }
         });
@@ -103,9 +103,9 @@ impl Unacknowledged {
         self.deliveries.put_back(taken);
     }
 
-    /// Gives up memory that is not needed. To be called now and then.
+    /// Gives up memory that is not needed. To be called when some may have been acknowledged.
     pub(super) fn rest(&mut self) {
-        self.kept.rest();
+        self.kept.rest(&self.deliveries);
     }
 
     /// How many there are.
