@@ -30,7 +30,7 @@ pub use transacting::Committed;
 
 /// One AMQP channel (AMQP 0-9-1, section 1.5). It belongs to the task of its connection; nothing here waits for the disk.
 ///
-/// Where an answer holds an [`Lsn`], it must not be sent before the store is durable up to there.
+/// Where an answer holds an [`Lsn`](crate::storage::Lsn), it must not be sent before the store is durable up to there.
 ///
 /// What the user has no right to is refused with 403, by every method that declares, deletes, binds, publishes or reads.
 ///

@@ -139,7 +139,7 @@ impl Channel {
         self.consumers.len() + usize::from(self.reply_consumer.is_some())
     }
 
-    /// Takes note of [`Event::ConsumerCancelled`](super::Event::ConsumerCancelled). Whether the consumer was still known;
+    /// Takes note of [`Event::ConsumerCancelled`](crate::broker::Event::ConsumerCancelled). Whether the consumer was still known;
     /// if not, its client has cancelled it meanwhile and need not be told.
     pub fn forget_consumer(&mut self, consumer_tag: &[u8]) -> bool {
         let gone = self.consumers.get(consumer_tag).is_some_and(|consumer| consumer.is_gone());
