@@ -89,7 +89,10 @@ fn the_next_consumer_takes_over_when_the_connection_of_the_active_one_goes() {
     assert!(active.is_served());
     drop(active);
     publish(&mut waiting, "q", None, b"3");
-    for (tag, redelivered, body) in [(1, true, b"1"), (2, true, b"2"), (3, false, b"3")] {
-        assert_eq!(waiting.delivery(), (tag, redelivered, body.to_vec()));
+    for (tag, body) in [(1, b"1"), (2, b"2")] {
+        assert_eq!(waiting.delivery(), (tag, true, body.to_vec()));
     }
+    // This one may have been sent to the connection that was going, if the server had not heard of that yet.
+    let (tag, _, body) = waiting.delivery();
+    assert_eq!((tag, &body[..]), (3, &b"3"[..]));
 }
