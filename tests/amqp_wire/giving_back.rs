@@ -60,13 +60,6 @@ fn a_consumer_that_goes_after_the_first_message_has_got_all_that_had_come_back()
         let again: Vec<_> =
             consume_until_cancelled(&mut client).into_iter().map(|(_, body)| body).collect();
         assert_eq!(again, ["third", "fourth", "second", "first"]);
-        let delete = Method::QueueDelete {
-            reserved_1: 0,
-            queue: b"q",
-            if_unused: false,
-            if_empty: false,
-            nowait: false,
-        };
-        assert_eq!(client.call(1, &delete).name(), "queue.delete-ok");
+        client.delete_queue(1, "q");
     }
 }

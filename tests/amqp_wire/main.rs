@@ -700,14 +700,7 @@ fn consumers_are_told_when_their_queue_is_deleted() {
     consumer.declare_queue(1, "q", false);
     consumer.consume(1, "q", false);
     let mut other = server.open_channel();
-    let delete = Method::QueueDelete {
-        reserved_1: 0,
-        queue: b"q",
-        if_unused: false,
-        if_empty: false,
-        nowait: false,
-    };
-    assert_eq!(other.call(1, &delete).name(), "queue.delete-ok");
+    other.delete_queue(1, "q");
     assert_eq!(
         consumer.method().method(),
         Method::BasicCancel { consumer_tag: b"consumer", nowait: true }

@@ -145,14 +145,7 @@ fn who_deletes_its_own_queue_is_answered_before_its_consumer_is_cancelled() {
     for durable in [false, true] {
         client.declare_queue(1, "q", durable);
         client.consume(1, "q", false);
-        let delete = Method::QueueDelete {
-            reserved_1: 0,
-            queue: b"q",
-            if_unused: false,
-            if_empty: false,
-            nowait: false,
-        };
-        assert_eq!(client.call(1, &delete).name(), "queue.delete-ok");
+        client.delete_queue(1, "q");
         let cancel = Method::BasicCancel { consumer_tag: b"consumer", nowait: true };
         assert_eq!(client.method().method(), cancel);
     }

@@ -377,6 +377,17 @@ impl Client {
         assert_eq!(answer.name(), "queue.declare-ok");
     }
 
+    pub(crate) fn delete_queue(&mut self, channel: u16, name: &str) {
+        let delete = Method::QueueDelete {
+            reserved_1: 0,
+            queue: name.as_bytes(),
+            if_unused: false,
+            if_empty: false,
+            nowait: false,
+        };
+        assert_eq!(self.call(channel, &delete).name(), "queue.delete-ok");
+    }
+
     pub(crate) fn consume(&mut self, channel: u16, queue: &str, no_ack: bool) {
         let answer = self.call(channel, &basic_consume(queue, no_ack));
         assert_eq!(answer.name(), "basic.consume-ok");
