@@ -85,9 +85,20 @@ impl Process {
 
     /// A server that begins with a signal ignored, or not, whatever the tests were started with: an option of `env`.
     pub(crate) fn serve_with_signals(option: &str, directory: &Path) -> Process {
-        let mut command = Command::new("env");
+        Process::serve_by(&["env", option], directory)
+    }
+
+    /// A server that may have so many files open.
+    pub(crate) fn serve_with_open_files(directory: &Path, most: u32) -> Process {
+        let limit = format!("ulimit -n {most}; exec \"$@\"");
+        Process::serve_by(&["sh", "-c", &limit, "sh"], directory)
+    }
+
+    /// A server that is started by a program, which takes the command as its last arguments.
+    fn serve_by(program: &[&str], directory: &Path) -> Process {
+        let mut command = Command::new(program[0]);
         command
-            .arg(option)
+            .args(&program[1..])
             .arg(env!("CARGO_BIN_EXE_haypile"))
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(directory)
@@ -165,19 +176,6 @@ impl Process {
     /// Reads nothing of what it writes on standard error any more.
     pub(crate) fn hang_up(&mut self) {
         self.errors = None;
-    }
-
-    /// A server that may have so many files open.
-    pub(crate) fn serve_with_open_files(directory: &Path, most: u32) -> Process {
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", &format!("ulimit -n {most}; exec \"$@\""), "sh"])
-            .arg(env!("CARGO_BIN_EXE_haypile"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(directory)
-            .stdin(Stdio::null());
-        without_settings(&mut command);
-        Process::start(command)
     }
 
     fn rest_of_errors(&mut self) -> String {
