@@ -8,6 +8,7 @@ mod client;
 mod config;
 mod damage;
 mod data_directory;
+mod hints;
 mod inspect;
 mod interrupt;
 mod logging;
@@ -88,7 +89,8 @@ impl Progress {
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
     crate::server::raise_limit_of_open_files();
-    let code = match Arguments::parse().command {
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| hints::with_tips(error).exit());
+    let code = match arguments.command {
         Command::Serve(serve) => serve.run(),
         Command::Config(show) => show.run(),
         Command::Inspect(inspect) => inspect.run(),

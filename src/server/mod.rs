@@ -42,9 +42,7 @@ pub use watermarks::Watermarks;
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// An address cannot be listened on.
-    #[error(
-        "cannot listen on {address}: {error}; is another broker running there? Choose another address with --listen"
-    )]
+    #[error("cannot listen on {address}: {error}; {}", listeners::advice(*address, error))]
     Listen {
         /// The address.
         address: SocketAddr,

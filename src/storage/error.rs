@@ -70,6 +70,17 @@ pub enum OpenError {
         /// The system's answer.
         source: io::Error,
     },
+    /// The path of the data directory leads to a file, or through one.
+    #[error(
+        "cannot {action} {}: it is a file, or lies below one. A data directory is a directory: name \
+         that, or a path at which nothing is yet", path.display()
+    )]
+    NotDirectory {
+        /// The action that failed.
+        action: &'static str,
+        /// The path that is no directory, or lies in none.
+        path: PathBuf,
+    },
     /// Not a data directory, where one was expected.
     #[error("{} holds no haypile store: there is no file `superblock` in it", .0.display())]
     NoStore(PathBuf),
@@ -116,7 +127,22 @@ pub enum OpenError {
 
 impl OpenError {
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> OpenError {
-        OpenError::Io { action, path: path.to_owned(), source }
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::NotADirectory => OpenError::NotDirectory { action, path },
+            _ => OpenError::Io { action, path, source },
+        }
+    }
+
+    /// The error of making the data directory itself.
+    pub(crate) fn making(dir: &Path, source: io::Error) -> OpenError {
+        let action = "create the directory";
+        match source.kind() {
+            io::ErrorKind::AlreadyExists => {
+                OpenError::NotDirectory { action, path: dir.to_owned() }
+            }
+            _ => OpenError::io(action, dir, source),
+        }
     }
 }
 

@@ -22,7 +22,6 @@ fn commands(directory: &str) -> Vec<Vec<&str>> {
         all.push(vec![list, "list", "--json", "--data-dir", directory]);
     }
     all.push(vec!["definitions", "export", "--data-dir", directory]);
-    all.push(vec!["connections", "list", "--data-dir", directory]);
     all
 }
 

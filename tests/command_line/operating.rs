@@ -153,12 +153,13 @@ fn without_a_server_the_directory_is_opened() {
     assert!(
         done(directory.path(), &["users", "list"]).contains("auditor [monitoring, policymaker]\n")
     );
-    assert_eq!(done(directory.path(), &["connections", "list"]), "");
-    let closed = on(directory.path(), &["connections", "close", "1"]);
-    assert_eq!(
-        (closed.status.code(), text(&closed.stderr)),
-        (Some(1), "haypile: there is no connection 1\n".to_owned())
-    );
+    for command in [&["connections", "list"][..], &["connections", "close", "1"]] {
+        let output = on(directory.path(), command);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(errors.starts_with("haypile: no server answers on "), "{errors}");
+        assert!(errors.contains("Start one with `haypile serve`"), "{errors}");
+    }
 }
 
 #[test]

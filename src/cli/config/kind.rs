@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
+use super::addresses;
 use super::settings::Settings;
 use super::units;
 
@@ -112,20 +113,29 @@ impl Written {
         can_be.then_some(path)
     }
 
-    fn addresses(&self) -> Option<Vec<SocketAddr>> {
-        let addresses: Vec<SocketAddr> = match self {
-            Written::Outside(text) => {
-                text.to_str()?.split(',').map(|one| one.trim().parse().ok()).collect()
-            }
+    /// The texts of a list of addresses. `None` means something else than a list of texts.
+    fn address_texts(&self) -> Option<Vec<&str>> {
+        match self {
+            Written::Outside(text) => Some(text.to_str()?.split(',').collect()),
             Written::List(items) => items
                 .iter()
-                .map(|item| if let Written::Text(text) = item { text.parse().ok() } else { None })
+                .map(|item| if let Written::Text(text) = item { Some(&**text) } else { None })
                 .collect(),
             _ => None,
-        }?;
+        }
+    }
+
+    fn addresses(&self) -> Option<Vec<SocketAddr>> {
+        let parsed = self.address_texts()?.into_iter().map(|one| addresses::parse(one).ok());
+        let addresses: Vec<SocketAddr> = parsed.collect::<Option<Vec<_>>>()?.concat();
         let mut seen = HashSet::new();
         let once = addresses.iter().all(|address| address.port() == 0 || seen.insert(*address));
         (once && !addresses.is_empty()).then_some(addresses)
+    }
+
+    /// The fault of the first address that is none.
+    fn address_fault(&self) -> Option<String> {
+        self.address_texts()?.into_iter().find_map(|one| addresses::parse(one).err())
     }
 }
 
@@ -136,6 +146,9 @@ impl Kind {
             let allowed = self.allowed();
             match self {
                 Kind::Secret(_) => format!("cannot be what is written there: it must be {allowed}"),
+                Kind::Addresses(_) if let Some(fault) = written.address_fault() => {
+                    format!("cannot be {written}: {fault}; it must be {allowed}")
+                }
                 _ => format!("cannot be {written}: it must be {allowed}"),
             }
         })
@@ -221,7 +234,7 @@ impl Kind {
             Kind::Directory(_) => "the path of a directory".to_owned(),
             Kind::File(_) => "the path of a file, or \"\" for none".to_owned(),
             Kind::Addresses(_) => {
-                "a list of addresses with ports, none of them twice, like [\"127.0.0.1:5672\", \"[::1]:5672\"]"
+                "a list of addresses with ports, each of them once, like [\"127.0.0.1:5672\", \"[::1]:5672\"] or [\"localhost:5672\"]"
                     .to_owned()
             }
             Kind::Threads(_, range) => {
@@ -283,8 +296,8 @@ fn is_log_filter(text: &str) -> bool {
     text.split(',').all(is_meant) && EnvFilter::try_new(text).is_ok()
 }
 
-/// As a string of TOML.
-fn quoted(text: &str) -> String {
+/// The text as a string of TOML.
+pub(super) fn quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
     for sign in text.chars() {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::addresses;
 use super::file;
 use super::kind::Written;
 use super::settings::Settings;
@@ -39,9 +39,10 @@ pub(in crate::cli) struct Sources {
     /// Where the data is kept; made if it is not there.
     #[arg(long, value_name = "DIR")]
     pub(super) data_dir: Option<PathBuf>,
-    /// An address to listen on, instead of the configured ones; may be given several times. Port 0: any free port.
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub(super) listen: Vec<SocketAddr>,
+    /// An address to listen on, instead of the configured ones; may be given several times. A port alone, and
+    /// localhost:PORT, listen on both loopback addresses. Port 0 means any free port.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = addresses::checked)]
+    pub(super) listen: Vec<String>,
     /// Any other setting, such as --set "limits.message_size=16 MiB"; may be given several times.
     #[arg(long, value_name = "KEY=VALUE", value_parser = assignment)]
     pub(super) set: Vec<(String, String)>,
@@ -174,8 +175,7 @@ impl Gathering {
             given.push(("--data-dir", "data_dir", dir.as_os_str().to_owned()));
         }
         if !sources.listen.is_empty() {
-            let all: Vec<String> = sources.listen.iter().map(SocketAddr::to_string).collect();
-            given.push(("--listen", "listen", all.join(",").into()));
+            given.push(("--listen", "listen", sources.listen.join(",").into()));
         }
         for (key, value) in &sources.set {
             given.push(("--set", key, value.into()));

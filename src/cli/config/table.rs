@@ -40,7 +40,8 @@ pub(super) static SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "listen",
-        meaning: "The addresses to listen on. Port 0 is any free port. In a variable or a flag, with commas between them.",
+        meaning: "The addresses to listen on. `localhost:PORT`, or a port alone, stands for both loopback addresses. Port 0 is any free port. \
+                  In a variable or a flag, with commas between them.",
         kind: Kind::Addresses(|all| &mut all.listen),
     },
     Setting {

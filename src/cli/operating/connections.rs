@@ -50,25 +50,27 @@ impl Connections {
 impl Action {
     fn run(self) -> Ended {
         match self {
-            Action::List { target, json } => match target.perform(&Request::ListConnections)? {
-                Answer::Connections(all) if json => print_json(&all),
-                Answer::Connections(all) => {
-                    for one in all {
-                        say!(
-                            "{}: {} as '{}' in vhost '{}', {} channels",
-                            one.id,
-                            one.peer,
-                            one.user,
-                            one.vhost,
-                            one.channels
-                        );
+            Action::List { target, json } => {
+                match target.perform_on_server(&Request::ListConnections)? {
+                    Answer::Connections(all) if json => print_json(&all),
+                    Answer::Connections(all) => {
+                        for one in all {
+                            say!(
+                                "{}: {} as '{}' in vhost '{}', {} channels",
+                                one.id,
+                                one.peer,
+                                one.user,
+                                one.vhost,
+                                one.channels
+                            );
+                        }
+                        Ok(DONE)
                     }
-                    Ok(DONE)
+                    _ => Err(CommandError::OtherAnswer),
                 }
-                _ => Err(CommandError::OtherAnswer),
-            },
+            }
             Action::Close { id, all: _, reason, target } => {
-                match target.perform(&Request::CloseConnections { id, reason })? {
+                match target.perform_on_server(&Request::CloseConnections { id, reason })? {
                     Answer::Closing(count) => {
                         say!("{count} told to close");
                         Ok(DONE)

@@ -21,6 +21,13 @@ pub(super) struct Target {
 pub(super) enum TargetError {
     #[error("there is no data directory {}: say which one with --data-dir", .0.display())]
     Missing(PathBuf),
+    #[error("{} is a file, not a data directory: give the directory with --data-dir", .0.display())]
+    NotDirectory(PathBuf),
+    #[error(
+        "no server answers on {}, so it has no connections: {ask}. Start one with `haypile serve`, or name its \
+         directory with --data-dir", dir.display()
+    )]
+    NoServer { dir: PathBuf, ask: AskError },
     #[error(transparent)]
     Ask(AskError),
     #[error(
@@ -39,20 +46,41 @@ pub(super) enum TargetError {
 }
 
 impl Target {
+    /// Has the server that runs on the data directory do it. Without a server that is an error.
+    pub(super) fn perform_on_server(&self, request: &Request) -> Result<Answer, CommandError> {
+        let dir = self.directory.path();
+        check_directory(&dir)?;
+        match ask(&dir, request).map_err(TargetError::Runtime)? {
+            Err(ask @ AskError::Nobody { .. }) => Err(TargetError::NoServer { dir, ask }.into()),
+            asked => answer(asked.map_err(TargetError::Ask)?),
+        }
+    }
+
     /// Has the server that runs on the data directory do it, or does it where nobody has the directory.
     pub(super) fn perform(&self, request: &Request) -> Result<Answer, CommandError> {
-        let dir = self.directory.path();
-        match perform(&dir, request)? {
-            Outcome::Done(answer) => Ok(answer),
-            Outcome::Refused(lines) => Err(CommandError::Refused(lines)),
-        }
+        answer(perform(&self.directory.path(), request)?)
+    }
+}
+
+fn answer(outcome: Outcome) -> Result<Answer, CommandError> {
+    match outcome {
+        Outcome::Done(answer) => Ok(answer),
+        Outcome::Refused(lines) => Err(CommandError::Refused(lines)),
+    }
+}
+
+fn check_directory(dir: &Path) -> Result<(), TargetError> {
+    if dir.is_dir() {
+        Ok(())
+    } else if dir.exists() {
+        Err(TargetError::NotDirectory(dir.to_owned()))
+    } else {
+        Err(TargetError::Missing(dir.to_owned()))
     }
 }
 
 fn perform(dir: &Path, request: &Request) -> Result<Outcome, TargetError> {
-    if !dir.is_dir() {
-        return Err(TargetError::Missing(dir.to_owned()));
-    }
+    check_directory(dir)?;
     let ask = match ask(dir, request)? {
         Err(nobody @ AskError::Nobody { .. }) => nobody,
         asked => return asked.map_err(TargetError::Ask),

@@ -105,7 +105,7 @@ pub(crate) struct OpenedStore {
 /// Opens the store in `dir` for writing, and creates it where there is none.
 pub(crate) fn open(dir: &Path, options: &Options) -> Result<OpenedStore, OpenError> {
     let disk = &*options.disk;
-    disk.create_dir_all(dir).map_err(|e| OpenError::io("create the directory", dir, e))?;
+    disk.create_dir_all(dir).map_err(|e| OpenError::making(dir, e))?;
     let lock = take(disk, dir)?;
     if !is_active(Mutant::TrustCachedDirectory) {
         disk.sync_dir(dir).map_err(|e| OpenError::io("sync", dir, e))?;
