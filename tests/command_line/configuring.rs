@@ -274,3 +274,68 @@ fn config_refuses_what_serve_refuses() {
     assert_eq!((output.status.code(), &*text(&output.stdout)), (Some(2), ""));
     assert_eq!(text(&output.stderr), refused(&["--config", utf8(&file)], &[]));
 }
+
+#[test]
+fn a_port_and_localhost_listen_on_the_loopback_addresses() {
+    for listen in ["0", "localhost:0"] {
+        let directory = tempfile::tempdir().unwrap();
+        prepare(directory.path());
+        let data = utf8(directory.path());
+        let server = Process::start(haypile(&["serve", "--listen", listen, "--data-dir", data]));
+        let addresses = server.addresses();
+        assert!(addresses.iter().all(|address| address.ip().is_loopback()), "{addresses:?}");
+        assert!(addresses.iter().any(|address| address.is_ipv4()), "{addresses:?}");
+    }
+}
+
+#[test]
+fn an_address_that_cannot_be_listened_on_is_refused_with_the_reason() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (listen, advice) in [
+        (":5672", "for all IPv4 addresses of this machine, [::]:5672 for IPv6 too"),
+        ("broker.example:5672", "`broker.example` is a host name"),
+        // TEST-NET-1 of RFC 5737 belongs to no machine.
+        ("192.0.2.1:5672", "this machine has no such address"),
+        (&*taken, "another program listens there"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let data = utf8(directory.path());
+        let output = run(haypile(&["serve", "--listen", listen, "--data-dir", data]));
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(errors.contains(advice), "{listen}: {errors}");
+    }
+}
+
+#[test]
+fn a_rabbitmq_conf_is_answered_with_the_toml_that_means_the_same() {
+    let conf = "listeners.tcp.default = 5673\nheartbeat = 30\ncluster_name = hay\n";
+    let place = Place::with(conf);
+    let errors = refused(&["--config", utf8(&place.file())], &[]);
+    let begin = format!("haypile: {} is a configuration of RabbitMQ", utf8(&place.file()));
+    assert!(errors.starts_with(&begin), "{errors}");
+    let (_, toml) = errors.split_once("\n\n").unwrap();
+    fs::write(place.file(), toml).unwrap();
+    let output = config(&["--config", utf8(&place.file())], &[]);
+    assert_eq!((output.status.code(), &*text(&output.stderr)), (Some(0), ""));
+    let printed = text(&output.stdout);
+    assert!(printed.contains("\nlisten = [\"0.0.0.0:5673\"]\n"), "{printed}");
+    assert!(printed.contains("\nheartbeat = \"30 s\"\n"), "{printed}");
+}
+
+#[test]
+fn a_data_directory_that_is_a_file_is_named_as_one() {
+    let place = Place::with("");
+    let file = place.file();
+    let errors = refused(&["--data-dir", utf8(&file)], &[]);
+    assert!(errors.contains("haypile.toml: it is a file, or lies below one"), "{errors}");
+    for command in [&["inspect"][..], &["verify"], &["repair"], &["users", "list"]] {
+        let mut command = haypile(command);
+        command.args(["--data-dir", utf8(&file)]);
+        let output = run(command);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(errors.contains("is a file"), "{errors}");
+    }
+}

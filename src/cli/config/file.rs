@@ -6,6 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::kind::Written;
+use super::rabbitmq;
 use super::suggestion::nearest;
 use super::table::{SECTIONS, SETTINGS, Setting};
 use super::{Origin, Problem};
@@ -23,6 +24,11 @@ pub(super) fn read(path: &Path, text: &str) -> (Vec<Found>, Vec<Problem>) {
             line: reading.line(error.span().map_or(0, |span| span.start)),
             error: error.message().replace('\n', ", "),
         }),
+    }
+    if !reading.problems.is_empty()
+        && let Some(toml) = rabbitmq::translated(text)
+    {
+        return (Vec::new(), vec![Problem::RabbitMq { path: path.to_owned(), toml }]);
     }
     (reading.found, reading.problems)
 }

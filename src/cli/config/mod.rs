@@ -4,10 +4,12 @@
 //! [`sources`], which puts file, environment and flags on top of one another. It knows what a server can be started with, and
 //! must never know what the server does with it.
 
+mod addresses;
 #[cfg(test)]
 mod documentation;
 mod file;
 mod kind;
+mod rabbitmq;
 mod settings;
 mod show;
 mod sources;
@@ -64,6 +66,12 @@ enum Problem {
     /// The file is not TOML.
     #[error("{}, line {line}: this is not TOML: {error}", path.display())]
     Syntax { path: PathBuf, line: usize, error: String },
+    /// The file is RabbitMQ's.
+    #[error(
+        "{} is a configuration of RabbitMQ, and Haypile reads TOML. A file with the same meaning:\n\n{toml}",
+        path.display()
+    )]
+    RabbitMq { path: PathBuf, toml: String },
     /// There is no such setting.
     #[error("{origin}: unknown key `{key}`{}", hint(*meant))]
     Unknown { origin: Origin, key: String, meant: Option<&'static str> },
@@ -91,7 +99,10 @@ impl Problem {
             Problem::Unknown { origin, .. }
             | Problem::Section { origin, .. }
             | Problem::Value { origin, .. } => origin.line(),
-            Problem::Unreadable { .. } | Problem::Twice(_) | Problem::Contradiction { .. } => 0,
+            Problem::Unreadable { .. }
+            | Problem::RabbitMq { .. }
+            | Problem::Twice(_)
+            | Problem::Contradiction { .. } => 0,
         }
     }
 }
