@@ -1,4 +1,4 @@
-//! Names that the server makes up.
+//! Names: those that the server makes up, and those that clients give.
 
 use super::refusal::{Reason, Refusal};
 use crate::message::ShortStr;
@@ -16,9 +16,28 @@ pub(super) fn random_name(prefix: &str) -> Result<ShortStr, Refusal> {
     Ok(ShortStr::copy_of(&name))
 }
 
+/// The name without its carriage returns and line feeds. RabbitMQ strips them where a queue, an exchange or a binding is declared
+/// or deleted, and nowhere else.
+pub(super) fn strip_line_breaks(name: &ShortStr) -> ShortStr {
+    let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    if !name.iter().any(|byte| is_break(byte)) {
+        return name.clone();
+    }
+    let kept: Vec<u8> = name.iter().copied().filter(|byte| !is_break(byte)).collect();
+    ShortStr::copy_of(&kept)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn line_breaks_are_stripped_wherever_they_are() {
+        let strip = |text: &'static str| strip_line_breaks(&ShortStr::from_static(text));
+        assert_eq!(strip("\r\na\nb\rc \t\n"), ShortStr::from_static("abc \t"));
+        assert_eq!(strip("\r\n"), ShortStr::EMPTY);
+        assert_eq!(strip("plain"), ShortStr::from_static("plain"));
+    }
 
     #[test]
     fn made_up_names_differ() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Channel;
 use crate::broker::arguments::check_server_named;
-use crate::broker::names::random_name;
+use crate::broker::names::{random_name, strip_line_breaks};
 use crate::broker::queue::{DeleteIf, Queue, QueueSpec};
 use crate::broker::refusal::{Reason, Refusal};
 use crate::broker::replies::is_reserved;
@@ -21,6 +21,8 @@ impl Channel {
     /// 403 reserved name or default exchange, 404 passive and missing, 406 not equivalent, 503 unknown type,
     /// 540 argument not supported.
     pub fn declare_exchange(&mut self, request: &DeclareExchange) -> Result<Option<Lsn>, Refusal> {
+        let name = strip_line_breaks(&request.name);
+        let request = &DeclareExchange { name, ..request.clone() };
         let virtual_host = &self.session.virtual_host;
         self.powers.check_declare_exchange(request, || virtual_host.has_exchange(&request.name))?;
         virtual_host.declare_exchange(request)
@@ -35,8 +37,9 @@ impl Channel {
         name: &[u8],
         if_unused: bool,
     ) -> Result<Option<Lsn>, Refusal> {
-        self.powers.check_delete_exchange(name)?;
-        self.session.virtual_host.delete_exchange(name, if_unused)
+        let name = strip_line_breaks(&ShortStr::copy_of(name));
+        self.powers.check_delete_exchange(&name)?;
+        self.session.virtual_host.delete_exchange(&name, if_unused)
     }
 
     /// `queue.bind`, `exchange.bind`. Binding twice is the same as once.
@@ -61,7 +64,8 @@ impl Channel {
         virtual_host.unbind(&bind, self.session.id)
     }
 
-    /// An empty queue name is the last queue declared; with an empty routing key, that one is its name too.
+    /// An empty queue name is the last queue declared; with an empty routing key, that one is its name too. Other names lose
+    /// their line breaks.
     fn expand(&self, request: &Bind) -> Result<Bind, Refusal> {
         let mut bind = request.clone();
         if bind.kind == DestinationKind::Queue && bind.destination.is_empty() {
@@ -70,6 +74,8 @@ impl Channel {
                 bind.routing_key = bind.destination.clone();
             }
         }
+        bind.source = strip_line_breaks(&bind.source);
+        bind.destination = strip_line_breaks(&bind.destination);
         Ok(bind)
     }
 
@@ -99,25 +105,26 @@ impl Channel {
     /// 403 reserved name, 404 passive and missing, 405 another connection's queue, 406 not equivalent or bad argument,
     /// 540 argument not supported.
     pub fn declare_queue(&mut self, request: &DeclareQueue) -> Result<QueueDeclared, Refusal> {
-        if is_reserved(&request.name) {
-            return self.declare_reserved(&request.name);
+        let stripped = strip_line_breaks(&request.name);
+        if is_reserved(&stripped) {
+            return self.declare_reserved(&stripped);
         }
         let queue = if request.passive {
             // A question about an unnamed queue before there is one; every other method says so differently.
             if request.name.is_empty() && self.last_queue.is_none() {
                 return Err(self.session.virtual_host.no_queue(&[]));
             }
-            let name = self.queue_name(&request.name)?;
+            let name = if request.name.is_empty() { self.queue_name(&[])? } else { stripped };
             self.powers.check_ask_for_queue(&name)?;
             let queue = self.session.virtual_host.queue(&name, self.session.id)?;
             queue.touch();
             queue
         } else {
-            let server_named = request.name.is_empty();
+            let server_named = stripped.is_empty();
             if server_named {
                 check_server_named(&request.arguments)?;
             }
-            let name = if server_named { random_name("amq.gen-")? } else { request.name.clone() };
+            let name = if server_named { random_name("amq.gen-")? } else { stripped };
             let virtual_host = &self.session.virtual_host;
             self.powers.check_declare_queue(request, &name, || virtual_host.has_queue(&name))?;
             let spec = QueueSpec {
@@ -158,7 +165,7 @@ impl Channel {
     ) -> Result<QueueDeleted, Refusal> {
         // So that the counts are up to date.
         self.flush()?;
-        let name = self.queue_name(name)?;
+        let name = strip_line_breaks(&self.queue_name(name)?);
         self.powers.check_configure_queue(&name)?;
         let conditions = DeleteIf { unused: if_unused, empty: if_empty };
         let virtual_host = &self.session.virtual_host;

@@ -35,6 +35,29 @@ fn a_second_declaration_has_to_say_the_same() {
 }
 
 #[test]
+fn names_of_queues_and_exchanges_lose_their_line_breaks() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    let declared = client.channel.declare_queue(&durable("q\r\n_x\n")).unwrap();
+    assert_eq!(declared.name, name("q_x"));
+    let passive = DeclareQueue { passive: true, ..durable("\nq_x") };
+    assert_eq!(client.channel.declare_queue(&passive).unwrap().name, name("q_x"));
+    assert_eq!(client.ready("q_x"), 0);
+    client.channel.declare_exchange(&exchange("e\rx", "fanout")).unwrap();
+    client.channel.bind(&binding("ex\n", "q_x\r", "k")).unwrap();
+    assert_eq!(client.send_to("ex", "", "x"), 1);
+    // To consume, to get, to purge and to publish, a name is taken as it is.
+    assert_eq!(refusal(client.channel.get(b"q_x\n", true)).0, 404);
+    client.channel.unbind(&binding("\nex", "q_x\n", "k")).unwrap();
+    assert_eq!(client.send_to("ex", "", "x"), 0);
+    client.channel.delete_exchange(b"\nex", false).unwrap();
+    assert_eq!(client.channel.delete_queue(b"q_\r\nx", false, false).unwrap().messages, 1);
+    assert_eq!(refusal(client.channel.get(b"q_x", true)).0, 404);
+    let made_up = client.channel.declare_queue(&queue("\r\n")).unwrap().name;
+    assert!(made_up.starts_with(b"amq.gen-"));
+}
+
+#[test]
 fn what_does_not_exist_is_not_found() {
     let rig = Rig::new();
     let mut client = rig.connect();
