@@ -11,6 +11,8 @@
 //! | `routing-keys` | `A` of `S` | its routing key, and those of `CC` |
 //! | `original-expiration` | `S` | its `expiration`, which it loses, if it had one |
 
+use std::collections::HashMap;
+
 use crate::message::{Envelope, FieldTable, Properties, RawProperties, RawTable, ShortStr, Value};
 
 const DEATHS: &[u8] = b"x-death";
@@ -122,6 +124,7 @@ fn event(
 
 /// Puts a death in front of the others. Where it is the queue's and reason's second one, it is counted there.
 fn add(deaths: &mut Vec<Value>, event: FieldTable, queue: &ShortStr, death: Death) {
+    merge(deaths);
     let same = deaths.iter().position(|other| {
         matches!(other, Value::Table(other) if is_text(other.get(b"queue"), queue)
             && is_text(other.get(b"reason"), death.name().as_bytes()))
@@ -133,9 +136,50 @@ fn add(deaths: &mut Vec<Value>, event: FieldTable, queue: &ShortStr, death: Deat
     deaths.insert(0, Value::Table(latest));
 }
 
+/// Merges entries of the same queue and reason into the first of them. RabbitMQ before 3.6 wrote an entry for each death and no
+/// count: the count is then the number of entries. A header with a single entry is left as it is, as RabbitMQ leaves it.
+fn merge(deaths: &mut Vec<Value>) {
+    if deaths.len() < 2 {
+        return;
+    }
+    // By queue and reason: the place of the first entry, and how many there are.
+    let mut found: HashMap<(&[u8], &[u8]), (usize, i64)> = HashMap::new();
+    let mut is_first = Vec::with_capacity(deaths.len());
+    for (place, death) in deaths.iter().enumerate() {
+        let first = key(death).is_none_or(|key| {
+            let (first, count) = found.entry(key).or_insert((place, 0));
+            *count += 1;
+            *first == place
+        });
+        is_first.push(first);
+    }
+    let mut counts: Vec<Option<i64>> = vec![None; deaths.len()];
+    found.into_values().for_each(|(place, count)| counts[place] = Some(count));
+    for (death, count) in deaths.iter_mut().zip(counts) {
+        if let (Value::Table(entries), Some(count)) = (death, count)
+            && entries.get(b"count").is_none()
+        {
+            *entries = with_count(entries, count);
+        }
+    }
+    let mut is_first = is_first.into_iter();
+    deaths.retain(|_| is_first.next() == Some(true));
+}
+
+/// The queue and the reason of an entry; `None` where it does not name both.
+fn key(death: &Value) -> Option<(&[u8], &[u8])> {
+    let Value::Table(death) = death else { return None };
+    let text = |name: &[u8]| death.get(name).and_then(Value::as_long_str);
+    Some((text(b"queue")?, text(b"reason")?))
+}
+
 /// The same death once more.
 fn counted(known: &FieldTable) -> FieldTable {
     let count = known.get(b"count").and_then(Value::as_integer).unwrap_or(0).saturating_add(1);
+    with_count(known, count)
+}
+
+fn with_count(known: &FieldTable, count: i64) -> FieldTable {
     let others = known.entries().filter(|(name, _)| name.as_bytes() != b"count");
     let others = others.map(|(name, value)| (name.clone(), value.clone()));
     std::iter::once(entry("count", Value::I64(count))).chain(others).collect()
@@ -271,10 +315,60 @@ mod tests {
             panic!()
         };
         let Value::Table(first) = &all[0] else { panic!("{all:?}") };
-        assert_eq!(first.get(b"count"), Some(&Value::I64(1)));
+        assert_eq!(first.get(b"count"), Some(&Value::I64(2)), "an entry without a count is one");
         assert_eq!(all[1..], [Value::I32(7), Value::Table(table(&[]))]);
         let bytes = buried.to_bytes();
         assert!(!is_cycle(&RawProperties::parse(&bytes).unwrap(), &ShortStr::from_static("p")));
+    }
+
+    #[test]
+    fn entries_of_older_brokers_are_merged_by_queue_and_reason() {
+        let old = |queue: &str, reason: &str, time: u64| {
+            Value::Table(table(&[
+                ("reason", Value::text(reason)),
+                ("queue", Value::text(queue)),
+                ("time", Value::Timestamp(time)),
+            ]))
+        };
+        let counted = table(&[
+            ("count", Value::I64(7)),
+            ("reason", Value::text("rejected")),
+            ("queue", Value::text("p")),
+        ]);
+        let entries = vec![
+            old("p", "expired", 9),
+            old("q", "rejected", 8),
+            old("q", "rejected", 7),
+            old("q", "expired", 6),
+            Value::Table(counted),
+            old("q", "rejected", 5),
+            old("p", "rejected", 4),
+        ];
+        let old = table(&[("x-death", Value::Array(entries))]);
+        let old = Properties { headers: Some(old), ..Properties::default() };
+        let buried = died(&old, "q", Death::Rejected, true);
+        let told: Vec<_> = deaths(&buried)
+            .iter()
+            .map(|death| {
+                let text = |name: &str| {
+                    let text = death.get(name.as_bytes()).and_then(Value::as_long_str);
+                    String::from_utf8(text.unwrap().to_vec()).unwrap()
+                };
+                let count = death.get(b"count").and_then(Value::as_integer);
+                (text("queue"), text("reason"), count)
+            })
+            .collect();
+        let expected =
+            [("q", "rejected", 4), ("p", "expired", 1), ("q", "expired", 1), ("p", "rejected", 7)]
+                .map(|(queue, reason, count)| (queue.to_owned(), reason.to_owned(), Some(count)));
+        assert_eq!(told, expected);
+        assert_eq!(deaths(&buried)[0].get(b"time"), Some(&Value::Timestamp(8)));
+
+        let alone = table(&[("queue", Value::text("q")), ("reason", Value::text("rejected"))]);
+        let alone = table(&[("x-death", Value::Array(vec![Value::Table(alone)]))]);
+        let alone = Properties { headers: Some(alone), ..Properties::default() };
+        let buried = died(&alone, "q", Death::Rejected, true);
+        assert_eq!(deaths(&buried)[0].get(b"count"), Some(&Value::I64(1)));
     }
 
     #[test]
