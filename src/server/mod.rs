@@ -35,6 +35,7 @@ use crate::storage::{Clock, OpenError, RecoveryReport, Store, StoreError};
 
 pub use config::Config;
 pub use descriptors::raise_limit as raise_limit_of_open_files;
+pub(crate) use tls::is_readable_by_all;
 pub use tls::{ClientCertificates, Tls, TlsError};
 pub use watermarks::Watermarks;
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -100,6 +101,7 @@ impl Tls {
             pem::Error::NoItemsFound => TlsError::NoKey(self.key.clone()),
             error => unreadable(&self.key, error),
         })?;
+        warn_of_readers(&self.key);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let identity = |error| TlsError::Identity {
             certificate: self.certificate.clone(),
@@ -131,6 +133,21 @@ impl Tls {
         };
         let config = builder.with_single_cert(chain, key).map_err(identity)?;
         Ok(Arc::new(config))
+    }
+}
+
+/// Whether every user of the machine can read a file. A group may be meant to.
+pub(crate) fn is_readable_by_all(file: &Path) -> bool {
+    file.metadata().is_ok_and(|found| found.permissions().mode() & 0o004 != 0)
+}
+
+fn warn_of_readers(key: &Path) {
+    if is_readable_by_all(key) {
+        tracing::warn!(
+            file = %key.display(),
+            "every user of this machine can read the private key: take the permission away (`chmod o= FILE`), and \
+             replace the key if others use this machine"
+        );
     }
 }
 

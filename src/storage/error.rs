@@ -60,6 +60,12 @@ pub enum OpenError {
          stop the other one (`fuser {}` names it) or use another directory", .0.display(), .0.display()
     )]
     Locked(PathBuf),
+    /// Another directory has the same files, as a copy that is made of hard links has, and is in use.
+    #[error(
+        "the files of {} are in use under another name: a copy that is made of hard links (`cp -al`) shares them, and \
+         two stores in one file destroy each other; stop the other one, and make a real copy (`cp -a`)", .0.display()
+    )]
+    Shared(PathBuf),
     /// The operating system refused something.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

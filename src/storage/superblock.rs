@@ -116,7 +116,17 @@ fn checksum(copy: &[u8; COPY]) -> u32 {
     hasher.finalize()
 }
 
-/// The open file, and the state that is in it.
+/// Takes the file for this process. The directory is locked as well; but a copy of it that was made of hard links is another
+/// directory, and has the same files.
+fn take(file: &dyn DiskFile, dir: &Path, path: &Path) -> Result<(), OpenError> {
+    match file.try_lock() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(OpenError::Shared(dir.to_owned())),
+        Err(error) => Err(OpenError::io("lock", path, error)),
+    }
+}
+
+/// The open file, and the state that is in it. It is locked for as long as it is open.
 #[derive(Debug)]
 pub(crate) struct SuperblockFile {
     file: Arc<dyn DiskFile>,
@@ -148,6 +158,7 @@ impl SuperblockFile {
             Err(error) => return Err(OpenError::io("remove", &temporary, error)),
         }
         let file = disk.create(&temporary).map_err(|e| OpenError::io("create", &temporary, e))?;
+        take(&*file, dir, &temporary)?;
         let mut pages = vec![0; 2 * PAGE as usize];
         pages[..COPY].copy_from_slice(&state.encode());
         pages[PAGE as usize..][..COPY].copy_from_slice(&state.encode());
@@ -171,6 +182,7 @@ impl SuperblockFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(OpenError::io("open", &path, error)),
         };
+        take(&*file, dir, &path)?;
         if access == Access::ReadWrite && !is_active(Mutant::TrustCachedSuperblock) {
             // What is read next must not be taken away by a second crash.
             file.sync_all().map_err(|e| OpenError::io("sync", &path, e))?;

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use super::addresses;
 use super::file;
-use super::kind::Written;
+use super::kind::{Kind, Written};
 use super::settings::Settings;
 use super::suggestion::nearest;
 use super::table::{PREFIX, SETTINGS, Setting};
 use super::{Origin, Problem, Stated};
 use crate::cli::complain;
+use crate::server::is_readable_by_all;
 
 /// The variable that names the file.
 const FILE: &str = "HAYPILE_CONFIG";
@@ -137,6 +138,15 @@ impl Gathering {
         match std::fs::read_to_string(path) {
             Ok(text) => {
                 let (found, problems) = file::read(path, &text);
+                if found.iter().any(|(setting, ..)| matches!(setting.kind, Kind::Secret(_)))
+                    && is_readable_by_all(path)
+                {
+                    self.warnings.push(format!(
+                        "every user of this machine can read {}, and a password is in it: take the permission away \
+                         (`chmod o= FILE`)",
+                        path.display()
+                    ));
+                }
                 self.problems.extend(problems);
                 for (setting, written, origin) in found {
                     self.set(setting, &written, origin);

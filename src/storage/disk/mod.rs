@@ -26,7 +26,7 @@ pub(crate) use transfer::{read_exact_at, write_all_at};
 
 /// A file system, as far as the engine uses one.
 pub trait Disk: Send + Sync + Debug {
-    /// Makes the directory and those above it; one that exists is fine.
+    /// Makes the directory and those above it; one that exists is fine. The directory itself is for its owner alone.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
 
     /// The names of the files and directories in a directory, in any order. Names that are not UTF-8 are left out: none of ours.
@@ -35,7 +35,7 @@ pub trait Disk: Send + Sync + Debug {
     /// Opens a file that exists.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Creates an empty file for reading and writing; one that exists is an error.
+    /// Creates an empty file for reading and writing, for its owner alone; one that exists is an error.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
     /// Renames a file, replacing what has the new name: atomic, durable after [`sync_dir`](Disk::sync_dir).
@@ -50,6 +50,13 @@ pub trait Disk: Send + Sync + Debug {
     /// Takes the directory for this process alone, without changing anything in it.
     /// `None`: somebody else has it. Dropping the lock, or the end of the process, gives it back.
     fn lock_dir(&self, dir: &Path) -> io::Result<Option<Box<dyn DirectoryLock>>>;
+
+    /// Takes the permissions of other users away from a file or directory. Returns the mode that it had before, or `None` if
+    /// no other user had any. A file system without permissions has nothing to take away.
+    fn restrict(&self, path: &Path) -> io::Result<Option<u32>> {
+        let _ = path;
+        Ok(None)
+    }
 }
 
 /// How much [`DiskFile::fill`] writes at a time, in bytes.
@@ -102,4 +109,10 @@ pub trait DiskFile: Send + Sync + Debug {
 
     /// The size in bytes.
     fn size(&self) -> io::Result<u64>;
+
+    /// Takes the file itself for this process alone, whichever of its names it was opened by, until it is closed. Returns
+    /// `false` if another holder has it. A file that only one process can reach needs no lock.
+    fn try_lock(&self) -> io::Result<bool> {
+        Ok(true)
+    }
 }

@@ -5,14 +5,21 @@
     reason = "the one place that calls the file system"
 )]
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use super::direct::{self, PageFile};
 use super::{Access, DirectoryLock, Disk, DiskFile};
+
+/// The modes of directories and files that are created: other users can neither read nor list them.
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+/// The permissions of group and others.
+const OTHERS: u32 = 0o077;
 
 /// The file system of the machine that this runs on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,7 +27,15 @@ pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            fs::create_dir_all(parent)?;
+        }
+        match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
+            // The mode that was asked for, whatever the process's mask takes away.
+            Ok(()) => fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE)),
+            Err(_) if path.is_dir() => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -39,7 +54,9 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create_new(true).mode(FILE_MODE).open(path)?;
+        file.set_permissions(Permissions::from_mode(FILE_MODE))?;
         Ok(Arc::new(file))
     }
 
@@ -57,11 +74,25 @@ impl Disk for RealDisk {
 
     fn lock_dir(&self, dir: &Path) -> io::Result<Option<Box<dyn DirectoryLock>>> {
         let handle = File::open(dir)?;
-        match handle.try_lock() {
-            Ok(()) => Ok(Some(Box::new(handle))),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
+        Ok(lock(&handle)?.then(|| Box::new(handle) as Box<dyn DirectoryLock>))
+    }
+
+    fn restrict(&self, path: &Path) -> io::Result<Option<u32>> {
+        let mode = fs::symlink_metadata(path)?.permissions().mode() & 0o7777;
+        if mode & OTHERS == 0 {
+            return Ok(None);
         }
+        fs::set_permissions(path, Permissions::from_mode(mode & !OTHERS))?;
+        Ok(Some(mode))
+    }
+}
+
+/// Takes the lock of an open file or directory. Returns `false` if another holder has it.
+fn lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -95,6 +126,10 @@ impl DiskFile for File {
     fn size(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        lock(self)
+    }
 }
 
 #[cfg(test)]
@@ -109,6 +144,35 @@ mod tests {
         assert!(RealDisk.lock_dir(dir.path()).unwrap().is_none());
         drop(lock);
         assert!(RealDisk.lock_dir(dir.path()).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_file_is_held_by_one_holder_at_a_time_under_all_of_its_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other_name) = (dir.path().join("file"), dir.path().join("other"));
+        let file = RealDisk.create(&path).unwrap();
+        fs::hard_link(&path, &other_name).unwrap();
+        assert!(file.try_lock().unwrap());
+        let again = RealDisk.open(&other_name, Access::Read).unwrap();
+        assert!(!again.try_lock().unwrap());
+        drop(file);
+        assert!(again.try_lock().unwrap());
+    }
+
+    #[test]
+    fn permissions_of_other_users_are_taken_away_and_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let inner = dir.path().join("parent/store");
+        RealDisk.create_dir_all(&inner).unwrap();
+        RealDisk.create_dir_all(&inner).unwrap();
+        let path = inner.join("file");
+        RealDisk.create(&path).unwrap();
+        assert_eq!((mode(&inner), mode(&path)), (0o700, 0o600));
+        assert_eq!(RealDisk.restrict(&path).unwrap(), None);
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(RealDisk.restrict(&path).unwrap(), Some(0o644));
+        assert_eq!(mode(&path), 0o600);
     }
 
     #[test]

@@ -15,7 +15,8 @@ use crate::storage::superblock::FORMAT_VERSION;
 
 /// Reads what an open would read, and describes it.
 pub fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Inspection, OpenError> {
-    let (_lock, superblock, recovered) = recovery::read(disk, dir)?;
+    let (_lock, file, recovered) = recovery::read(disk, dir)?;
+    let superblock = *file.state();
     let size = superblock.segment_size;
     let report = &recovered.report;
     let all = recovered.segments.all();

@@ -13,7 +13,7 @@ use crate::storage::segment::{
     FreeFile, HeaderFault, Segment, SegmentHeader, SegmentSet, file_name, is_unfinished,
     parse_file_name,
 };
-use crate::storage::superblock::Superblock;
+use crate::storage::superblock::{Superblock, SuperblockFile};
 use crate::storage::units::SegmentId;
 
 /// The files of a store, by name.
@@ -25,6 +25,8 @@ pub(super) struct Directory<'a> {
     segment_size: u64,
     segments: BTreeSet<SegmentId>,
     unfinished: Vec<String>,
+    /// Directories that repairs have made.
+    repairs: Vec<String>,
 }
 
 impl<'a> Directory<'a> {
@@ -42,8 +44,15 @@ impl<'a> Directory<'a> {
             .filter_map(|name| parse_file_name(name))
             .filter(|id| id.can_be(1, segment_size))
             .collect();
-        let unfinished = names.into_iter().filter(|name| is_unfinished(name)).collect();
-        Ok(Directory { disk, dir, access, segment_size, segments, unfinished })
+        let named = |is_ours: fn(&str) -> bool| {
+            names.iter().filter(|name| is_ours(name)).cloned().collect::<Vec<_>>()
+        };
+        let repairs = named(|name| {
+            let number = name.strip_prefix("repair-");
+            number.is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit()))
+        });
+        let unfinished = named(is_unfinished);
+        Ok(Directory { disk, dir, access, segment_size, segments, unfinished, repairs })
     }
 
     /// The numbers of the segment files, ascending, with their paths.
@@ -159,6 +168,37 @@ impl<'a> Directory<'a> {
             }
         }
         Ok(free)
+    }
+
+    /// Takes the permissions of other users away from the directory and the files of the store: an earlier version, or a
+    /// copy, may have left some. A failure is told and is not an error, because the store itself works as well.
+    pub(super) fn restrict(&self) {
+        let segments = self.segments().map(|(_, path)| path);
+        let repairs = self.repairs.iter().map(|name| self.dir.join(name));
+        let paths = [self.dir.to_owned(), SuperblockFile::path(self.dir)];
+        let (mut restricted, mut former) = (0, 0);
+        for path in paths.into_iter().chain(segments).chain(repairs) {
+            match self.disk.restrict(&path) {
+                Ok(None) => {}
+                Ok(Some(mode)) => {
+                    restricted += 1;
+                    former |= mode;
+                }
+                Err(error) => tracing::warn!(
+                    path = %path.display(),
+                    "other users of the machine may be able to read stored messages: the permissions cannot be \
+                     changed: {error}"
+                ),
+            }
+        }
+        if restricted > 0 {
+            tracing::warn!(
+                directory = %self.dir.display(),
+                files = restricted,
+                former = %format_args!("{former:03o}"),
+                "other users of the machine were able to read stored messages; their permissions have been removed"
+            );
+        }
     }
 
     /// Removes what interrupted preparations have left behind. It was never in use.

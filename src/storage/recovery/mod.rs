@@ -130,16 +130,18 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<OpenedStore, OpenErr
             .update(state)
             .map_err(|e| OpenError::io("write", &SuperblockFile::path(dir), e))?;
     }
+    directory.restrict();
     let free = directory.reuse(&recovered.unused, size)?;
     directory.remove_unfinished()?;
     Ok(OpenedStore { lock, superblock, recovered, free })
 }
 
-/// Reads the store in `dir` without changing anything. The lock is to be held for as long as the result is used.
+/// Reads the store in `dir` without changing anything. The caller must hold the lock and the superblock, which is locked as
+/// well, for as long as it uses the result.
 pub(crate) fn read(
     disk: &dyn Disk,
     dir: &Path,
-) -> Result<(Box<dyn DirectoryLock>, Superblock, Recovered), OpenError> {
+) -> Result<(Box<dyn DirectoryLock>, SuperblockFile, Recovered), OpenError> {
     let lock = match take(disk, dir) {
         Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             return Err(OpenError::NoStore(dir.to_owned()));
@@ -151,7 +153,7 @@ pub(crate) fn read(
     let size = superblock.state().segment_size;
     let directory = Directory::read(disk, dir, Access::Read, size)?;
     let recovered = recover(&directory, superblock.state(), LastGroup::AsItIs)?;
-    Ok((lock, *superblock.state(), recovered))
+    Ok((lock, superblock, recovered))
 }
 
 fn take(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DirectoryLock>, OpenError> {
