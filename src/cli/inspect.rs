@@ -78,7 +78,8 @@ fn print(report: &Report, all: bool) {
     print_segments(report, all);
     print_compaction(report);
     print_queues(report, all);
-    say!("\n{} entries of exchanges, bindings, users and policies", text::count(report.entries));
+    say!();
+    say!("{} entries of exchanges, bindings, users and policies", text::count(report.entries));
 }
 
 fn print_running(running: &Running) {
@@ -160,8 +161,9 @@ fn print_checkpoint(report: &Report) {
 }
 
 fn print_segments(report: &Report, all: bool) {
+    say!();
     say!(
-        "\n{} segments, {}: {} live, {} that compaction or a checkpoint can reclaim",
+        "{} segments, {}: {} live, {} that compaction or a checkpoint can reclaim",
         text::count(report.segments.len() as u64),
         text::bytes(report.bytes),
         text::bytes(report.live_bytes),
@@ -197,7 +199,8 @@ fn print_segments(report: &Report, all: bool) {
 
 fn print_compaction(report: &Report) {
     let compaction = &report.compaction;
-    say!("\ncompaction: {}", activity(report));
+    say!();
+    say!("compaction: {}", activity(report));
     if let (Some(end), Some(at)) = (compaction.last_end, compaction.last_end_unix_ms) {
         let why = match end {
             End::Done => "no more was dead than is borne",
@@ -254,8 +257,9 @@ fn due(report: &Report) -> String {
 
 fn print_queues(report: &Report, all: bool) {
     let messages = report.queues.iter().map(|queue| queue.messages).sum();
+    say!();
     say!(
-        "\n{} durable queues with {} messages",
+        "{} durable queues with {} messages",
         text::count(report.queues.len() as u64),
         text::count(messages)
     );

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use tracing_subscriber::EnvFilter;
 
+use super::escape::escaped;
+
 /// So many events may wait to be written.
 const WAITING: usize = 4096;
 
@@ -118,22 +120,18 @@ impl Write for Events {
 }
 
 fn on_one_line(event: &[u8]) -> Vec<u8> {
-    let text = event.strip_suffix(b"\n").unwrap_or(event);
-    let mut line = Vec::with_capacity(event.len());
-    for byte in text {
-        if is_odd(*byte) {
-            line.extend(byte.escape_ascii());
-        } else {
-            line.push(*byte);
+    let event = String::from_utf8_lossy(event);
+    let text = event.strip_suffix('\n').unwrap_or(&event);
+    // The subscriber begins colours with this one. It writes it by itself, and escapes that of others.
+    let mut line = String::with_capacity(event.len());
+    for (index, part) in text.split('\x1b').enumerate() {
+        if index > 0 {
+            line.push('\x1b');
         }
+        line.push_str(&escaped(part));
     }
-    line.push(b'\n');
-    line
-}
-
-/// Control characters, but for the one that colours begin with: the subscriber writes those itself, and escapes others'.
-fn is_odd(byte: u8) -> bool {
-    byte.is_ascii_control() && byte != b'\t' && byte != b'\x1b'
+    line.push('\n');
+    line.into_bytes()
 }
 
 #[cfg(test)]
@@ -143,9 +141,10 @@ mod tests {
     #[test]
     fn an_event_stays_on_its_line_and_every_other_byte_as_it_is() {
         let written = |event: &[u8]| String::from_utf8(on_one_line(event)).unwrap();
-        let plain = "plain, \u{fc}\t\x1b[1mbold\n";
+        let plain = "plain, \u{fc}\x1b[1mbold\n";
         assert_eq!(written(plain.as_bytes()), plain);
-        assert_eq!(written(b"bye\r\nINFO forged\0\n"), "bye\\r\\nINFO forged\\x00\n");
+        let odd = "bye\r\n\tINFO forged\0\u{9b}1m\n";
+        assert_eq!(written(odd.as_bytes()), "bye\\r\\n\\tINFO forged\\u{0}\\u{9b}1m\n");
     }
 
     /// Takes nothing before it is told to.

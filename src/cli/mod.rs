@@ -9,6 +9,7 @@ mod config;
 mod damage;
 mod data_directory;
 mod hints;
+mod escape;
 mod inspect;
 mod interrupt;
 mod logging;

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
+use crate::cli::escape::escaped;
 use crate::cli::output::{self, remark};
 
 /// So much of a line is shown on a terminal, in characters: it has to stay one line.
@@ -32,7 +33,7 @@ impl StatusLine {
     /// Says something that will have changed in a moment: on a terminal alone.
     pub(super) fn glimpse(&self, line: &str) {
         if self.terminal {
-            let line: String = line.chars().take(SHOWN).collect();
+            let line: String = escaped(line).chars().take(SHOWN).collect();
             output::glimpse(format_args!("\r\x1b[K{line}"));
         }
     }

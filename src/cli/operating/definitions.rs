@@ -15,6 +15,7 @@ use clap::Subcommand;
 use super::target::Target;
 use super::{CommandError, Ended, end};
 use crate::cli::DONE;
+use crate::cli::escape::escaped_json;
 use crate::cli::output::{self, remark, say};
 use crate::server::control::{Answer, CountRow, Request};
 
@@ -99,14 +100,16 @@ fn export(file: Option<&Path>, target: &Target) -> Ended {
         let path = file.map_or("standard output".to_owned(), |path| path.display().to_string());
         CommandError::File { path, error }
     };
-    let mut text = serde_json::to_vec_pretty(&definitions).map_err(|error| failed(error.into()))?;
-    text.push(b'\n');
+    let text = serde_json::to_string_pretty(&definitions);
+    let mut text = text.map_err(|error| failed(error.into()))?;
+    text.push('\n');
+    let text = escaped_json(&text).into_owned();
     for note in notes {
         remark!("haypile: {note}");
     }
     match file {
         None => {
-            output::text(&text);
+            output::text(text.as_bytes());
             Ok(())
         }
         // There are hashes of passwords in it.
@@ -116,7 +119,7 @@ fn export(file: Option<&Path>, target: &Target) -> Ended {
             .truncate(true)
             .mode(0o600)
             .open(path)
-            .and_then(|mut file| file.write_all(&text)),
+            .and_then(|mut file| file.write_all(text.as_bytes())),
     }
     .map_err(failed)?;
     Ok(DONE)

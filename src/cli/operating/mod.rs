@@ -33,7 +33,7 @@ enum CommandError {
     #[error(transparent)]
     Target(#[from] TargetError),
     /// It has refused: a line each.
-    #[error("{}", .0.join("\nhaypile: "))]
+    #[error("{}", .0.join("; "))]
     Refused(Vec<String>),
     /// A file could not be read or written.
     #[error("{path}: {error}")]
@@ -57,7 +57,10 @@ impl CommandError {
 
 fn end(ended: Ended) -> u8 {
     ended.unwrap_or_else(|error| {
-        complain(&error);
+        match &error {
+            CommandError::Refused(reasons) => reasons.iter().for_each(|reason| complain(reason)),
+            _ => complain(&error),
+        }
         error.code()
     })
 }
