@@ -315,7 +315,7 @@ fn a_rabbitmq_conf_is_answered_with_the_toml_that_means_the_same() {
     let errors = refused(&["--config", utf8(&place.file())], &[]);
     let begin = format!("haypile: {} is a configuration of RabbitMQ", utf8(&place.file()));
     assert!(errors.starts_with(&begin), "{errors}");
-    let (_, toml) = errors.split_once("\n\n").unwrap();
+    let (_, toml) = errors.split_once("same meaning:\n").unwrap();
     fs::write(place.file(), toml).unwrap();
     let output = config(&["--config", utf8(&place.file())], &[]);
     assert_eq!((output.status.code(), &*text(&output.stderr)), (Some(0), ""));

@@ -60,7 +60,8 @@ fn an_open_takes_the_permissions_of_other_users_away() {
     drop(Store::open(&dir, manual()).unwrap());
     fs::create_dir(dir.join("repair-1")).unwrap();
     fs::write(dir.join("notes.txt"), "not of the store").unwrap();
-    let others = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    let others =
+        |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     others(&dir, 0o755);
     others(&dir.join("repair-1"), 0o750);
     others(&dir.join("notes.txt"), 0o644);

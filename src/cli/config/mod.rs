@@ -68,10 +68,14 @@ enum Problem {
     Syntax { path: PathBuf, line: usize, error: String },
     /// The file is RabbitMQ's.
     #[error(
-        "{} is a configuration of RabbitMQ, and Haypile reads TOML. A file with the same meaning:\n\n{toml}",
+        "{} is a configuration of RabbitMQ, and Haypile reads TOML. A file with the same meaning:",
         path.display()
     )]
-    RabbitMq { path: PathBuf, toml: String },
+    RabbitMq {
+        path: PathBuf,
+        /// The file with the same meaning, of several lines.
+        toml: String,
+    },
     /// There is no such setting.
     #[error("{origin}: unknown key `{key}`{}", hint(*meant))]
     Unknown { origin: Origin, key: String, meant: Option<&'static str> },

@@ -12,6 +12,7 @@ use super::suggestion::nearest;
 use super::table::{PREFIX, SETTINGS, Setting};
 use super::{Origin, Problem, Stated};
 use crate::cli::complain;
+use crate::cli::output::remark;
 use crate::server::is_readable_by_all;
 
 /// The variable that names the file.
@@ -97,6 +98,9 @@ impl Sources {
             Err(problems) => {
                 for problem in problems {
                     complain(&problem);
+                    if let Problem::RabbitMq { toml, .. } = &problem {
+                        toml.lines().for_each(|line| remark!("{line}"));
+                    }
                 }
                 None
             }

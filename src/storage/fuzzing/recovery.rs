@@ -86,7 +86,9 @@ impl Case<'_> {
             OpenError::Io { source, .. } => {
                 assert_eq!(source.kind(), ErrorKind::StorageFull, "{error}");
             }
-            OpenError::Locked(_) | OpenError::Shared(_) => unreachable!("somebody has kept the lock"),
+            OpenError::Locked(_) | OpenError::Shared(_) => {
+                unreachable!("somebody has kept the lock")
+            }
             _ => {}
         }
     }
