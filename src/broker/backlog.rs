@@ -294,6 +294,15 @@ impl Backlog {
         self.fetched.insert(place, message);
     }
 
+    /// Whether the message in that place, which is live, is held by nobody.
+    pub(super) fn is_ready(&mut self, queue: &Levels, place: Sequence) -> bool {
+        self.learn(queue);
+        let rank = if queue.is_ranked() { Rank::of(place).index() } else { 0 };
+        self.frontiers.get(rank).is_some_and(|frontier| place >= *frontier)
+            || self.returned.contains(&place)
+            || self.fetched.binary_search_by_key(&place, |message| message.sequence).is_ok()
+    }
+
     /// Forgets all ready messages, and says which they were, in order.
     pub(super) fn take_all(&mut self, queue: &Levels) -> Vec<SequenceRange> {
         self.learn(queue);

@@ -87,7 +87,7 @@ impl InForce {
 
     /// From now on these are in force.
     pub(super) fn set(&self, rules: Rules) {
-        let (any, bytes) = (!rules.is_plain(), rules.max_bytes.is_some());
+        let (any, bytes) = (!rules.is_plain(), rules.bounds_bytes());
         *self.details().rules.write() = Arc::new(rules);
         self.any.store(any, Relaxed);
         self.bytes.store(bytes, Relaxed);

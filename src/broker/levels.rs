@@ -182,11 +182,6 @@ impl Levels {
         self.all().iter().map(storage::Queue::len).sum()
     }
 
-    /// What the live messages of all levels take.
-    pub(super) fn bytes(&self) -> u64 {
-        self.all().iter().map(storage::Queue::bytes).sum()
-    }
-
     /// One past the place of the newest message of the lowest rank: no message has a place behind it.
     pub(super) fn next_sequence(&self) -> Sequence {
         match self {

@@ -4,6 +4,7 @@
 //! acknowledgement, room in an outbox) dispatches right there, in its own task: there is no task
 //! per queue to wake.
 
+mod counting;
 mod leaving;
 mod lifetime;
 mod reading;
@@ -15,6 +16,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use self::counting::{Uncounted, counted_body};
 pub(super) use self::leaving::Leaving;
 pub(super) use self::lifetime::Lifetime;
 use super::arguments::turns;
@@ -91,6 +93,8 @@ struct State {
     wake_at: Option<Timestamp>,
     /// What has come to this place or behind it has not been looked at, whether it is to leave; `None`: that cannot be told.
     unseen_from: Option<Sequence>,
+    /// Messages whose bodies have not been counted yet, since a policy bounds their bytes.
+    uncounted: Option<Uncounted>,
     deleted: bool,
 }
 
@@ -105,6 +109,7 @@ impl State {
         !self.deleted
             && self.reads == 0
             && !self.polled
+            && self.uncounted.is_none()
             && self.unacknowledged == 0
             && self.gets.is_empty()
             && self.leaving.is_empty()
@@ -351,8 +356,9 @@ impl Queue {
             }
             if !state.deleted {
                 state.unacknowledged = state.unacknowledged.saturating_sub(1);
-                self.more_ready(message.body_len());
-                state.backlog.put_back_fetched(Fetched { sequence, message, deliveries });
+                let fetched = Fetched { sequence, message, deliveries };
+                self.more_ready(counted_body(state.uncounted.as_ref(), &fetched));
+                state.backlog.put_back_fetched(fetched);
             }
         }
     }
@@ -413,8 +419,9 @@ impl Queue {
     }
 
     fn hand_out(self: &Arc<Self>, state: &mut State, no_ack: bool) -> Option<Delivery> {
-        let Fetched { sequence, message, deliveries } = state.backlog.pop()?;
-        self.less_ready(message.body_len());
+        let fetched = state.backlog.pop()?;
+        self.less_ready(counted_body(state.uncounted.as_ref(), &fetched));
+        let Fetched { sequence, message, deliveries } = fetched;
         state.unacknowledged += 1;
         let origin = Origin::Get { queue: Arc::clone(self), no_ack };
         Some(Delivery { origin, sequence, deliveries, message })
@@ -475,7 +482,9 @@ impl Queue {
                 }
                 _ => {
                     state.unacknowledged = state.unacknowledged.saturating_sub(1);
-                    self.more_ready(held.body as usize);
+                    if Uncounted::counts(state.uncounted.as_ref(), sequence) {
+                        self.more_ready(held.body as usize);
+                    }
                     state.backlog.put_back([sequence]);
                     in_memory.extend(message.map(|message| (sequence, message)));
                 }
@@ -494,7 +503,7 @@ impl Queue {
             return Err(self.not_found());
         }
         let ranges = state.backlog.take_all(&self.store);
-        self.nothing_ready();
+        self.nothing_ready(state);
         if ranges.is_empty() {
             return Ok((0, None));
         }

@@ -35,6 +35,13 @@ impl Overflow {
     }
 }
 
+/// Messages, and the bytes of their bodies: how much is ready in a queue, or how much of that exceeds its bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Load {
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+}
+
 /// Where messages go that are rejected, expire, or find no room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DeadLetters {
@@ -51,10 +58,10 @@ pub(super) struct Rules {
     pub(super) message_ttl: Option<u64>,
     /// How long the queue may be unused.
     pub(super) expires: Option<u64>,
-    /// Messages that may be ready.
-    pub(super) max_length: Option<u64>,
-    /// Bytes that the bodies of ready messages may have.
-    pub(super) max_bytes: Option<u64>,
+    /// Messages that may be ready. Read through [`Rules::excess`] and [`Rules::refuses`] alone, which know the overflow.
+    max_length: Option<u64>,
+    /// Bytes that the bodies of ready messages may have. The same.
+    max_bytes: Option<u64>,
     overflow: Option<Overflow>,
     dead_letter_exchange: Option<ShortStr>,
     dead_letter_routing_key: Option<ShortStr>,
@@ -131,14 +138,42 @@ impl Rules {
         Some(DeadLetters { exchange, routing_key: self.dead_letter_routing_key.clone() })
     }
 
-    /// Whether they bound how many messages there may be.
-    pub(super) fn bounds(&self) -> bool {
+    /// Whether they bound how many messages may be ready.
+    pub(super) fn is_bounded(&self) -> bool {
         self.max_length.is_some() || self.max_bytes.is_some()
     }
 
-    /// Whether a message that finds no room is refused.
-    pub(super) fn refuses(&self) -> bool {
-        self.bounds() && self.overflow() != Overflow::DropHead
+    /// Whether they bound the bytes of ready bodies.
+    pub(super) fn bounds_bytes(&self) -> bool {
+        self.max_bytes.is_some()
+    }
+
+    /// How much has to be removed from the head of a queue with `ready`, so that it keeps its bounds.
+    ///
+    /// Invariant: only `drop-head` ever removes. A queue that refuses publishes keeps all that it has accepted, also when
+    /// requeued messages, a restart or a new policy leave it with more than its bounds.
+    pub(super) fn excess(&self, ready: Load) -> Load {
+        if self.overflow() != Overflow::DropHead {
+            return Load::default();
+        }
+        let beyond =
+            |have: u64, most: Option<u64>| most.map_or(0, |most| have.saturating_sub(most));
+        Load {
+            messages: beyond(ready.messages, self.max_length),
+            bytes: beyond(ready.bytes, self.max_bytes),
+        }
+    }
+
+    /// Whether a queue with these rules ever refuses a message.
+    pub(super) fn can_refuse(&self) -> bool {
+        self.is_bounded() && self.overflow() != Overflow::DropHead
+    }
+
+    /// Whether a queue with `ready` refuses another message with a body of so many bytes.
+    pub(super) fn refuses(&self, ready: Load, body: usize) -> bool {
+        self.can_refuse()
+            && (self.max_length.is_some_and(|most| ready.messages >= most)
+                || self.max_bytes.is_some_and(|most| ready.bytes + body as u64 > most))
     }
 
     /// Whether there is nothing that a publisher or a consumer could notice.
@@ -172,7 +207,7 @@ mod tests {
         assert_eq!(rules.overflow(), Overflow::RejectPublishAndDeadLetter);
         let nowhere = DeadLetters { exchange: ShortStr::default(), routing_key: None };
         assert_eq!(rules.dead_letters(), Some(nowhere));
-        assert!(rules.bounds() && rules.refuses() && !rules.is_plain());
+        assert!(rules.can_refuse() && !rules.is_plain());
         assert!(Rules::of_arguments(&FieldTable::new()).is_plain());
 
         let policy = table(&[
@@ -191,6 +226,24 @@ mod tests {
         let key = Some(ShortStr::from_static("plot"));
         let graves = DeadLetters { exchange: ShortStr::default(), routing_key: key };
         assert_eq!(both.dead_letters(), Some(graves));
+    }
+
+    #[test]
+    fn only_drop_head_removes_and_only_the_others_refuse() {
+        let bounds = [("x-max-length", Value::U8(3)), ("x-max-length-bytes", Value::U8(10))];
+        let full = Load { messages: 3, bytes: 10 };
+        let over = Load { messages: 5, bytes: 30 };
+        let dropping = Rules::of_arguments(&table(&bounds));
+        assert_eq!(dropping.excess(full), Load::default());
+        assert_eq!(dropping.excess(over), Load { messages: 2, bytes: 20 });
+        assert!(!dropping.refuses(over, 1));
+        for overflow in ["reject-publish", "reject-publish-dlx"] {
+            let overflow = ("x-overflow", Value::text(overflow));
+            let rules = Rules::of_arguments(&table(&[&bounds[..], &[overflow]].concat()));
+            assert_eq!(rules.excess(over), Load::default());
+            assert!(rules.refuses(full, 0) && rules.refuses(Load { messages: 2, bytes: 9 }, 2));
+            assert!(!rules.refuses(Load { messages: 2, bytes: 9 }, 1));
+        }
     }
 
     #[test]

@@ -9,13 +9,14 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use tracing::error;
 
+use super::counting::counted_body;
 use super::{Queue, State, push_sequence};
 use crate::broker::backlog::Supply;
 use crate::broker::dead_letters::Death;
 use crate::broker::promises::milliseconds;
-use crate::broker::rules::Rules;
+use crate::broker::rules::{Load, Rules};
 use crate::message::{Envelope, FieldTable};
-use crate::storage::{Fetch, Fetched, Message, Sequence, StoreError, Timestamp};
+use crate::storage::{Fetched, Message, Sequence, Timestamp};
 
 /// Dead letters of a queue that stay in memory while they wait for the carrier. Others are read back.
 const KEPT: usize = 512;
@@ -155,19 +156,22 @@ impl Queue {
         most: usize,
     ) -> (usize, Vec<usize>) {
         let most = most.min(LOOKED_THROUGH);
-        let (fetched, _) = state.backlog.run();
+        let State { backlog, uncounted, .. } = state;
+        let (fetched, _) = backlog.run();
         let others = fetched.iter().take(most).skip(1);
         let fresh = 1 + others.take_while(|next| self.death(moment, next).is_none()).count();
         let mut bodies = Vec::new();
         if self.rules.bounds_bytes() {
-            bodies.extend(fetched.iter().take(fresh).map(|next| next.message.body_len()));
+            let next = fetched.iter().take(fresh);
+            bodies.extend(next.map(|next| counted_body(uncounted.as_ref(), next)));
         }
         (fresh, bodies)
     }
 
     fn drop_front(&self, state: &mut State, moment: &Moment, death: Death) {
-        let Some(Fetched { sequence, message, .. }) = state.backlog.pop() else { return };
-        self.less_ready(message.body_len());
+        let Some(fetched) = state.backlog.pop() else { return };
+        self.less_ready(counted_body(state.uncounted.as_ref(), &fetched));
+        let Fetched { sequence, message, .. } = fetched;
         state.unacknowledged += 1;
         state.left += 1;
         state.emptying = true;
@@ -242,29 +246,28 @@ impl Queue {
         }
     }
 
-    fn is_too_long(&self, state: &State, rules: &Rules) -> bool {
-        if !rules.bounds() {
+    /// Whether the head has to be removed, so that the queue keeps its bounds.
+    fn is_too_long(&self, state: &mut State, rules: &Rules) -> bool {
+        if !rules.is_bounded() {
             return false;
         }
-        let ready = self.store.len().saturating_sub(state.unacknowledged);
         // Not where what is ready is: what a transaction or the carrier takes out goes from the store first.
         if self.store.len() == 0 {
-            self.nothing_ready();
+            self.nothing_ready(state);
         }
-        ready > 0
-            && (rules.max_length.is_some_and(|most| ready > most)
-                || rules.max_bytes.is_some_and(|most| self.ready_bytes() > most))
+        let messages = self.store.len().saturating_sub(state.unacknowledged);
+        let ready = Load { messages, bytes: self.ready_bytes() };
+        messages > 0 && rules.excess(ready) != Load::default()
     }
 
     /// Whether a message with a body of so many bytes is refused for lack of room. Several publishers at the same time may all
     /// find room for one.
-    pub(in crate::broker) fn refuses(&self, rules: &Rules, bytes: usize) -> bool {
-        if !rules.refuses() {
+    pub(in crate::broker) fn refuses(&self, rules: &Rules, body: usize) -> bool {
+        if !rules.can_refuse() {
             return false;
         }
-        let ready = u64::from(self.counts().0);
-        rules.max_length.is_some_and(|most| ready >= most)
-            || rules.max_bytes.is_some_and(|most| self.ready_bytes() + bytes as u64 > most)
+        let ready = Load { messages: u64::from(self.counts().0), bytes: self.ready_bytes() };
+        rules.refuses(ready, body)
     }
 
     // ---- Policies ----
@@ -275,9 +278,7 @@ impl Queue {
         let counted = self.rules.bounds_bytes();
         self.rules.set(own.under(Rules::of_policy(definition)));
         if self.rules.bounds_bytes() && !counted {
-            // Roughly, until the queue is empty for the first time.
-            let bytes = i64::try_from(self.store.bytes()).unwrap_or(i64::MAX);
-            self.rules.details().ready_bytes.store(bytes, Relaxed);
+            self.begin_counting();
         }
         if self.rules.get().message_ttl.is_some() {
             self.note_timed();
@@ -287,58 +288,11 @@ impl Queue {
     /// Does to the messages that are there what a new policy asks for.
     pub(in crate::broker) fn obey(self: &Arc<Self>) {
         self.touch();
-        self.run(self.state.lock());
-    }
-
-    // ---- The bytes of ready bodies, where they count ----
-
-    fn ready_bytes(&self) -> u64 {
-        u64::try_from(self.rules.details().ready_bytes.load(Relaxed)).unwrap_or(0)
-    }
-
-    /// A message with such a body is ready now.
-    pub(in crate::broker) fn more_ready(&self, bytes: usize) {
-        if self.rules.bounds_bytes() {
-            self.rules.details().ready_bytes.fetch_add(bytes as i64, Relaxed);
+        let guard = self.state.lock();
+        if guard.as_ref().is_some_and(|state| state.uncounted.is_some()) {
+            self.workers.loader.submit_count(Arc::clone(self));
         }
-    }
-
-    /// One is not any more.
-    pub(super) fn less_ready(&self, bytes: usize) {
-        if self.rules.bounds_bytes() {
-            self.rules.details().ready_bytes.fetch_sub(bytes as i64, Relaxed);
-        }
-    }
-
-    /// None is.
-    pub(super) fn nothing_ready(&self) {
-        if self.rules.bounds_bytes() {
-            self.rules.details().ready_bytes.store(0, Relaxed);
-        }
-    }
-
-    /// Counts the bodies of all messages, which nobody holds yet. Reads all of the queue, and blocks on the disk.
-    pub(in crate::broker) fn measure(&self) -> Result<(), StoreError> {
-        let (mut bytes, mut fetched) = (0, Vec::new());
-        for mut from in self.store.firsts() {
-            loop {
-                let outcome = self.store.fetch(from, KEPT, &mut fetched);
-                let done = outcome == Fetch::Complete && fetched.len() < KEPT;
-                if let Some(last) = fetched.last() {
-                    from = last.sequence.next();
-                }
-                bytes +=
-                    fetched.drain(..).map(|fetched| fetched.message.body_len() as i64).sum::<i64>();
-                if done {
-                    break;
-                }
-                if outcome == Fetch::NeedsLoad {
-                    self.store.load(from)?;
-                }
-            }
-        }
-        self.rules.details().ready_bytes.store(bytes, Relaxed);
-        Ok(())
+        self.run(guard);
     }
 
     /// Takes messages out for good that have left, and go nowhere.

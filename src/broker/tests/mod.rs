@@ -13,6 +13,7 @@ mod giving_back;
 mod governing;
 mod hosting;
 mod leaving;
+mod overflowing;
 mod permissions;
 mod priorities;
 mod reading_back;

@@ -78,7 +78,7 @@ impl VirtualHost {
         }
         for queue in queues.iter().filter(|queue| queue.rules().any()) {
             let rules = queue.rules().get();
-            if rules.refuses() {
+            if rules.can_refuse() {
                 return Ok(None);
             }
             timed |= rules.message_ttl.is_some();

@@ -248,12 +248,12 @@ fn read_back<'l>(
     let Some(sequence) = places.next() else { return Ok(None) };
     let store = queue.store();
     let mut found = Vec::new();
-    if store.fetch(sequence, 1, &mut found) == Fetch::NeedsLoad {
-        // With those that are next to it. What lies between letters is held by somebody, and would be in memory for nothing.
-        let following = iter::successors(Some(sequence.next()), |place| Some(place.next()));
-        let neighbours = places.zip(following).take_while(|(place, next)| place == next).count();
+    // With those that are next to it. What lies between letters is held by somebody, and would be in memory for nothing.
+    let following = iter::successors(Some(sequence.next()), |place| Some(place.next()));
+    let neighbours = places.zip(following).take_while(|(place, next)| place == next).count();
+    // Again, if the loader has taken it out of memory meanwhile to count its bytes.
+    while store.fetch(sequence, 1, &mut found) == Fetch::NeedsLoad {
         store.load_some(sequence, 1 + neighbours)?;
-        store.fetch(sequence, 1, &mut found);
     }
     Ok(found.pop().filter(|found| found.sequence == sequence).map(|found| found.message))
 }

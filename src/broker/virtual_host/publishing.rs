@@ -273,7 +273,7 @@ impl VirtualHost {
             }
             let rules = queue.rules().get();
             sorted.timed |= rules.message_ttl.is_some();
-            sorted.bounded |= rules.refuses();
+            sorted.bounded |= rules.can_refuse();
             let refuses = queue.refuses(&rules, body);
             if refuses {
                 let (queue, overflow) = (Arc::clone(queue), rules.overflow());
