@@ -189,9 +189,11 @@ pub(super) fn check_server_named(arguments: &FieldTable) -> Result<(), Refusal> 
 fn check_rules(label: &str, arguments: &FieldTable) -> Result<(), Refusal> {
     check_number(label, arguments, "x-message-ttl", 0..=LONGEST)?;
     check_number(label, arguments, "x-expires", 1..=LONGEST)?;
-    for name in ["x-max-length", "x-max-length-bytes", "x-delivery-limit"] {
+    for name in ["x-max-length", "x-max-length-bytes"] {
         check_number(label, arguments, name, 0..=u64::MAX)?;
     }
+    // Below zero there is no limit.
+    check_integer(label, arguments, "x-delivery-limit")?;
     check_name(label, arguments, "x-overflow", |text| {
         Overflow::named(text).map(|_| ()).ok_or("invalid_overflow")
     })?;
@@ -214,6 +216,18 @@ fn check_rules(label: &str, arguments: &FieldTable) -> Result<(), Refusal> {
     })
 }
 
+/// Refuses an argument that is no integer.
+fn check_integer(label: &str, arguments: &FieldTable, name: &str) -> Result<(), Refusal> {
+    match arguments.get(name.as_bytes()) {
+        Some(value) if value.as_integer().is_none() => Err(no_integer(label, name, value)),
+        _ => Ok(()),
+    }
+}
+
+fn no_integer(label: &str, name: &str, value: &Value) -> Refusal {
+    invalid(label, name, &format!("\"expected integer, got {}\"", type_name(value.tag())))
+}
+
 /// Refuses an argument that is no integer, or one that is out of range.
 fn check_number(
     label: &str,
@@ -223,7 +237,7 @@ fn check_number(
 ) -> Result<(), Refusal> {
     let Some(value) = arguments.get(name.as_bytes()) else { return Ok(()) };
     let why = match value.as_integer() {
-        None => format!("\"expected integer, got {}\"", type_name(value.tag())),
+        None => return Err(no_integer(label, name, value)),
         Some(number) => match u64::try_from(number) {
             Err(_) => format!("{{value_negative,{number}}}"),
             Ok(number) if number > *range.end() => format!("{{value_too_large,{number}}}"),
@@ -322,9 +336,6 @@ pub(super) fn check_queue_equivalence(queue: &Queue, other: &QueueSpec) -> Resul
 pub(super) fn consumer_priority(label: &str, arguments: &FieldTable) -> Result<i64, Refusal> {
     match arguments.get(PRIORITY) {
         None => Ok(0),
-        Some(value) => value.as_integer().ok_or_else(|| {
-            let why = format!("\"expected integer, got {}\"", type_name(value.tag()));
-            invalid(label, "x-priority", &why)
-        }),
+        Some(value) => value.as_integer().ok_or_else(|| no_integer(label, "x-priority", value)),
     }
 }

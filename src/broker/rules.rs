@@ -65,7 +65,8 @@ pub(super) struct Rules {
     overflow: Option<Overflow>,
     dead_letter_exchange: Option<ShortStr>,
     dead_letter_routing_key: Option<ShortStr>,
-    /// How often a message may come back.
+    /// How often a message may come back. `None` means no limit, as arguments and policies say with a number below zero; one
+    /// that is a limit is smaller than that.
     pub(super) delivery_limit: Option<u64>,
 }
 

@@ -75,7 +75,7 @@ impl Policies {
 fn both(users: &FieldTable, operators: &FieldTable) -> FieldTable {
     let ruled = users.entries().map(|(name, own)| {
         let value = match operators.get(name) {
-            Some(other) if own.as_integer() <= other.as_integer() => own,
+            Some(other) if limit(own) <= limit(other) => own,
             Some(other) => other,
             None => own,
         };
@@ -83,6 +83,11 @@ fn both(users: &FieldTable, operators: &FieldTable) -> FieldTable {
     });
     let others = operators.entries().filter(|(name, _)| users.get(name).is_none());
     ruled.chain(others.map(|(name, value)| (name.clone(), value.clone()))).collect()
+}
+
+/// A number to compare limits by: one below zero means no limit. Nothing for what is no number.
+fn limit(value: &Value) -> Option<u64> {
+    value.as_integer().map(|number| u64::try_from(number).unwrap_or(u64::MAX))
 }
 
 fn is_quorum(arguments: &FieldTable) -> bool {
@@ -143,6 +148,11 @@ mod tests {
         let expected: FieldTable =
             [entry("a", 1), entry("b", 1), entry("c", 3), entry("d", 5)].into_iter().collect();
         assert_eq!(both(&users, &operators), expected);
+        let delivered = |limit| [entry("delivery-limit", limit)].into_iter().collect();
+        for (users, operators, expected) in [(-1, 5, 5), (5, -1, 5), (-1, -1, -1)] {
+            let found = both(&delivered(users), &delivered(operators));
+            assert_eq!(found, delivered(expected), "below zero there is no limit");
+        }
     }
 
     #[test]

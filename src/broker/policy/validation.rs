@@ -8,6 +8,8 @@ use crate::message::{FieldTable, Value};
 enum Valid {
     Text,
     AtLeast(i64),
+    /// Below zero it means no limit.
+    Integer,
     OneOf(&'static [&'static str]),
     Version,
     /// It is about replication or streams, of which there are none here: whatever it says is kept.
@@ -31,7 +33,7 @@ const KEYS: [(&str, bool, &str, Valid); 24] = [
     ("max-length-bytes", true, "maximum length in bytes", Valid::AtLeast(0)),
     ("max-in-memory-length", true, "maximum length in memory", Valid::AtLeast(0)),
     ("max-in-memory-bytes", true, "maximum of bytes in memory", Valid::AtLeast(0)),
-    ("delivery-limit", true, "delivery limit", Valid::AtLeast(0)),
+    ("delivery-limit", true, "delivery limit", Valid::Integer),
     (
         "overflow",
         false,
@@ -91,6 +93,7 @@ fn is_valid(valid: &Valid, value: &Value) -> bool {
     match valid {
         Valid::Text => value.as_long_str().is_some(),
         Valid::AtLeast(least) => value.as_integer().is_some_and(|number| number >= *least),
+        Valid::Integer => value.as_integer().is_some(),
         Valid::OneOf(choices) => value
             .as_long_str()
             .is_some_and(|text| choices.iter().any(|choice| choice.as_bytes() == &text[..])),
@@ -115,6 +118,7 @@ mod tests {
         for (key, value) in [
             ("message-ttl", Value::I64(0)),
             ("expires", Value::I32(1)),
+            ("delivery-limit", Value::I64(-1)),
             ("dead-letter-exchange", Value::text("")),
             ("overflow", Value::text("reject-publish-dlx")),
             ("queue-version", Value::I64(2)),

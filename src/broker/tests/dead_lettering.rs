@@ -144,6 +144,33 @@ fn a_message_comes_back_only_so_often() {
 }
 
 #[test]
+fn a_delivery_limit_below_zero_is_no_limit() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    let quorum = ("x-queue-type", Value::text("quorum"));
+    for (limit, survives) in
+        [(Some(-1), true), (Some(i32::MIN), true), (None, true), (Some(0), false)]
+    {
+        let limit = limit.map(|limit| ("x-delivery-limit", Value::I32(limit)));
+        let arguments: Vec<_> = [quorum.clone()].into_iter().chain(limit).collect();
+        let declared = DeclareQueue { arguments: table(&arguments), ..durable("q") };
+        client.channel.declare_queue(&declared).unwrap();
+        client.send("q", "again and again");
+        for _ in 0..60 {
+            let Some((held, _)) = client.get("q") else { break };
+            client.channel.nack(held.tag, false, true).unwrap();
+        }
+        assert_eq!(client.get("q").is_some(), survives, "{arguments:?}");
+        client.channel.delete_queue(b"q", false, false).unwrap();
+    }
+    let limit = DeclareQueue {
+        arguments: table(&[quorum, ("x-delivery-limit", Value::text("none"))]),
+        ..durable("q")
+    };
+    assert_eq!(refusal(client.channel.declare_queue(&limit)).0, 406);
+}
+
+#[test]
 fn each_delivery_from_a_quorum_queue_says_how_often_the_message_came_back() {
     let rig = Rig::new();
     let mut client = rig.connect();
