@@ -89,6 +89,22 @@ impl<'a> RawValue<'a> {
         if self.tag == b'S' { self.bytes.get(4..) } else { None }
     }
 
+    /// The content of a long string (`S`) or of a byte array (`x`), or nothing for every other type.
+    #[must_use]
+    pub fn as_octets(&self) -> Option<&'a [u8]> {
+        if matches!(self.tag, b'S' | b'x') { self.bytes.get(4..) } else { None }
+    }
+
+    /// The value as a number of 64 bits, for the floating-point types; nothing for every other type.
+    #[must_use]
+    pub fn as_real(&self) -> Option<f64> {
+        match self.tag {
+            b'f' => Some(f32::from_be_bytes(self.bytes.try_into().ok()?).into()),
+            b'd' => Some(f64::from_be_bytes(self.bytes.try_into().ok()?)),
+            _ => None,
+        }
+    }
+
     /// The value as a signed number, for the integer types; nothing for every other type.
     #[must_use]
     pub fn as_integer(&self) -> Option<i64> {

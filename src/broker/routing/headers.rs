@@ -42,8 +42,12 @@ enum Wanted {
     Anything,
     /// A whole number, whatever its width: clients choose that by the value's size.
     Number(i64),
+    /// A floating-point number, whatever its width.
+    Real(f64),
     /// One of the two.
     Truth(bool),
+    /// These octets, as a text or as a byte array: clients choose that by their languages' types.
+    Octets(Bytes),
     /// The same type and the same bytes.
     Same { tag: u8, bytes: Bytes },
 }
@@ -155,6 +159,9 @@ impl Wanted {
         match (value, value.as_integer()) {
             (Value::Void, _) => Self::Anything,
             (Value::Bool(truth), _) => Self::Truth(*truth),
+            (Value::LongStr(octets) | Value::Bytes(octets), _) => Self::Octets(octets.clone()),
+            (Value::F32(number), _) => Self::Real((*number).into()),
+            (Value::F64(number), _) => Self::Real(*number),
             (_, Some(number)) => Self::Number(number),
             _ => {
                 let mut bytes = BytesMut::new();
@@ -169,6 +176,10 @@ impl Wanted {
         match self {
             Self::Anything => true,
             Self::Number(number) => header.as_integer() == Some(*number),
+            Self::Real(number) => {
+                header.as_real().is_some_and(|real| real.to_bits() == number.to_bits())
+            }
+            Self::Octets(octets) => header.as_octets().is_some_and(|header| header == octets),
             Self::Truth(truth) => header.tag() == b't' && (header.as_bytes() != [0]) == *truth,
             Self::Same { tag, bytes } => header.tag() == *tag && header.as_bytes() == bytes,
         }
@@ -232,23 +243,38 @@ mod tests {
     }
 
     #[test]
-    fn each_type_is_met_by_the_same_value_of_its_own_and_by_no_other() {
+    fn values_are_equal_by_value_and_not_by_their_types_on_the_wire() {
         let nested = |truth| Value::Table(table(&[("t", Value::Bool(truth)), ("n", Value::I8(1))]));
+        // Each line is one value in all its encodings.
         let values = [
-            Value::Bool(true),
-            Value::Bool(false),
-            Value::I32(1),
-            Value::F64(1.0),
-            Value::text("1"),
-            Value::Bytes(b"1"[..].into()),
-            Value::Timestamp(1),
-            Value::Decimal { scale: 0, value: 1 },
-            Value::Array(vec![Value::I32(1)]),
-            nested(true),
-            nested(false),
+            vec![Value::Bool(true)],
+            vec![Value::Bool(false)],
+            vec![
+                Value::I8(1),
+                Value::U8(1),
+                Value::I16(1),
+                Value::ShortInt(1),
+                Value::U16(1),
+                Value::I32(1),
+                Value::U32(1),
+                Value::I64(1),
+                Value::LongLong(1),
+            ],
+            vec![Value::I8(-1), Value::I16(-1), Value::I64(-1)],
+            vec![Value::U8(255), Value::I16(255), Value::LongLong(255)],
+            vec![Value::F32(1.0), Value::F64(1.0)],
+            vec![Value::F64(0.1)],
+            vec![Value::text("1"), Value::Bytes(b"1"[..].into())],
+            vec![Value::text(""), Value::Bytes(Bytes::new())],
+            vec![Value::Timestamp(1)],
+            vec![Value::Decimal { scale: 0, value: 1 }],
+            vec![Value::Array(vec![Value::I32(1)])],
+            vec![nested(true)],
+            vec![nested(false)],
         ];
-        for (one, wanted) in values.iter().enumerate() {
-            for (other, header) in values.iter().enumerate() {
+        let all = || values.iter().enumerate().flat_map(|(n, all)| all.iter().map(move |v| (n, v)));
+        for (one, wanted) in all() {
+            for (other, header) in all() {
                 let met = matches(&[("a", wanted.clone())], &[("a", header.clone())]);
                 assert_eq!(met, one == other, "{wanted:?} {header:?}");
             }
