@@ -229,6 +229,9 @@ impl Handshake {
             Err(SaslError::Malformed) => {
                 Err(self.refuse(&"the response is not what the mechanism prescribes"))
             }
+            Err(SaslError::AnotherIdentity) => {
+                Err(self.refuse(&"the authorization identity is that of another user"))
+            }
         }
     }
 

@@ -19,6 +19,8 @@ pub(super) enum SaslError {
     UnknownMechanism,
     /// The response is not what the mechanism prescribes.
     Malformed,
+    /// A user wants to act as another one.
+    AnotherIdentity,
 }
 
 /// Reads the response of `connection.start-ok`.
@@ -27,20 +29,24 @@ pub(super) fn credentials<'a>(
     response: &'a [u8],
 ) -> Result<Credentials<'a>, SaslError> {
     match mechanism {
-        b"PLAIN" => plain(response).ok_or(SaslError::Malformed),
+        b"PLAIN" => plain(response),
         b"AMQPLAIN" => amqplain(response).ok_or(SaslError::Malformed),
         _ => Err(SaslError::UnknownMechanism),
     }
 }
 
-/// RFC 4616: `[authzid] NUL user NUL password`. Whom to act as is not asked here, and ignored.
-fn plain(response: &[u8]) -> Option<Credentials<'_>> {
+/// RFC 4616: `[authzid] NUL user NUL password`. No user may act as another one.
+fn plain(response: &[u8]) -> Result<Credentials<'_>, SaslError> {
     let mut parts = response.split(|&octet| octet == 0);
-    let (_authzid, user, password) = (parts.next()?, parts.next()?, parts.next()?);
-    if parts.next().is_some() {
-        return None;
+    let (Some(identity), Some(user), Some(password), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(SaslError::Malformed);
+    };
+    if !identity.is_empty() && identity != user {
+        return Err(SaslError::AnotherIdentity);
     }
-    Some(Credentials { user, password })
+    Ok(Credentials { user, password })
 }
 
 /// A field table without the length in front, with `LOGIN` and `PASSWORD`.
@@ -67,7 +73,9 @@ mod tests {
     fn both_mechanisms_carry_a_name_and_a_password() {
         let guest = Ok((&b"guest"[..], &b"gu\xffst"[..]));
         assert_eq!(read(b"PLAIN", b"\0guest\0gu\xffst"), guest);
-        assert_eq!(read(b"PLAIN", b"someone\0guest\0gu\xffst"), guest);
+        assert_eq!(read(b"PLAIN", b"guest\0guest\0gu\xffst"), guest);
+        let another = Err(SaslError::AnotherIdentity);
+        assert_eq!(read(b"PLAIN", b"someone\0guest\0gu\xffst"), another);
         let table = b"\x05LOGINS\0\0\0\x05guest\x08PASSWORDS\0\0\0\x05gu\xffst";
         assert_eq!(read(b"AMQPLAIN", table), guest);
     }

@@ -12,13 +12,18 @@ use crate::message::{FieldTable, RawProperties, ShortStr};
 use crate::storage::Lsn;
 
 /// The exchanges that every virtual host has. They cannot be declared differently or deleted, and are not stored.
-pub(super) const PREDECLARED: [(ShortStr, ExchangeKind); 5] = [
+pub(super) const PREDECLARED: [(ShortStr, ExchangeKind); 6] = [
     (ShortStr::from_static("amq.direct"), ExchangeKind::Direct),
     (ShortStr::from_static("amq.fanout"), ExchangeKind::Fanout),
     (ShortStr::from_static("amq.topic"), ExchangeKind::Topic),
     (ShortStr::from_static("amq.headers"), ExchangeKind::Headers),
     (ShortStr::from_static("amq.match"), ExchangeKind::Headers),
+    (TRACE, ExchangeKind::Topic),
 ];
+
+/// The exchange of RabbitMQ's firehose, which is internal. Nothing is traced here, so that it never routes a message; but
+/// definitions and tools bind to it.
+const TRACE: ShortStr = ShortStr::from_static("amq.rabbitmq.trace");
 
 /// The arguments that a second declaration has to repeat.
 const COMPARED_ARGUMENTS: [&str; 1] = [ALTERNATE_EXCHANGE];
@@ -50,8 +55,8 @@ pub(super) struct Exchange {
 impl ExchangeSpec {
     /// A pre-declared exchange.
     pub(super) fn predeclared(name: ShortStr, kind: ExchangeKind) -> Self {
-        let arguments = FieldTable::new();
-        Self { name, kind, durable: true, auto_delete: false, internal: false, arguments }
+        let (internal, arguments) = (name == TRACE, FieldTable::new());
+        Self { name, kind, durable: true, auto_delete: false, internal, arguments }
     }
 
     /// The exchange that takes what this one routes nowhere. A name that no exchange can have names none.

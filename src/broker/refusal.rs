@@ -26,8 +26,6 @@ pub enum Reason {
     ResourceLocked,
     /// 406, closes the channel: not equivalent, in use, not empty, unknown delivery tag, bad argument.
     PreconditionFailed,
-    /// 503, closes the connection: unknown exchange type.
-    CommandInvalid,
     /// 506, closes the connection: the disk is full.
     ResourceError,
     /// 530, closes the connection: a consumer tag used twice, an unknown virtual host.
@@ -47,7 +45,6 @@ impl Reason {
             Self::NotFound => 404,
             Self::ResourceLocked => 405,
             Self::PreconditionFailed => 406,
-            Self::CommandInvalid => 503,
             Self::ResourceError => 506,
             Self::NotAllowed => 530,
             Self::NotImplemented => 540,
@@ -63,11 +60,9 @@ impl Reason {
             | Self::NotFound
             | Self::ResourceLocked
             | Self::PreconditionFailed => Scope::Channel,
-            Self::CommandInvalid
-            | Self::ResourceError
-            | Self::NotAllowed
-            | Self::NotImplemented
-            | Self::InternalError => Scope::Connection,
+            Self::ResourceError | Self::NotAllowed | Self::NotImplemented | Self::InternalError => {
+                Scope::Connection
+            }
         }
     }
 
@@ -79,7 +74,6 @@ impl Reason {
             Self::NotFound => "NOT_FOUND",
             Self::ResourceLocked => "RESOURCE_LOCKED",
             Self::PreconditionFailed => "PRECONDITION_FAILED",
-            Self::CommandInvalid => "COMMAND_INVALID",
             Self::ResourceError => "RESOURCE_ERROR",
             Self::NotAllowed => "NOT_ALLOWED",
             Self::NotImplemented => "NOT_IMPLEMENTED",

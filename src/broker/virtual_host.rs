@@ -208,7 +208,7 @@ impl VirtualHost {
         let kind = ExchangeKind::named(&request.kind).ok_or_else(|| {
             let unknown = if request.kind.is_empty() { "invalid" } else { "unknown" };
             Refusal::new(
-                Reason::CommandInvalid,
+                Reason::PreconditionFailed,
                 format_args!("{unknown} exchange type '{}'", request.kind),
             )
         })?;

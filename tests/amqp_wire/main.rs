@@ -579,11 +579,12 @@ fn what_is_not_implemented_is_540() {
 }
 
 #[test]
-fn an_unknown_exchange_type_and_a_reused_consumer_tag_close_the_connection() {
+fn an_unknown_exchange_type_closes_the_channel_and_a_reused_consumer_tag_the_connection() {
     let server = TestServer::start();
     let mut client = server.open_channel();
     client.send(1, &exchange_declare("x", "sideways", false, false));
-    assert_eq!(client.expect_close(503), "COMMAND_INVALID - unknown exchange type 'sideways'");
+    let text = client.expect_channel_close(1, 406);
+    assert_eq!(text, "PRECONDITION_FAILED - unknown exchange type 'sideways'");
     let mut client = server.open_channel();
     client.declare_queue(1, "q", false);
     client.consume(1, "q", true);

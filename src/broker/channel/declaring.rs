@@ -18,7 +18,7 @@ impl Channel {
     /// `exchange.declare`.
     ///
     /// # Errors
-    /// 403 reserved name or default exchange, 404 passive and missing, 406 not equivalent, 503 unknown type,
+    /// 403 reserved name or default exchange, 404 passive and missing, 406 not equivalent or unknown type,
     /// 540 argument not supported.
     pub fn declare_exchange(&mut self, request: &DeclareExchange) -> Result<Option<Lsn>, Refusal> {
         let name = strip_line_breaks(&request.name);

@@ -86,7 +86,7 @@ fn what_is_wrong_for_everybody_is_told_first() {
     );
     assert_eq!(
         text(channel.declare_exchange(&exchange("x", "weird")).map(drop)),
-        "COMMAND_INVALID - unknown exchange type 'weird'"
+        "PRECONDITION_FAILED - unknown exchange type 'weird'"
     );
     assert_eq!(
         text(channel.declare_exchange(&exchange("", "direct")).map(drop)),

@@ -102,12 +102,30 @@ fn reserved_names_are_refused() {
 }
 
 #[test]
-fn an_unknown_exchange_type_closes_the_connection() {
+fn every_virtual_host_has_the_exchange_of_the_firehose_which_is_internal() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    let trace = "amq.rabbitmq.trace";
+    let declared = DeclareExchange { durable: true, internal: true, ..exchange(trace, "topic") };
+    client.channel.declare_exchange(&declared).unwrap();
+    let other = DeclareExchange { durable: true, ..exchange(trace, "topic") };
+    assert_eq!(refusal(client.channel.declare_exchange(&other)).0, 406);
+    client.channel.declare_queue(&queue("q")).unwrap();
+    client.channel.bind(&binding(trace, "q", "publish.#")).unwrap();
+    let sent = message(trace, "publish.x", "m", &persistent());
+    assert_eq!(
+        refusal(client.channel.publish(&sent)).1,
+        "ACCESS_REFUSED - cannot publish to internal exchange 'amq.rabbitmq.trace' in vhost '/'"
+    );
+}
+
+#[test]
+fn an_unknown_exchange_type_closes_the_channel() {
     let rig = Rig::new();
     let mut client = rig.connect();
     let refused = client.channel.declare_exchange(&exchange("x", "magic")).unwrap_err();
-    assert_eq!(refused.text(), "COMMAND_INVALID - unknown exchange type 'magic'");
-    assert_eq!((refused.code(), refused.scope()), (503, Scope::Connection));
+    assert_eq!(refused.text(), "PRECONDITION_FAILED - unknown exchange type 'magic'");
+    assert_eq!((refused.code(), refused.scope()), (406, Scope::Channel));
 }
 
 #[test]
