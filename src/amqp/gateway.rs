@@ -50,7 +50,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Lets `users` connect to `broker`, which keeps its messages in `store`: as administrators, beside the users that are stored.
+    /// A gateway to `broker`, which keeps its messages in `store`. `users` may do everything, and are not stored.
     #[must_use]
     pub fn new(broker: Broker, store: Store, users: Vec<User>, limits: Limits) -> Gateway {
         let administrators =

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use parking_lot::MutexGuard;
 use thiserror::Error;
 
-use super::access::{AccessError, Accounts, Draft, MOST_TAGS, Permissions, TopicPermissions, User};
+use super::access::{
+    AccessError, Accounts, Draft, Founding, MOST_TAGS, Permissions, TopicPermissions, User,
+};
 use super::handle::{Broker, DEFAULT_VIRTUAL_HOST, Inner};
 use super::hosts::HostDescription;
 use super::policy::{Policy, PolicyKind};
@@ -100,10 +102,39 @@ impl Administration<'_> {
         Ok(Some(durable_at))
     }
 
+    /// Whether the store awaits its first users: nothing was ever stored in it, or only by a version that did not store those of
+    /// the settings.
+    #[must_use]
+    pub fn awaits_first_users(&self) -> bool {
+        self.broker.accounts.founding() != Founding::Done
+    }
+
+    /// Stores the first users, with `permissions` in every virtual host that there is. They are users like any other from then on. Does nothing, once and for all, in a store that has had its first users.
+    ///
+    /// # Errors
+    /// A user has no name; the store took it not.
+    pub fn add_first_users(&self, users: Vec<User>, permissions: &Permissions) -> Done {
+        if !self.awaits_first_users() {
+            return Ok(None);
+        }
+        let hosts: Vec<_> = self.broker.virtual_hosts.read().keys().cloned().collect();
+        self.change_accounts(|draft| {
+            draft.found();
+            for user in users {
+                let name = user.name.clone();
+                draft.put_user(user)?;
+                for host in &hosts {
+                    draft.permit(&name, host, permissions.clone())?;
+                }
+            }
+            Ok(true)
+        })
+    }
+
     /// Adds a user.
     ///
     /// # Errors
-    /// There is one of that name, in the store or in the settings.
+    /// There is one of that name, stored or an administrator.
     pub fn add_user(&self, user: User) -> Done {
         self.change_accounts(|draft| draft.add_user(user))
     }
@@ -111,7 +142,7 @@ impl Administration<'_> {
     /// Changes a stored user: password, tags, limits. Connections that are open stay so.
     ///
     /// # Errors
-    /// There is no such user, or the settings name it.
+    /// There is no such user, or it is an administrator.
     pub fn change_user(&self, name: &ShortStr, change: impl FnOnce(&mut User)) -> Done {
         self.change_accounts(|draft| {
             let mut user = draft.user(name)?;
@@ -123,7 +154,7 @@ impl Administration<'_> {
     /// Deletes a user with all permissions, and has the user's connections closed.
     ///
     /// # Errors
-    /// There is no such user, or the settings name it.
+    /// There is no such user, or it is an administrator.
     pub fn delete_user(&self, name: &ShortStr) -> Done {
         let done = self.change_accounts(|draft| draft.delete_user(name))?;
         let reason = format!("user '{name}' is deleted");
@@ -134,7 +165,7 @@ impl Administration<'_> {
     /// Gives a user permissions in a virtual host, in place of those before. It holds at once, also on connections that are open.
     ///
     /// # Errors
-    /// There is no such user or virtual host, or the settings name the user.
+    /// There is no such user or virtual host, or the user is an administrator.
     pub fn permit(
         &self,
         user: &ShortStr,
@@ -148,7 +179,7 @@ impl Administration<'_> {
     /// Takes a user's permissions in a virtual host away. Connections that are open stay so, and can do nothing.
     ///
     /// # Errors
-    /// There is no such user or virtual host, or the settings name the user.
+    /// There is no such user or virtual host, or the user is an administrator.
     pub fn forbid(&self, user: &ShortStr, virtual_host: &ShortStr) -> Done {
         self.host(virtual_host)?;
         self.change_accounts(|draft| draft.forbid(user, virtual_host))
@@ -157,7 +188,7 @@ impl Administration<'_> {
     /// Restricts the routing keys that a user may use with a topic exchange, in place of what was said before.
     ///
     /// # Errors
-    /// There is no such user or virtual host, or the settings name the user.
+    /// There is no such user or virtual host, or the user is an administrator.
     pub fn permit_topics(
         &self,
         user: &ShortStr,
@@ -172,7 +203,7 @@ impl Administration<'_> {
     /// Lets a user use all routing keys of an exchange again.
     ///
     /// # Errors
-    /// There is no such user or virtual host, or the settings name the user.
+    /// There is no such user or virtual host, or the user is an administrator.
     pub fn free_topics(
         &self,
         user: &ShortStr,

@@ -9,13 +9,14 @@ use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 use tracing::warn;
 
-use super::access::{Accounts, Grant};
+use super::access::{Accounts, Founding, Grant};
 use super::connections::{ConnectionListing, Connections, Counts, Live};
 use super::levels::Levels;
 use super::limits::Limits;
 use super::record::{
-    BindingKey, BindingRecord, ExchangeKey, ExchangeRecord, PermissionKey, PolicyKey, QueueNote,
-    RecordError, TopicPermissionKey, UserKey, VirtualHostKey, decode_policy, decode_virtual_host,
+    BindingKey, BindingRecord, ExchangeKey, ExchangeRecord, FoundingKey, PermissionKey, PolicyKey,
+    QueueNote, RecordError, TopicPermissionKey, UserKey, VirtualHostKey, decode_founding,
+    decode_policy, decode_virtual_host,
 };
 use super::refusal::{Reason, Refusal};
 use super::session::{Session, SessionId, Shared};
@@ -232,10 +233,17 @@ fn restore(
         }
     }
     hosts.values().for_each(|host| host.apply_policies());
+    if !entries.is_empty() || !workers.store.queues().is_empty() {
+        accounts.restore_founding(Founding::Unknown);
+    }
     let (mut bindings, mut notes) = (Vec::new(), HashMap::new());
     for (key, value) in &entries {
         match key.first() {
             Some(&(VirtualHostKey::PREFIX | PolicyKey::PREFIX)) => {}
+            Some(&FoundingKey::PREFIX) => {
+                decode_founding(value)?;
+                accounts.restore_founding(Founding::Done);
+            }
             Some(&UserKey::PREFIX) => accounts.restore_user(key, value)?,
             Some(&PermissionKey::PREFIX) => accounts.restore_permissions(key, value)?,
             Some(&TopicPermissionKey::PREFIX) => accounts.restore_topic_permissions(key, value)?,

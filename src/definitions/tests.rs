@@ -83,7 +83,7 @@ fn importing_twice_is_as_good_as_once_and_survives_a_restart() {
     assert_eq!(
         counts(&first),
         [
-            // `guest` is the user of the settings, and may do everything.
+            // `guest` is not stored in this broker, and may do everything.
             ("users", 2, 0, 1),
             ("permissions", 2, 0, 2),
             ("topic permissions", 1, 0, 0),
@@ -98,7 +98,7 @@ fn importing_twice_is_as_good_as_once_and_survives_a_restart() {
     assert_eq!(
         first.notes,
         [
-            "user 'guest' is the user of the settings, which are in force: left out",
+            "user 'guest' is not stored, and may do everything: left out",
             "binding from 'shop.unrouted' to queue 'shop.unrouted' with key '' in vhost 'orders' is left out: \
              there is no such source",
         ]

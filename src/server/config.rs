@@ -24,7 +24,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The engine's options.
     pub storage: storage::Options,
-    /// Who may log in. Default `guest` with password `guest`, from this machine only.
+    /// The users that are stored, with all permissions, when the server starts on an empty data directory. Default `guest` with password `guest`, from this machine only.
     pub users: Vec<User>,
     /// What one connection may do.
     pub limits: Limits,

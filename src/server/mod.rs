@@ -6,6 +6,7 @@
 mod config;
 pub mod control;
 mod descriptors;
+mod founding;
 pub mod inspection;
 mod listeners;
 mod memory;
@@ -156,8 +157,9 @@ impl Server {
             Ok(broker) => broker,
             Err(error) => return Err(BindError::Broker { directory, error }),
         };
+        let unstored = founding::found(&broker, config.users);
         let control = ControlSocket::open(&directory).map(|socket| (socket, broker.clone()));
-        let gateway = Gateway::new(broker, store.clone(), config.users, config.limits);
+        let gateway = Gateway::new(broker, store.clone(), unstored, config.limits);
         let gateway = Arc::new(gateway);
         let inspections = InspectionSocket::open(&directory);
         let watch = Watch::new(Arc::clone(&gateway), directory, config.watermarks);

@@ -163,6 +163,20 @@ fn without_a_server_the_directory_is_opened() {
 }
 
 #[test]
+fn the_user_of_the_settings_is_stored_once_and_stays_deleted() {
+    let directory = place();
+    let data = directory.path().join("haypile-data");
+    let guest = "guest [administrator]\n  in vhost '/': configure '.*', write '.*', read '.*'\n";
+    let server = Process::serve(&data);
+    assert_eq!(done(directory.path(), &["users", "list"]), guest);
+    server.open_channel();
+    assert_eq!(done(directory.path(), &["users", "delete", "guest"]), "user 'guest' deleted\n");
+    drop(server);
+    let _server = Process::serve(&data);
+    assert_eq!(done(directory.path(), &["users", "list"]), "");
+}
+
+#[test]
 fn nobody_can_be_asked_where_there_is_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let output = on(directory.path(), &["users", "list"]);

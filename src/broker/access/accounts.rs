@@ -1,4 +1,4 @@
-//! All users of a broker and their permissions: the settings' own, and those that are stored.
+//! All users of a broker and their permissions: administrators, and those that are stored.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use super::powers::Grant;
 use super::topics::{TopicPermissions, Topics};
 use super::user::{User, UserLimits};
 use crate::broker::record::{
-    PermissionKey, RecordError, TopicPermissionKey, UserKey, decode_permissions,
-    decode_topic_permissions, decode_user, encode_permissions, encode_topic_permissions,
-    encode_user,
+    FoundingKey, PermissionKey, RecordError, TopicPermissionKey, UserKey, decode_permissions,
+    decode_topic_permissions, decode_user, encode_founding, encode_permissions,
+    encode_topic_permissions, encode_user,
 };
 use crate::message::ShortStr;
 use crate::storage::Change;
@@ -24,10 +24,22 @@ use crate::storage::Change;
 /// So many tags a user or virtual host may have.
 pub(in crate::broker) const MOST_TAGS: usize = 256;
 
-/// The user that may connect from its own machine only, wherever it is stored: its password is known to everybody.
-const GUEST: &[u8] = b"guest";
+/// The user that may connect from its own machine only unless the settings say otherwise: its password is known to everybody.
+const GUEST: ShortStr = ShortStr::from_static("guest");
 
-/// A user that the settings name: all permissions on every virtual host. It is not stored.
+/// Whether a store has had its first users.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::broker) enum Founding {
+    /// Nothing is in it yet.
+    #[default]
+    Empty,
+    /// Something is in it, but no note of that: a version wrote it in which the users of the settings were not stored.
+    Unknown,
+    /// It has.
+    Done,
+}
+
+/// A user that has all permissions on every virtual host, and is not stored: for programs that embed a broker.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Administrator {
     /// The user's name.
@@ -54,10 +66,8 @@ pub enum AccessError {
     /// There is one of that name.
     #[error("user '{0}' already exists")]
     UserExists(ShortStr),
-    /// The settings say what there is to say of it.
-    #[error(
-        "user '{0}' is the user of the settings (login.user), who has all permissions: what is to be different is changed there"
-    )]
+    /// It is not stored.
+    #[error("user '{0}' is not stored, and has all permissions")]
     Administrator(ShortStr),
     /// A user without a name.
     #[error("a user must have a name")]
@@ -80,6 +90,9 @@ pub struct Accounts {
 #[derive(Debug, Clone, Default)]
 struct Book {
     administrators: Vec<Administrator>,
+    founding: Founding,
+    /// Stored users that may connect from this machine only.
+    local: Vec<ShortStr>,
     users: BTreeMap<ShortStr, Arc<User>>,
     permissions: BTreeMap<PermissionKey, Arc<Permissions>>,
     topics: BTreeMap<TopicPermissionKey, Arc<TopicPermissions>>,
@@ -96,12 +109,10 @@ pub(super) enum Known {
 impl Accounts {
     /// No stored users, and `guest` (password `guest`, from this machine only) as administrator.
     pub(in crate::broker) fn new() -> Self {
-        let guest = Administrator {
-            name: ShortStr::from_static("guest"),
-            password: "guest".to_owned(),
-            loopback_only: true,
-        };
-        let book = Book { administrators: vec![guest], ..Book::default() };
+        let guest =
+            Administrator { name: GUEST, password: "guest".to_owned(), loopback_only: true };
+        let local = vec![GUEST];
+        let book = Book { administrators: vec![guest], local, ..Book::default() };
         Self {
             book: RwLock::new(book),
             generation: AtomicU64::new(1),
@@ -109,9 +120,24 @@ impl Accounts {
         }
     }
 
-    /// Says who the settings name, in place of those before.
+    /// Says who the administrators are, in place of those before.
     pub fn appoint(&self, administrators: Vec<Administrator>) {
         self.change(|book| book.administrators = administrators);
+    }
+
+    /// Says which stored users may connect from this machine only, in place of those before.
+    pub fn confine(&self, local: Vec<ShortStr>) {
+        self.change(|book| book.local = local);
+    }
+
+    /// Says whether the store has had its first users.
+    pub(in crate::broker) fn restore_founding(&self, founding: Founding) {
+        self.change(|book| book.founding = founding);
+    }
+
+    /// Whether the store has had its first users.
+    pub(in crate::broker) fn founding(&self) -> Founding {
+        self.book.read().founding
     }
 
     fn change(&self, change: impl FnOnce(&mut Book)) {
@@ -168,7 +194,10 @@ impl Accounts {
             return Known::Administrator(found.clone());
         }
         match book.users.get(name) {
-            Some(user) => Known::Stored { user: Arc::clone(user), loopback_only: name == GUEST },
+            Some(user) => {
+                let loopback_only = book.local.iter().any(|local| &local[..] == name);
+                Known::Stored { user: Arc::clone(user), loopback_only }
+            }
             None => Known::Nobody,
         }
     }
@@ -213,18 +242,18 @@ impl Accounts {
         Topics(own.map(|(key, topics)| (key.exchange.clone(), Arc::clone(topics))).collect())
     }
 
-    /// What a user's connections may be: nothing is said of the settings' own.
+    /// What a user's connections may be: nothing is said of administrators.
     pub(in crate::broker) fn limits(&self, user: &ShortStr) -> UserLimits {
         self.book.read().users.get(user).map(|user| user.limits).unwrap_or_default()
     }
 
-    /// Whether the settings name this user.
+    /// Whether this user is an administrator.
     #[must_use]
     pub fn is_administrator(&self, name: &[u8]) -> bool {
         self.book.read().administrators.iter().any(|other| &other.name[..] == name)
     }
 
-    /// The names of the settings' users.
+    /// The names of the administrators.
     #[must_use]
     pub fn administrators(&self) -> Vec<ShortStr> {
         self.book.read().administrators.iter().map(|found| found.name.clone()).collect()
@@ -315,10 +344,20 @@ impl Draft {
         if self.book.users.get(&user.name).is_some_and(|found| **found == user) {
             return Ok(false);
         }
+        if self.book.founding == Founding::Empty {
+            // Users that an operator puts into an empty store are its first.
+            self.found();
+        }
         let key = UserKey(user.name.clone()).encode();
         self.changes.push(Change::Put { key, value: encode_user(&user) });
         self.book.users.insert(user.name.clone(), Arc::new(user));
         Ok(true)
+    }
+
+    /// Notes that the store has had its first users.
+    pub(in crate::broker) fn found(&mut self) {
+        self.book.founding = Founding::Done;
+        self.changes.push(Change::Put { key: FoundingKey::encode(), value: encode_founding() });
     }
 
     /// Removes a user with all permissions.

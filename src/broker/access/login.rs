@@ -1,6 +1,6 @@
 //! Whether somebody may log in.
 //!
-//! A right password is known at once where that is cheap: the settings' own, one that RabbitMQ has hashed, and one that has been verified since
+//! A right password is known at once where that is cheap: an administrator's, one that RabbitMQ has hashed, and one that has been verified since
 //! the broker started (of which a keyed digest is remembered, in memory alone). Everything else takes one Argon2id, whoever asks and
 //! whatever is wrong: the time does not tell which users there are. That is not for a connection's thread.
 //!
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_user_of_the_settings_logs_in_from_where_the_settings_say() {
+    fn an_administrator_logs_in_from_where_it_may() {
         let accounts = Arc::new(Accounts::new());
         assert!(matches!(accounts.login(b"guest", b"guest", true), Login::Accepted(_)));
         let Login::Refused(why) = accounts.login(b"guest", b"guest", false) else { panic!() };

@@ -8,8 +8,8 @@
 //!
 //! It may use the store (for what is kept) and records. It must never know of exchanges and queues other than by their names.
 //!
-//! The user of the settings is an administrator: all permissions on every virtual host, whatever is stored. Stored users come
-//! beside it.
+//! Beside the stored users there may be administrators, of programs that embed a broker: all permissions on every virtual host.
+//! A server has none: it stores the user of its settings, once.
 
 mod accounts;
 mod enforcing;
@@ -22,6 +22,7 @@ mod slow_hash;
 mod topics;
 mod user;
 
+pub(in crate::broker) use accounts::Founding;
 pub use accounts::{AccessError, Accounts, Administrator};
 pub use login::{Login, LoginRefused, Verification};
 pub use password::{Password, PasswordError};

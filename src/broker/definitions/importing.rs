@@ -118,9 +118,9 @@ impl<'a> Import<'a> {
         for user in &self.definitions.users {
             if accounts.is_administrator(&user.name) {
                 let name = &user.name;
-                self.done.notes.push(format!(
-                    "user '{name}' is the user of the settings, which are in force: left out"
-                ));
+                self.done
+                    .notes
+                    .push(format!("user '{name}' is not stored, and may do everything: left out"));
                 count.left_out += 1;
                 continue;
             }

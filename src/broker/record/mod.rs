@@ -8,6 +8,7 @@
 
 mod binding;
 mod exchange;
+mod founding;
 mod level;
 mod note;
 mod permission;
@@ -19,6 +20,7 @@ mod virtual_host;
 
 pub(super) use binding::{BindingKey, BindingRecord};
 pub(super) use exchange::{ExchangeKey, ExchangeRecord};
+pub(super) use founding::{FoundingKey, decode_founding, encode_founding};
 pub(super) use level::LevelRecord;
 pub(super) use note::QueueNote;
 pub(super) use permission::{PermissionKey, decode_permissions, encode_permissions};

@@ -104,8 +104,8 @@ fn a_virtual_host_goes_with_all_that_is_in_it_and_its_connections() {
     assert_eq!(rig.connect().ready("q"), 1);
     assert_eq!(refusal(rig.connect_to("orders").channel.get(b"q", true)).0, 404);
     assert_eq!(rig.broker.store().queues().len(), 1);
-    // Exchange and binding here, the new virtual host and the user.
-    assert_eq!(rig.broker.store().entries().len(), 4);
+    // Exchange and binding here, the new virtual host, the user, and the note that there were first users.
+    assert_eq!(rig.broker.store().entries().len(), 5);
 }
 
 #[test]

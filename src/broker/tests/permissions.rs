@@ -400,6 +400,6 @@ fn what_cannot_be_changed_is_told() {
         administration.delete_user(&name("guest")),
         administration.permit(&name("guest"), &name("/"), all()),
     ] {
-        assert!(text(outcome).starts_with("user 'guest' is the user of the settings"));
+        assert!(text(outcome).starts_with("user 'guest' is not stored"));
     }
 }

@@ -91,17 +91,17 @@ pub(super) static SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "login.user",
-        meaning: "The name of the user who is always there, and may do everything. Others are kept in the store: `haypile users`.",
+        meaning: "The name of the user that is stored when a server starts on an empty data directory, with all permissions in the virtual host `/`. It is a user like any other from then on: `haypile users` changes and deletes it.",
         kind: Kind::Name(|all| &mut all.login.user),
     },
     Setting {
         key: "login.password",
-        meaning: "That user's password. A file with a password in it should be readable for the server's user alone.",
+        meaning: "That user's password when it is stored; later `haypile users password` changes it. A file with a password in it should be readable for the server's user alone.",
         kind: Kind::Secret(|all| &mut all.login.password),
     },
     Setting {
         key: "login.remote",
-        meaning: "Whether that user may connect from other machines too. Without TLS the password crosses the network as it is.",
+        meaning: "Whether a user of that name may connect from other machines too, at any time. Without TLS the password crosses the network as it is.",
         kind: Kind::Truth(|all| &mut all.login.remote),
     },
     Setting {

@@ -104,7 +104,7 @@ fn ask(dir: &Path, request: &Request) -> io::Result<Result<Outcome, AskError>> {
 fn perform_alone(dir: &Path, store: Store, request: &Request) -> Result<Outcome, TargetError> {
     let broker = Broker::open(store.clone())
         .map_err(|error| TargetError::Start { dir: dir.to_owned(), error })?;
-    // Whom the settings of a server name is not known here, and is in force whatever is stored.
+    // The users that are stored are all that there are.
     broker.accounts().appoint(Vec::new());
     let outcome = control::perform(&broker, request.clone());
     drop(broker);

@@ -9,7 +9,8 @@ use crate::cli::DONE;
 use crate::cli::output::say;
 use crate::server::control::{Answer, Request, UserRow};
 
-/// List and change the users that are kept in the store. The user of the settings is always there besides.
+/// List and change the users that are kept in the store. The user of the settings is stored when a
+/// server starts on an empty directory.
 ///
 /// The server that runs on the data directory does it; if there is none, the directory is opened.
 #[derive(Debug, clap::Args)]
@@ -198,7 +199,7 @@ impl Action {
 
 fn print(user: &UserRow) {
     if user.settings {
-        say!("{}: the user of the settings, may do everything", user.name);
+        say!("{}: not stored, may do everything", user.name);
         return;
     }
     say!(
