@@ -100,7 +100,9 @@ pub(super) fn shown_value(value: &Value) -> String {
         Value::F32(number) => number.to_string(),
         Value::F64(number) => number.to_string(),
         Value::Decimal { scale, value } => format!("{value}e-{scale}"),
-        Value::Array(_) | Value::Table(_) | Value::Bytes(_) => "…".to_owned(),
+        Value::Array(_) | Value::Table(_) | Value::Packed { .. } | Value::Bytes(_) => {
+            "…".to_owned()
+        }
         Value::Void => "undefined".to_owned(),
         number => number.as_integer().map(|number| number.to_string()).unwrap_or_default(),
     }

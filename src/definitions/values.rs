@@ -4,7 +4,7 @@ use serde_json::{Map, Number, Value as Json};
 
 use crate::message::{FieldTable, MAX_DEPTH, ShortStr, Value};
 
-/// Tables and lists may be nested so deep in a table: deeper ones could not be read back.
+/// Tables and lists may be nested so deep in a table: deeper ones would be read back packed.
 const DEEPEST: usize = MAX_DEPTH - 1;
 
 /// What a person calls a JSON value.
@@ -89,7 +89,7 @@ fn to_json(value: &Value, lost: &mut dyn FnMut(&ShortStr)) -> Option<Json> {
             Json::Array(list.iter().map(|value| to_json(value, lost)).collect::<Option<_>>()?)
         }
         Value::Table(table) => table_to_json(table, lost),
-        Value::Decimal { .. } | Value::Bytes(_) => return None,
+        Value::Decimal { .. } | Value::Bytes(_) | Value::Packed { .. } => return None,
         number => Json::Number(Number::from(number.as_integer()?)),
     })
 }

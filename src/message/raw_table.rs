@@ -1,6 +1,6 @@
 //! Field tables as they were received: validated once, then looked into without allocating.
 
-use super::reader::{DecodeError, MAX_DEPTH, Reader};
+use super::reader::{DecodeError, Reader};
 use super::table::{FieldTable, Value};
 
 /// A field table (AMQP 0-9-1, section 4.2.5.5) in its received bytes, without the length in front.
@@ -30,7 +30,7 @@ impl<'a> RawTable<'a> {
     /// # Errors
     /// [`DecodeError`], when they are not well-formed entries.
     pub fn parse(bytes: &'a [u8]) -> Result<RawTable<'a>, DecodeError> {
-        check_table(bytes, 1)?;
+        check_table(bytes)?;
         Ok(RawTable { bytes })
     }
 
@@ -192,36 +192,27 @@ fn value_length(tag: u8, mut reader: Reader<'_>) -> Result<usize, DecodeError> {
     })
 }
 
-/// Checks a table's entries; `depth` is this table's own, 1 for the outermost.
-pub(super) fn check_table(bytes: &[u8], depth: usize) -> Result<(), DecodeError> {
-    if depth > MAX_DEPTH {
-        return Err(DecodeError::TooDeep);
+/// Checks a table's entries, and all that is nested in them. Takes time in proportion to the bytes, however deep they nest, and
+/// no stack: what is open around the innermost table or array is kept in a list, unless nothing follows in it.
+pub(super) fn check_table(bytes: &[u8]) -> Result<(), DecodeError> {
+    let (mut reader, mut is_table) = (Reader::new(bytes), true);
+    let mut around = Vec::new();
+    loop {
+        if reader.is_empty() {
+            let Some(next) = around.pop() else { return Ok(()) };
+            (reader, is_table) = next;
+            continue;
+        }
+        if is_table {
+            reader.short_str()?;
+        }
+        let tag = reader.u8()?;
+        let content = reader.octets(value_length(tag, reader)?)?;
+        if matches!(tag, b'F' | b'A') {
+            if !reader.is_empty() {
+                around.push((reader, is_table));
+            }
+            (reader, is_table) = (Reader::new(&content[4..]), tag == b'F');
+        }
     }
-    let mut reader = Reader::new(bytes);
-    while !reader.is_empty() {
-        reader.short_str()?;
-        check_value(&mut reader, depth)?;
-    }
-    Ok(())
-}
-
-fn check_value(reader: &mut Reader<'_>, depth: usize) -> Result<(), DecodeError> {
-    let tag = reader.u8()?;
-    let content = reader.octets(value_length(tag, *reader)?)?;
-    match tag {
-        b'F' => check_table(&content[4..], depth + 1),
-        b'A' => check_array(&content[4..], depth + 1),
-        _ => Ok(()),
-    }
-}
-
-fn check_array(bytes: &[u8], depth: usize) -> Result<(), DecodeError> {
-    if depth > MAX_DEPTH {
-        return Err(DecodeError::TooDeep);
-    }
-    let mut reader = Reader::new(bytes);
-    while !reader.is_empty() {
-        check_value(&mut reader, depth)?;
-    }
-    Ok(())
 }

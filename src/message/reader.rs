@@ -2,10 +2,10 @@
 
 use super::raw_table::{RawTable, check_table};
 
-/// How deep tables and arrays may nest, the outermost table counted as 1.
+/// How deep tables and arrays are unpacked, the outermost table counted as 1.
 ///
-/// The protocol sets no limit, and a recursive reader without one lets a 100 KiB frame exhaust the
-/// stack. Clients nest two or three deep.
+/// The protocol sets no limit to nesting, and neither does anything here. But unpacked values are walked through recursively, and
+/// a frame of 100 KiB could exhaust the stack: what nests deeper stays [packed](super::Value::Packed). Clients nest two or three deep.
 pub const MAX_DEPTH: usize = 32;
 
 /// Why bytes are not what the protocol says they should be.
@@ -25,9 +25,6 @@ pub enum DecodeError {
     /// A field table holds a type tag that does not exist.
     #[error("unknown field type {0:#04x} in a table")]
     UnknownFieldType(u8),
-    /// Tables and arrays nest deeper than [`MAX_DEPTH`].
-    #[error("tables nest deeper than {MAX_DEPTH}")]
-    TooDeep,
     /// A content header sets property flags that the basic class does not have.
     #[error("property flags {0:#06x} are not flags of the basic class")]
     UnknownPropertyFlags(u16),
@@ -144,7 +141,7 @@ impl<'a> Reader<'a> {
     /// Any of [`DecodeError`] except the one about property flags.
     pub fn table(&mut self) -> Result<RawTable<'a>, DecodeError> {
         let bytes = self.long_str()?;
-        check_table(bytes, 1)?;
+        check_table(bytes)?;
         Ok(RawTable::from_checked(bytes))
     }
 }

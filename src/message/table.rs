@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::raw_table::RawTable;
+use super::raw_table::{RawTable, check_table};
 use super::reader::{DecodeError, MAX_DEPTH, Reader};
 use super::short_str::ShortStr;
 
@@ -56,6 +56,13 @@ pub enum Value {
     Bytes(Bytes),
     /// `V`: nothing.
     Void,
+    /// `A` or `F`: a list or a table that is nested deeper than [`MAX_DEPTH`], as it was received. Its content has been checked.
+    Packed {
+        /// The type's tag.
+        tag: u8,
+        /// The elements or entries, without the length in front.
+        content: Bytes,
+    },
 }
 
 /// A field table: names and values, in the order in which they were received.
@@ -78,13 +85,12 @@ impl FieldTable {
     /// # Errors
     /// [`DecodeError`], when they are not well-formed entries.
     pub fn decode(bytes: &[u8]) -> Result<FieldTable, DecodeError> {
+        check_table(bytes)?;
         FieldTable::decode_at(bytes, 1)
     }
 
+    /// Unpacks entries that have been checked.
     fn decode_at(bytes: &[u8], depth: usize) -> Result<FieldTable, DecodeError> {
-        if depth > MAX_DEPTH {
-            return Err(DecodeError::TooDeep);
-        }
         let mut reader = Reader::new(bytes);
         let mut entries = Vec::new();
         while !reader.is_empty() {
@@ -187,6 +193,7 @@ impl Value {
             Value::Table(_) => b'F',
             Value::Bytes(_) => b'x',
             Value::Void => b'V',
+            Value::Packed { tag, .. } => *tag,
         }
     }
 
@@ -211,7 +218,7 @@ impl Value {
         if let Value::LongStr(text) = self { Some(text) } else { None }
     }
 
-    /// Reads the value that follows its `tag`, inside a table or array at `depth`.
+    /// Reads the value that follows its `tag`, inside a table or array at `depth`. What is nested in it has been checked.
     pub(super) fn decode(
         tag: u8,
         reader: &mut Reader<'_>,
@@ -233,12 +240,22 @@ impl Value {
             b'D' => Value::Decimal { scale: reader.u8()?, value: reader.u32()? },
             b'S' => Value::LongStr(Bytes::copy_from_slice(reader.long_str()?)),
             b'T' => Value::Timestamp(reader.u64()?),
+            b'A' | b'F' if depth >= MAX_DEPTH => {
+                Value::Packed { tag, content: Bytes::copy_from_slice(reader.long_str()?) }
+            }
             b'A' => Value::Array(decode_array(reader.long_str()?, depth + 1)?),
             b'F' => Value::Table(FieldTable::decode_at(reader.long_str()?, depth + 1)?),
             b'x' => Value::Bytes(Bytes::copy_from_slice(reader.long_str()?)),
             b'V' => Value::Void,
             unknown => return Err(DecodeError::UnknownFieldType(unknown)),
         })
+    }
+
+    /// The tag and the value.
+    fn to_bytes(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        self.encode(&mut out);
+        out.freeze()
     }
 
     /// Appends the tag and the value.
@@ -259,7 +276,9 @@ impl Value {
                 out.put_u8(*scale);
                 out.put_u32(*value);
             }
-            Value::LongStr(bytes) | Value::Bytes(bytes) => put_long_str(out, bytes),
+            Value::LongStr(bytes) | Value::Bytes(bytes) | Value::Packed { content: bytes, .. } => {
+                put_long_str(out, bytes);
+            }
             Value::Timestamp(seconds) => out.put_u64(*seconds),
             Value::Array(values) => {
                 // Built aside because its length comes first. Not `impl BufMut` all the way
@@ -277,9 +296,6 @@ impl Value {
 }
 
 fn decode_array(bytes: &[u8], depth: usize) -> Result<Vec<Value>, DecodeError> {
-    if depth > MAX_DEPTH {
-        return Err(DecodeError::TooDeep);
-    }
     let mut reader = Reader::new(bytes);
     let mut values = Vec::new();
     while !reader.is_empty() {
@@ -323,6 +339,8 @@ impl PartialEq for Value {
             (Array(a), Array(b)) => a == b,
             (Table(a), Table(b)) => a == b,
             (Void, Void) => true,
+            // Whether a value is packed depends on where it was found.
+            (Packed { .. }, _) | (_, Packed { .. }) => self.to_bytes() == other.to_bytes(),
             _ => false,
         }
     }

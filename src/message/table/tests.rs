@@ -113,17 +113,51 @@ fn nested_arrays(depth: usize) -> Vec<u8> {
     table
 }
 
+/// The same with something behind each nested array, so that all of them are open at once.
+fn nested_arrays_with_more(depth: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for _ in 2..depth {
+        let mut outer = b"A".to_vec();
+        put_long_str(&mut outer, &bytes);
+        outer.push(b'V');
+        bytes = outer;
+    }
+    let mut table = b"\x01nA".to_vec();
+    put_long_str(&mut table, &bytes);
+    table
+}
+
 #[test]
-fn tables_nest_32_deep_and_no_deeper() {
-    for nested in [nested_tables, nested_arrays] {
-        let deepest = nested(MAX_DEPTH);
-        assert_eq!(FieldTable::decode(&deepest).unwrap().to_bytes(), deepest);
-        assert!(RawTable::parse(&deepest).is_ok());
-        for depth in [MAX_DEPTH + 1, 10_000] {
-            assert_eq!(FieldTable::decode(&nested(depth)), Err(DecodeError::TooDeep));
-            assert_eq!(RawTable::parse(&nested(depth)), Err(DecodeError::TooDeep));
+fn tables_nest_as_deep_as_there_are_bytes() {
+    for nested in [nested_tables, nested_arrays, nested_arrays_with_more] {
+        for depth in [2, MAX_DEPTH - 1, MAX_DEPTH, MAX_DEPTH + 1, 5_000] {
+            let bytes = nested(depth);
+            let table = FieldTable::decode(&bytes).unwrap();
+            assert_eq!(table.to_bytes(), bytes);
+            assert_eq!(table, table.clone());
+            assert!(!format!("{table:?}").is_empty());
+            let raw = RawTable::parse(&bytes).unwrap();
+            assert_eq!(raw.to_table(), table);
+            let other = FieldTable::decode(&nested(depth + 1)).unwrap();
+            assert_ne!(table, other);
+            let cut = &bytes[..bytes.len() - 1];
+            assert!(FieldTable::decode(cut).is_err() && RawTable::parse(cut).is_err());
         }
     }
+}
+
+#[test]
+fn what_is_packed_is_checked_and_equals_the_same_unpacked() {
+    let deep = nested_tables(MAX_DEPTH + 2);
+    let unknown = deep.iter().rposition(|byte| *byte == b'F').unwrap();
+    let mut damaged = deep.clone();
+    damaged[unknown] = b'Z';
+    assert_eq!(FieldTable::decode(&damaged), Err(DecodeError::UnknownFieldType(b'Z')));
+    // One level further in, the same value is unpacked one level further.
+    let outer = RawTable::parse(&deep).unwrap();
+    let inner = outer.get(b"n").unwrap().as_table().unwrap();
+    let Some(Value::Table(unpacked)) = outer.to_table().get(b"n").cloned() else { panic!() };
+    assert_eq!(unpacked, inner.to_table());
 }
 
 #[test]
