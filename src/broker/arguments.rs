@@ -24,28 +24,47 @@ const PRIORITY: &[u8] = b"x-priority";
 /// The argument that names the exchange that a message goes to when an exchange routes it nowhere.
 pub(super) const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
 
-/// Arguments that mean nothing to a classic queue, which is refused with them.
-const NOT_FOR_CLASSIC: [&str; 9] = [
+/// Arguments that ask for something that classic queues do not do, and are refused with.
+const NOT_FOR_CLASSIC: [&str; 14] = [
     "x-delivery-limit",
     "x-dead-letter-strategy",
     "x-max-in-memory-length",
     "x-max-in-memory-bytes",
     "x-quorum-initial-group-size",
-    "x-queue-leader-locator",
+    "x-consumer-disconnected-timeout",
+    "x-consumer-timeout",
+    "x-delayed-retry-type",
+    "x-delayed-retry-min",
+    "x-delayed-retry-max",
     "x-max-age",
     "x-stream-max-segment-size-bytes",
+    "x-stream-filter-size-bytes",
     "x-initial-cluster-size",
 ];
 
-/// The same for a quorum queue.
-const NOT_FOR_QUORUM: [&str; 6] = [
+/// The same for a quorum queue. RabbitMQ's have a time-out for consumers and delayed retries: those here do not.
+const NOT_FOR_QUORUM: [&str; 12] = [
     MAX_PRIORITY,
     "x-queue-mode",
     "x-queue-version",
+    "x-queue-master-locator",
+    "x-consumer-timeout",
+    "x-delayed-retry-type",
+    "x-delayed-retry-min",
+    "x-delayed-retry-max",
     "x-max-age",
     "x-stream-max-segment-size-bytes",
+    "x-stream-filter-size-bytes",
     "x-initial-cluster-size",
 ];
+
+/// Arguments of a consumer that neither type of queue knows: a consumer is refused with them.
+const NOT_FOR_CONSUMERS: [&str; 4] =
+    ["x-consumer-timeout", "x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"];
+
+/// RabbitMQ's names of the types.
+const CLASSIC_TYPE: &str = "rabbit_classic_queue";
+const QUORUM_TYPE: &str = "rabbit_quorum_queue";
 
 /// Queue arguments that a second declaration has to repeat, apart from the type.
 const COMPARED: [&str; 17] = [
@@ -139,9 +158,9 @@ fn unacceptable(value: &Value) -> String {
 pub(super) fn check_queue(label: &str, queue: &QueueSpec) -> Result<(), Refusal> {
     let arguments = &queue.arguments;
     match queue_type(label, arguments)? {
-        CLASSIC => refuse_foreign(label, &NOT_FOR_CLASSIC, "rabbit_classic_queue", arguments)?,
+        CLASSIC => refuse_foreign(label, &NOT_FOR_CLASSIC, CLASSIC_TYPE, arguments)?,
         QUORUM => {
-            refuse_foreign(label, &NOT_FOR_QUORUM, "rabbit_quorum_queue", arguments)?;
+            refuse_foreign(label, &NOT_FOR_QUORUM, QUORUM_TYPE, arguments)?;
             check_quorum(label, queue)?;
         }
         b"stream" => {
@@ -262,7 +281,7 @@ fn check_name(
     }
 }
 
-/// Refuses an argument that means something, but not to a queue of that type.
+/// Refuses an argument that means something, but not to a queue of that type, or to its consumers.
 fn refuse_foreign(
     label: &str,
     foreign: &[&str],
@@ -330,6 +349,13 @@ pub(super) fn check_queue_equivalence(queue: &Queue, other: &QueueSpec) -> Resul
         check_arguments(&label, &[QUEUE_TYPE], &other.arguments, &current.arguments)?;
     }
     check_arguments(&label, &COMPARED, &other.arguments, &current.arguments)
+}
+
+/// Refuses the arguments of a consumer that ask for something that its queue does not do.
+pub(super) fn check_consumer(queue: &Queue, arguments: &FieldTable) -> Result<(), Refusal> {
+    let is_quorum = counts_deliveries(&queue.spec().arguments);
+    let kind = if is_quorum { QUORUM_TYPE } else { CLASSIC_TYPE };
+    refuse_foreign(&queue.label(), &NOT_FOR_CONSUMERS, kind, arguments)
 }
 
 /// The priority of a consumer: `x-priority`, an integer, 0 where nothing is said.

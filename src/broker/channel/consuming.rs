@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Channel;
-use crate::broker::arguments::consumer_priority;
+use crate::broker::arguments::{check_consumer, consumer_priority};
 use crate::broker::consumer::{Consumer, Spec};
 use crate::broker::delivery::Get;
 use crate::broker::names::random_name;
@@ -49,6 +49,7 @@ impl Channel {
         }
         let queue = self.readable_queue(&request.queue)?;
         let tag = self.new_tag(request)?;
+        check_consumer(&queue, &request.arguments)?;
         let consumer = Arc::new(Consumer::new(Spec {
             tag: tag.clone(),
             channel: self.number,

@@ -1,4 +1,4 @@
-//! What the definition of a policy may say: RabbitMQ 3.10's keys and values.
+//! What the definition of a policy may say: the keys and values of RabbitMQ 3.10 and 4.3, as far as there is such a thing here.
 
 use super::{PolicyError, PolicyKind};
 use crate::broker::equivalence::shown_value;
@@ -17,7 +17,7 @@ enum Valid {
 }
 
 /// Key, who may set it, what the value stands for, what it has to be.
-const KEYS: [(&str, bool, &str, Valid); 24] = [
+const KEYS: [(&str, bool, &str, Valid); 27] = [
     ("alternate-exchange", false, "alternate exchange name", Valid::Text),
     ("dead-letter-exchange", false, "dead letter exchange name", Valid::Text),
     ("dead-letter-routing-key", false, "dead letter routing key", Valid::Text),
@@ -47,6 +47,9 @@ const KEYS: [(&str, bool, &str, Valid); 24] = [
     ("initial-cluster-size", false, "initial cluster size", Valid::Anything),
     ("max-age", false, "maximum age", Valid::Anything),
     ("stream-max-segment-size-bytes", false, "segment size", Valid::Anything),
+    ("stream-filter-size-bytes", false, "filter size", Valid::Anything),
+    ("target-group-size", false, "target group size", Valid::Anything),
+    ("consumer-disconnected-timeout", false, "consumer disconnected timeout", Valid::AtLeast(0)),
     ("ha-mode", false, "ha-mode value", Valid::OneOf(&["all", "exactly", "nodes"])),
     ("ha-params", false, "ha-params value", Valid::Anything),
     ("ha-sync-mode", false, "ha-sync-mode value", Valid::OneOf(&["automatic", "manual"])),

@@ -3,6 +3,7 @@
 mod accounting;
 mod acknowledging;
 mod alternates;
+mod arguments;
 mod bounding;
 mod confirming;
 mod copying;
@@ -14,7 +15,6 @@ mod giving_back;
 mod governing;
 mod hosting;
 mod leaving;
-mod overflowing;
 mod overflowing;
 mod permissions;
 mod priorities;
