@@ -19,9 +19,7 @@ class Haypile:
         self._do("users", "add", name, given=password)
 
     def permit(self, user, configure, write, read, virtual_host="/"):
-        # The user of the settings, who may do everything, is not one of those that are stored.
-        if user != "guest":
-            self._do("users", "permit", user, configure, write, read, "--vhost", virtual_host)
+        self._do("users", "permit", user, configure, write, read, "--vhost", virtual_host)
 
     def policy(self, name, pattern, definition, apply_to, priority=0, kind=()):
         options = ["--apply-to", apply_to, "--priority", str(priority), *kind]
