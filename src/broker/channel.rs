@@ -115,9 +115,9 @@ impl Channel {
         self.arrivals.dispatch();
     }
 
-    /// Consumers of other queues may have waited for credit of the channel.
+    /// Lets consumers that wait for credit of the channel take turns.
     fn resume_starved(&self) {
-        for consumer in self.credit.take_starved() {
+        while let Some(consumer) = self.credit.next_turn() {
             consumer.queue().resume(&consumer);
         }
     }

@@ -1,5 +1,6 @@
 //! A consumer, and the credit that bounds what it may hold unacknowledged.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
@@ -22,6 +23,8 @@ pub(super) struct Consumer {
     pub(super) gone: AtomicBool,
     /// In the outbox's list of starved consumers. Written under the outbox's lock.
     starved: AtomicBool,
+    /// In the list of its channel's credit. Written under that list's lock.
+    waits: AtomicBool,
 }
 
 /// What a consumer is made of.
@@ -54,6 +57,7 @@ impl Consumer {
             parked: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             starved: AtomicBool::new(false),
+            waits: AtomicBool::new(false),
         }
     }
 
@@ -92,9 +96,11 @@ impl Consumer {
 
     /// Takes credit for `most` messages, or as many of them as there is credit for with the consumer and with its channel;
     /// returns how many. Called with the queue locked.
+    ///
+    /// A consumer without acknowledgements takes none, and yet gets nothing while `basic.qos` lets its channel have no more.
     pub(super) fn take_credit(self: &Arc<Self>, most: u32) -> u32 {
         if self.spec.no_ack {
-            return most;
+            return if self.spec.credit.admits(self) { most } else { 0 };
         }
         let most = match self.spec.prefetch {
             0 => most,
@@ -157,14 +163,39 @@ impl Returned {
 }
 
 /// The credit that all consumers of a channel share: `basic.qos` with `global=true`, and never more than the broker allows.
+///
+/// Consumers that were refused take turns: while one of them waits, no other takes credit but the one whose turn it is, and that one
+/// a message at a time.
+///
+/// Invariant: credit becomes free only in the channel's own task, which then lets the starved have [turns](Self::next_turn) until
+/// there is no credit, or none of them is left.
 #[derive(Debug)]
 pub(super) struct ChannelCredit {
     limit: AtomicU32,
+    /// Whether the limit is that of `basic.qos`.
+    by_client: AtomicBool,
     /// What the broker allows.
     most: u32,
     used: AtomicU32,
-    /// Consumers that were refused because the channel had its fill.
-    starved: Mutex<Vec<Arc<Consumer>>>,
+    /// Whether a consumer is starved: looked at with each message. Written with `starved` locked.
+    contended: AtomicBool,
+    starved: Mutex<Starved>,
+}
+
+/// Consumers that were refused because the channel had its fill.
+#[derive(Debug, Default)]
+struct Starved {
+    /// In the order of their turns.
+    waiting: VecDeque<Arc<Consumer>>,
+    /// The one whose turn it is, until it takes something.
+    turn: Option<Arc<Consumer>>,
+}
+
+impl Starved {
+    /// Whether this consumer has its turn, which is then over.
+    fn take_turn(&mut self, consumer: &Arc<Consumer>) -> bool {
+        self.turn.take_if(|turn| Arc::ptr_eq(turn, consumer)).is_some()
+    }
 }
 
 impl ChannelCredit {
@@ -172,58 +203,117 @@ impl ChannelCredit {
     pub(super) fn new(most: u32) -> Self {
         Self {
             limit: AtomicU32::new(most),
+            by_client: AtomicBool::new(false),
             most,
             used: AtomicU32::new(0),
+            contended: AtomicBool::new(false),
             starved: Mutex::default(),
         }
     }
 
-    fn is_exhausted(&self) -> bool {
-        self.used.load(SeqCst) >= self.limit.load(SeqCst)
+    fn left(&self) -> u32 {
+        self.limit.load(SeqCst).saturating_sub(self.used.load(SeqCst))
     }
 
     /// Takes credit for `most` messages (one at least), or as many as there is credit for. Consumers of several queues may
     /// take at the same time.
     fn take(&self, consumer: &Arc<Consumer>, most: u32) -> u32 {
-        loop {
-            let used = self.used.load(SeqCst);
-            let limit = self.limit.load(SeqCst);
-            let count = most.min(limit.saturating_sub(used));
-            if count > 0 {
-                if self.used.compare_exchange_weak(used, used + count, SeqCst, SeqCst).is_ok() {
-                    return count;
-                }
-                continue;
-            }
-            // Whoever gives back lowers `used` first and takes this lock then: either it is seen
-            // here, or the consumer is seen there.
-            let mut starved = self.starved.lock();
-            if self.is_exhausted() {
-                if !starved.iter().any(|other| Arc::ptr_eq(other, consumer)) {
-                    starved.push(Arc::clone(consumer));
-                }
-                return 0;
+        if !self.contended.load(SeqCst) {
+            let taken = self.take_free(most);
+            if taken > 0 {
+                return taken;
             }
         }
+        self.take_in_turn(consumer, most, |most| self.take_free(most))
+    }
+
+    /// Whether a consumer may have messages that take no credit.
+    fn admits(&self, consumer: &Arc<Consumer>) -> bool {
+        if !self.by_client.load(SeqCst) || (!self.contended.load(SeqCst) && self.left() > 0) {
+            return true;
+        }
+        self.take_in_turn(consumer, 1, |most| self.left().min(most)) > 0
+    }
+
+    /// The credit that there is, up to `most`.
+    fn take_free(&self, most: u32) -> u32 {
+        let mut used = self.used.load(SeqCst);
+        loop {
+            let count = most.min(self.limit.load(SeqCst).saturating_sub(used));
+            if count == 0 {
+                return 0;
+            }
+            match self.used.compare_exchange_weak(used, used + count, SeqCst, SeqCst) {
+                Ok(_) => return count,
+                Err(current) => used = current,
+            }
+        }
+    }
+
+    /// Takes with `take`, up to `most` where no other consumer waits, and one where this one has its turn. A consumer that gets
+    /// nothing waits for its turn.
+    #[cold]
+    fn take_in_turn(
+        &self,
+        consumer: &Arc<Consumer>,
+        most: u32,
+        take: impl FnOnce(u32) -> u32,
+    ) -> u32 {
+        let mut starved = self.starved.lock();
+        // Before the look at the credit: the channel's task frees it before it looks here. One of the two sees the other.
+        self.contended.store(true, SeqCst);
+        let alone = starved.waiting.iter().all(|other| Arc::ptr_eq(other, consumer));
+        let most = match (alone, starved.take_turn(consumer)) {
+            (true, _) => most,
+            (false, true) => 1,
+            (false, false) => 0,
+        };
+        let taken = take(most);
+        if taken > 0 && alone {
+            starved.waiting.clear();
+            consumer.waits.store(false, SeqCst);
+        } else if taken == 0 && !consumer.waits.swap(true, SeqCst) {
+            starved.waiting.push_back(Arc::clone(consumer));
+        }
+        self.contended.store(!starved.waiting.is_empty(), SeqCst);
+        taken
     }
 
     /// 0 for any number.
     pub(super) fn set_limit(&self, limit: u32) {
+        self.by_client.store(limit > 0, SeqCst);
         let limit = if limit == 0 { self.most } else { limit.min(self.most) };
         self.limit.store(limit, SeqCst);
     }
 
-    /// The consumers to ask again, when there is credit for them.
-    pub(super) fn take_starved(&self) -> Vec<Arc<Consumer>> {
-        let mut starved = self.starved.lock();
-        if starved.is_empty() || self.is_exhausted() {
-            return Vec::new();
+    /// The consumer to ask next, while there is credit. Call it until it returns `None`, whenever credit may have become free.
+    pub(super) fn next_turn(&self) -> Option<Arc<Consumer>> {
+        if !self.contended.load(SeqCst) {
+            return None;
         }
-        std::mem::take(&mut *starved)
+        let mut starved = self.starved.lock();
+        let next = if self.left() > 0 { starved.waiting.pop_front() } else { None };
+        if let Some(next) = &next {
+            next.waits.store(false, SeqCst);
+        }
+        let contended = !starved.waiting.is_empty();
+        starved.turn = next.clone().filter(|_| contended);
+        self.contended.store(contended, SeqCst);
+        next
+    }
+
+    /// A consumer has been cancelled, and waits no longer.
+    pub(super) fn forget(&self, consumer: &Arc<Consumer>) {
+        let mut starved = self.starved.lock();
+        if consumer.waits.swap(false, SeqCst) {
+            starved.waiting.retain(|other| !Arc::ptr_eq(other, consumer));
+            self.contended.store(!starved.waiting.is_empty(), SeqCst);
+        }
+        starved.take_turn(consumer);
     }
 
     /// Drops the list of starved consumers: the channel is going.
     pub(super) fn close(&self) {
-        self.starved.lock().clear();
+        *self.starved.lock() = Starved::default();
     }
 }

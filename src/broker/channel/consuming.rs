@@ -122,6 +122,7 @@ impl Channel {
             // What it has consumed without acknowledgement must not go with an auto-delete queue's count.
             self.flush()?;
             self.remove(&consumer);
+            self.credit.forget(&consumer);
             self.resume_starved();
         }
         Ok(())

@@ -53,6 +53,84 @@ fn a_limit_per_channel_is_shared_by_its_consumers_on_any_queue() {
     assert_eq!(bodies(&client.receive()), ["12"]);
 }
 
+/// Receives one message after the other, and acknowledges each: the consumers that got them.
+fn receive_one_by_one(client: &mut Client, count: usize) -> Vec<String> {
+    let consumers = (0..count).map(|_| {
+        let [received] = &client.receive()[..] else { panic!("not one message") };
+        client.ack(received.tag);
+        received.consumer.clone()
+    });
+    consumers.collect()
+}
+
+#[test]
+fn consumers_that_share_a_limit_take_turns() {
+    let rig = Rig::new();
+    // Consumers of three queues, then three of one queue.
+    for queues in [["a", "b", "c"], ["d", "d", "d"]] {
+        let mut client = rig.connect();
+        client.channel.qos(0, 1, true).unwrap();
+        for (q, tag) in queues.into_iter().zip(["0", "1", "2"]) {
+            client.channel.declare_queue(&queue(q)).unwrap();
+            client.channel.consume(&consumer(q, tag)).unwrap();
+        }
+        for _ in 0..4 {
+            queues.into_iter().for_each(|q| assert_eq!(client.send(q, "x"), 1));
+        }
+        let expected: Vec<_> = (0..12).map(|turn| (turn % 3).to_string()).collect();
+        assert_eq!(receive_one_by_one(&mut client, 12), expected, "{queues:?}");
+        assert!(client.receive().is_empty());
+    }
+}
+
+#[test]
+fn a_turn_of_a_consumer_that_has_nothing_to_get_is_passed_on() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.channel.qos(0, 1, true).unwrap();
+    for q in ["a", "b", "c"] {
+        client.channel.declare_queue(&queue(q)).unwrap();
+        client.channel.consume(&consumer(q, q)).unwrap();
+    }
+    for q in ["a", "b", "c", "c"] {
+        client.send(q, "x");
+    }
+    let held = client.receive();
+    // Those of `b` go, and one of its consumers, while they wait for their turn.
+    client.channel.purge_queue(b"b").unwrap();
+    client.ack(held[0].tag);
+    assert_eq!(receive_one_by_one(&mut client, 1), ["c"]);
+    client.channel.cancel(b"c").unwrap();
+    client.send("b", "x");
+    assert_eq!(receive_one_by_one(&mut client, 1), ["b"]);
+    assert_eq!(client.ready("c"), 1);
+}
+
+#[test]
+fn a_consumer_without_acknowledgements_obeys_the_channels_limit_and_does_not_use_it_up() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.channel.qos(0, 1, true).unwrap();
+    for q in ["a", "b"] {
+        client.channel.declare_queue(&queue(q)).unwrap();
+        client.channel.consume(&Consume { no_ack: q == "b", ..consumer(q, q) }).unwrap();
+    }
+    client.send_numbers("b", 0..3);
+    assert_eq!(bodies(&client.receive()), ["0", "1", "2"]);
+    client.send("a", "x");
+    let held = client.receive();
+    client.send_numbers("b", 3..5);
+    assert!(client.receive().is_empty());
+    client.ack(held[0].tag);
+    assert_eq!(bodies(&client.receive()), ["3", "4"]);
+    // Nor without a limit: what the broker allows is for what is unacknowledged.
+    client.send("a", "x");
+    assert_eq!(client.receive().len(), 1);
+    client.send_numbers("b", 5..6);
+    client.channel.qos(0, 0, true).unwrap();
+    assert_eq!(bodies(&client.receive()), ["5"]);
+}
+
 #[test]
 fn a_limit_per_consumer_holds_for_consumers_to_come() {
     let rig = Rig::new();
