@@ -146,7 +146,7 @@ impl Client {
     fn work(&mut self) {
         let mut context = Context::from_waker(Waker::noop());
         loop {
-            self.connection.work(&mut self.input);
+            while self.connection.work(&mut self.input) {}
             while !self.connection.output.is_empty() {
                 let mut slices = [IoSlice::new(&[]); 64];
                 let filled = self.connection.output.slices(&mut slices);

@@ -54,6 +54,16 @@ impl Channel {
         self.inner.as_ref().map_or(0, broker::Channel::consumers)
     }
 
+    /// Whether there is something to [settle](Self::settle).
+    pub(super) fn is_pending(&self) -> bool {
+        self.inner.as_ref().is_some_and(broker::Channel::is_pending)
+    }
+
+    /// Whether there is a confirm that waits for nothing.
+    pub(super) fn has_confirm(&self) -> bool {
+        self.inner.as_ref().is_some_and(broker::Channel::has_confirm)
+    }
+
     /// Tells the broker what has been accepted and acknowledged since the last time.
     pub(super) fn settle(&mut self) -> Result<(), Fault> {
         match &mut self.inner {

@@ -180,8 +180,23 @@ impl Connection {
     }
 
     /// Does what can be done without waiting: looks at what was received, puts out deliveries and confirms.
-    pub(super) fn work(&mut self, input: &mut BytesMut) {
+    ///
+    /// Returns `true` if confirms have been put out that wait for nothing: they are to be written, and this to be called again,
+    /// before others get the messages. A client that hears of a message from elsewhere then has its confirm already.
+    #[must_use = "what was published is not handed out before the next call"]
+    pub(super) fn work(&mut self, input: &mut BytesMut) -> bool {
         self.receive(input);
+        if let State::Running(running) = &mut self.state
+            && running.confirm_at_once(self.gateway.store.durable_lsn(), &mut self.output)
+        {
+            return true;
+        }
+        self.respond();
+        false
+    }
+
+    /// Has queues hand out what they got, and puts out deliveries and confirms.
+    fn respond(&mut self) {
         let State::Running(running) = &mut self.state else { return };
         if let Some(reason) = running.take_order_to_close() {
             return self.fail(&Fault::connection(ReplyCode::ConnectionForced, reason));

@@ -45,6 +45,8 @@ pub(super) struct Running {
     channels: BTreeMap<u16, Channel>,
     /// Channels that have something to settle or to confirm: those whose `noted` is set.
     noted: Vec<u16>,
+    /// A message has come whose confirm waits for nothing.
+    confirmable: bool,
     /// Bytes of messages that have not arrived completely, on all channels.
     unfinished: usize,
     /// The channel whose `basic.get` waits for its message. No frame is looked at meanwhile: whoever asks for many
@@ -68,6 +70,7 @@ impl Running {
             session,
             channels: BTreeMap::new(),
             noted: Vec::new(),
+            confirmable: false,
             unfinished: 0,
             awaiting: None,
             held: None,
@@ -138,6 +141,7 @@ impl Running {
         }
         let largest = gateway.limits.message_size;
         let published = channel.publish_whole(whole, largest, &self.memory, output);
+        self.confirmable |= channel.has_confirm();
         match published.map_err(|fault| fault.during(PUBLISH)) {
             Err(fault) if fault.scope == Scope::Channel => {
                 self.close_channel(number, &fault, output);
@@ -273,6 +277,10 @@ impl Running {
             };
         }
         let method = Method::decode(&frame.payload)?;
+        if !gathers(&method) {
+            self.catch_up(number, output)?;
+        }
+        let Some(channel) = self.channels.get_mut(&number) else { return Ok(Outcome::Done) };
         match method {
             Method::BasicPublish { immediate: true, .. } => {
                 Err(Fault::connection(ReplyCode::NotImplemented, "immediate=true")
@@ -306,6 +314,18 @@ impl Running {
         }
     }
 
+    /// Brings about all that the client has asked for before on this channel, and puts out the deliveries that come of it: its next
+    /// method is to find them done.
+    fn catch_up(&mut self, number: u16, output: &mut Output) -> Result<(), Fault> {
+        match self.channels.get_mut(&number) {
+            Some(channel) if channel.is_pending() => {
+                channel.settle()?;
+                self.deliver(output, None)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Stores a message that has arrived completely, or holds it.
     fn publish(
         &mut self,
@@ -318,7 +338,9 @@ impl Running {
             channel.noted = true;
             self.noted.push(number);
         }
-        if channel.publish(&published, output).map_err(|fault| fault.during(PUBLISH))? {
+        let stored = channel.publish(&published, output);
+        self.confirmable |= channel.has_confirm();
+        if stored.map_err(|fault| fault.during(PUBLISH))? {
             return Ok(Outcome::Done);
         }
         self.held = Some((number, published));
@@ -477,6 +499,20 @@ impl Running {
         }
     }
 
+    /// Puts out the confirms that wait for nothing, and what else may be confirmed when the log is durable up to `durable`. Returns
+    /// `true` if there were such.
+    pub(super) fn confirm_at_once(&mut self, durable: Lsn, output: &mut Output) -> bool {
+        let confirmable = std::mem::take(&mut self.confirmable);
+        if confirmable {
+            for number in &self.noted {
+                if let Some(channel) = self.channels.get_mut(number) {
+                    channel.confirm(durable, output);
+                }
+            }
+        }
+        confirmable
+    }
+
     /// Puts out what may be confirmed when the log is durable up to `durable`; returns what the
     /// oldest of the other confirms waits for, and the newest.
     pub(super) fn confirm(&mut self, durable: Lsn, output: &mut Output) -> Option<(Lsn, Lsn)> {
@@ -504,4 +540,16 @@ impl Running {
             self.session.poll_order(context)
         }
     }
+}
+
+/// Whether a method takes effect together with others of its kind, when the connection has looked at all that it has read. Every
+/// other one finds those before it on its channel done.
+fn gathers(method: &Method<'_>) -> bool {
+    matches!(
+        method,
+        Method::BasicPublish { .. }
+            | Method::BasicAck { .. }
+            | Method::BasicNack { .. }
+            | Method::BasicReject { .. }
+    )
 }

@@ -131,7 +131,9 @@ impl Task {
     async fn run(&mut self) -> Result<(), Abort> {
         let mut timer = pin!(sleep_until(self.next_wake()));
         loop {
-            self.connection.work(&mut self.input);
+            while self.connection.work(&mut self.input) {
+                self.write()?;
+            }
             self.write()?;
             if self.connection.is_finished() && self.is_all_sent() {
                 return Ok(());

@@ -97,14 +97,21 @@ impl Channel {
         self.number
     }
 
+    /// Whether [`Channel::flush`] has something to tell, or to have handed out.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.arrivals.is_pending() || self.settlement.is_pending()
+    }
+
     /// Tells the queues what has been accepted and acknowledged since the last time; that frees credit, and more may be
-    /// delivered at once. Has what was published handed out.
+    /// delivered at once. Has what was published handed out, and direct replies sent.
     ///
     /// # Errors
     /// Those of the store. Everything has been told all the same.
     pub fn flush(&mut self) -> Result<(), StoreError> {
         let outcome = self.settlement.flush();
         self.hand_out();
+        self.arrivals.send_replies(self.session.virtual_host.replies());
         self.resume_starved();
         self.unacknowledged.rest();
         outcome
@@ -146,6 +153,7 @@ impl Drop for Channel {
         let number = self.number;
         give_back(self.session.outbox.retract_channel(number));
         self.arrivals.dispatch();
+        self.arrivals.send_replies(self.session.virtual_host.replies());
         if let Err(error) = self.settlement.flush() {
             tracing::error!(%error, "acknowledgements of a closing channel are lost");
         }

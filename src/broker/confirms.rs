@@ -51,6 +51,11 @@ impl Confirms {
         self.refused.push_back(self.published);
     }
 
+    /// Whether there is a message to confirm or to refuse that waits for nothing.
+    pub(super) fn is_ready(&self) -> bool {
+        self.settled > self.confirmed
+    }
+
     /// The first position that a message waits for.
     pub(super) fn awaited(&self) -> Option<Lsn> {
         self.waiting.front().map(|(_, lsn)| *lsn)

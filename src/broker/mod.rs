@@ -23,7 +23,7 @@
 //!
 //! # How a message moves
 //! `Channel::publish` asks whether the user may, routes it (what an exchange routes nowhere goes on to its alternate) and appends it to the engine's queues, and notes them (`arrivals`). `Channel::flush`, once for
-//! all that came together, dispatches each of them: under the queue's lock, the consumer whose turn it is and that has credit
+//! all that came together, and before any method but `basic.publish`, `ack`, `nack` and `reject`, dispatches each of them: under the queue's lock, the consumer whose turn it is and that has credit
 //! and room gets the next message into its connection's outbox. The connection's task takes it out, and `Channel::accept` gives it a delivery tag. An
 //! acknowledgement goes to the queue, which removes the message from the engine and dispatches again. A message
 //! that is returned goes back to its sequence, which is its place for ever.

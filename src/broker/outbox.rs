@@ -67,6 +67,12 @@ impl State {
         self.bytes >= MAX_BYTES || self.events >= MAX_EVENTS
     }
 
+    /// Whether no reply gets in any more.
+    fn refuses_replies(&self) -> bool {
+        let full = self.events >= MAX_EVENTS_BEFORE_REPLY || self.bytes >= MAX_BYTES_BEFORE_REPLY;
+        self.closed || full
+    }
+
     /// How many of these, which come next, there is room for: one, if it is not full.
     fn room<'f>(&self, messages: impl Iterator<Item = &'f Fetched>) -> u32 {
         let (mut room, mut bytes) = (0, self.bytes);
@@ -196,8 +202,12 @@ impl Outbox {
     /// Puts a reply into the outbox. Gives it back when too much waits already, or the connection has gone.
     pub(super) fn offer_reply(&self, reply: Event) -> Result<Option<Waker>, Event> {
         let mut state = self.state.lock();
-        let full = state.events >= MAX_EVENTS_BEFORE_REPLY || state.bytes >= MAX_BYTES_BEFORE_REPLY;
-        if state.closed || full { Err(reply) } else { Ok(state.push(reply)) }
+        if state.refuses_replies() { Err(reply) } else { Ok(state.push(reply)) }
+    }
+
+    /// Whether a reply would get in now.
+    pub(super) fn admits_reply(&self) -> bool {
+        !self.state.lock().refuses_replies()
     }
 
     /// Has the connection closed by its front end. The first reason is the one that is told.

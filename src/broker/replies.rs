@@ -84,6 +84,12 @@ impl Replies {
         name == DIRECT_REPLY_TO || self.consumers.read().contains_key(name)
     }
 
+    /// Whether the address leads to an outbox with room for an answer.
+    pub(super) fn admits(&self, address: &[u8]) -> bool {
+        let consumers = self.consumers.read();
+        consumers.get(address).is_some_and(|consumer| consumer.outbox.admits_reply())
+    }
+
     /// Puts an answer into the outbox that the address leads to; whether there is one, with room. The connection is to be woken
     /// when nothing is locked.
     pub(super) fn deliver(&self, address: &[u8], message: &Message, wakers: &mut Wakers) -> bool {

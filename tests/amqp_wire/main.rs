@@ -14,6 +14,7 @@ mod failing;
 mod full;
 mod giving_back;
 mod leaving;
+mod order_within_channel;
 mod orders;
 mod pipelining;
 mod properties;

@@ -118,7 +118,7 @@ impl Client {
     fn work(&mut self) {
         let waker = Waker::from(self.woken.clone());
         for _ in 0..100 {
-            self.connection.work(&mut self.input);
+            while self.connection.work(&mut self.input) {}
             while !self.connection.output.is_empty() {
                 let mut slices = [std::io::IoSlice::new(&[]); 8];
                 let filled = self.connection.output.slices(&mut slices);
@@ -233,4 +233,52 @@ fn a_commit_that_waits_for_the_disk_does_not_wait_for_memory() {
     rig.set_short(Resource::Disk, false);
     settle(&mut [&mut client]);
     assert_eq!(client.received(), ["tx.commit-ok"]);
+}
+
+/// A client that hears of a message from elsewhere, and closes the publisher's connection then, took the message for unconfirmed.
+#[test]
+fn a_confirm_that_waits_for_nothing_is_written_before_another_connection_gets_the_message() {
+    let rig = Rig::new();
+    let [mut publisher, mut consumer] = [rig.connect(), rig.connect()];
+    let declare = Method::QueueDeclare {
+        reserved_1: 0,
+        queue: b"q",
+        passive: false,
+        durable: false,
+        exclusive: false,
+        auto_delete: false,
+        nowait: false,
+        arguments: RawTable::EMPTY,
+    };
+    consumer.send(&declare);
+    let consume = Method::BasicConsume {
+        reserved_1: 0,
+        queue: b"q",
+        consumer_tag: b"c",
+        no_local: false,
+        no_ack: true,
+        exclusive: false,
+        nowait: false,
+        arguments: RawTable::EMPTY,
+    };
+    consumer.send(&consume);
+    assert_eq!(consumer.received(), ["queue.declare-ok", "basic.consume-ok"]);
+    publisher.select_confirms();
+    let publish = Method::BasicPublish {
+        reserved_1: 0,
+        exchange: b"",
+        routing_key: b"q",
+        mandatory: false,
+        immediate: false,
+    };
+    publisher.put(1, &publish);
+    put_content_header(&mut publisher.input, 1, 0, RawProperties::NONE);
+    assert!(publisher.connection.work(&mut publisher.input), "there is a confirm to write");
+    assert!(publisher.connection.output.len() > 0);
+    assert!(!consumer.work_if_woken());
+    publisher.work();
+    assert_eq!(publisher.received(), ["basic.ack"]);
+    assert!(consumer.work_if_woken());
+    let (frames, _) = split_frames(&mut consumer.received, FRAME_MAX);
+    assert_eq!(frames.count(), 2, "basic.deliver, and its content header");
 }

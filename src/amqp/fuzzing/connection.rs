@@ -219,7 +219,7 @@ impl Client {
                 return; // Gone, or held back for want of room on the disk.
             }
             self.input.extend_from_slice(piece);
-            self.connection.work(&mut self.input);
+            while self.connection.work(&mut self.input) {}
         }
         self.settle();
     }
@@ -227,7 +227,7 @@ impl Client {
     /// Has the server do all that it can, until it waits for the client.
     fn settle(&mut self) {
         loop {
-            self.connection.work(&mut self.input);
+            while self.connection.work(&mut self.input) {}
             let waits = self.connection.output.len();
             assert!(waits < MOST_OUTPUT, "{waits} bytes wait to be read");
             // A client that never reads waits for ever, which is its own doing.

@@ -35,6 +35,8 @@ impl Published {
 impl Channel {
     /// `confirm.select`: messages published from now on are confirmed. Asking twice changes nothing.
     ///
+    /// Direct replies are then sent by [`flush`](Self::flush), so that a front end can send their [confirms](Self::confirms) before.
+    ///
     /// # Errors
     /// 406 when the channel is transactional.
     pub fn confirm_select(&mut self) -> Result<(), Refusal> {
@@ -43,6 +45,7 @@ impl Channel {
             return Err(Refusal::new(Reason::PreconditionFailed, why));
         }
         self.confirms.get_or_insert_default();
+        self.arrivals.holds_replies = true;
         Ok(())
     }
 
@@ -84,7 +87,9 @@ impl Channel {
         // A confirm vouches for what the channel did before as well: whoever acknowledges a message, publishes its result
         // and sees that confirmed, will not see the message again.
         if self.confirms.is_some() && self.settlement.is_pending() {
-            self.flush()?;
+            let settled = self.settlement.flush();
+            self.resume_starved();
+            settled?;
         }
         let publisher = self.session.publisher(self.reply_consumer.as_deref());
         let virtual_host = &self.session.virtual_host;
@@ -116,6 +121,12 @@ impl Channel {
     #[must_use]
     pub fn last_awaited_lsn(&self) -> Option<Lsn> {
         self.confirms.as_ref().and_then(Confirms::last_awaited)
+    }
+
+    /// Whether a message can be confirmed that waits for nothing.
+    #[must_use]
+    pub fn has_confirm(&self) -> bool {
+        self.confirms.as_ref().is_some_and(Confirms::is_ready)
     }
 
     /// What may be confirmed when the store is durable up to `durable`: one confirm for as much as one can stand for, so

@@ -220,7 +220,14 @@ fn a_reply_is_confirmed_at_once_and_nothing_of_it_is_stored() {
     assert_eq!(reply(&mut server, &address, "x"), 1);
     assert_eq!(server.channel.awaited_lsn(), None);
     let confirm = Confirm { tag: DeliveryTag(1), refused: false, multiple: false };
+    // Its confirm can be sent first.
+    assert_eq!(received(&mut client).len(), 0);
     assert_eq!(server.channel.confirms(durable), Some(confirm));
+    server.channel.flush().unwrap();
+    assert_eq!(received(&mut client).len(), 1);
+    // When the channel goes, it is sent all the same.
+    assert_eq!(reply(&mut server, &address, "x"), 1);
+    drop(server);
     assert_eq!(received(&mut client).len(), 1);
 }
 

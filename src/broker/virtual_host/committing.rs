@@ -55,7 +55,8 @@ impl VirtualHost {
                 matches.clear();
                 staged.replies.iter().for_each(|address| matches.add_reply(address));
                 let envelope = envelope(&staged.message)?;
-                routed = self.reply(&envelope, Draft::Whole(&staged.message), routed, matches);
+                let draft = Draft::Whole(&staged.message);
+                routed = self.reply(&envelope, draft, routed, arrivals, matches);
             }
             all.push(routed);
         }

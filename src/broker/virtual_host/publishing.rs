@@ -91,7 +91,7 @@ impl VirtualHost {
         if matches.replies().is_empty() {
             return Ok(routed);
         }
-        Ok(self.reply(envelope, message, routed, matches))
+        Ok(self.reply(envelope, message, routed, arrivals, matches))
     }
 
     /// Routes a message, and stores it in its queues.
@@ -142,13 +142,14 @@ impl VirtualHost {
         Ok(Routed { rewritten: Some(rewritten), ..routed })
     }
 
-    /// Delivers a message to the channels that await it as a direct reply.
+    /// Sends a message to the channels that await it as a direct reply, or has it sent later.
     #[cold]
     pub(super) fn reply(
         &self,
         envelope: &Envelope<'_>,
         message: Draft<'_>,
         mut routed: Routed,
+        arrivals: &mut Arrivals,
         matches: &mut Matches,
     ) -> Routed {
         let mut message = message.to_message();
@@ -158,7 +159,15 @@ impl VirtualHost {
         }
         let mut wakers = Wakers::default();
         for address in matches.replies() {
-            routed.replies += usize::from(self.replies.deliver(address, &message, &mut wakers));
+            let sent = if !arrivals.holds_replies {
+                self.replies.deliver(address, &message, &mut wakers)
+            } else if self.replies.admits(address) {
+                arrivals.hold_reply(address, &message);
+                true
+            } else {
+                false
+            };
+            routed.replies += usize::from(sent);
         }
         wakers.wake();
         routed

@@ -65,7 +65,7 @@ impl VirtualHost {
         if staged.replies.is_empty() {
             return Ok(routed);
         }
-        Ok(self.reply(&envelope, Draft::Whole(&staged.message), routed, matches))
+        Ok(self.reply(&envelope, Draft::Whole(&staged.message), routed, arrivals, matches))
     }
 }
 
