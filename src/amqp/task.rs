@@ -6,6 +6,7 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,12 @@ const SLICES: usize = 64;
 const KEEP_BUFFERS: Duration = Duration::from_secs(2);
 /// How long a socket stays half open for the peer to read what was sent last.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How long a peer that leaves Nagle's algorithm on may hold the rest of what it has to send, until its system hears that the last bytes
+/// have arrived: Linux says so after 40 ms, and up to 200 ms, if nothing is written before.
+const DELAYED: RangeInclusive<Duration> = Duration::from_millis(30)..=Duration::from_millis(250);
+/// So many reads are then acknowledged at once, if nothing is written after them.
+const ACKNOWLEDGED: u32 = 10_000;
 
 /// Why a connection ended in another way than by `connection.close`.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +78,8 @@ pub(crate) async fn serve(
         closing: None,
         received: now,
         sent: now,
+        unanswered: None,
+        acknowledged: 0,
         moved: 0,
         stop,
         told: false,
@@ -120,6 +129,10 @@ struct Task {
     received: Instant,
     /// When something was last sent.
     sent: Instant,
+    /// When something was read, if nothing has been written since.
+    unanswered: Option<Instant>,
+    /// How many reads are to be acknowledged at once: the peer seems to wait for that before it sends on.
+    acknowledged: u32,
     /// Bytes read and written since others had their turn.
     moved: usize,
     stop: watch::Receiver<bool>,
@@ -135,6 +148,7 @@ impl Task {
                 self.write()?;
             }
             self.write()?;
+            self.acknowledge();
             if self.connection.is_finished() && self.is_all_sent() {
                 return Ok(());
             }
@@ -199,6 +213,10 @@ impl Task {
             Ok(count) => {
                 self.received = self.now;
                 self.moved += count;
+                let unanswered = self.unanswered.replace(self.now);
+                if unanswered.is_some_and(|since| DELAYED.contains(&(self.now - since))) {
+                    self.acknowledged = ACKNOWLEDGED;
+                }
                 // Who has not logged in has no use for more, and is nobody to keep it for.
                 if count >= self.read_size && !self.connection.is_negotiating() {
                     self.read_size = (self.read_size * 2).min(LARGEST_READ);
@@ -223,12 +241,21 @@ impl Task {
                     self.connection.output.advance(count);
                     self.moved += count;
                     self.sent = self.now;
+                    self.unanswered = None;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(self.transport.try_flush()?)
+    }
+
+    /// Has what was just read acknowledged, if nothing has been written that does so, and the peer seems to wait for it.
+    fn acknowledge(&mut self) {
+        if self.acknowledged > 0 && self.unanswered == Some(self.now) {
+            self.acknowledged -= 1;
+            self.transport.acknowledge();
+        }
     }
 
     /// When [`Task::tick`] has something to do at the latest.
