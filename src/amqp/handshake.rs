@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 
-use super::codec::{FRAME_MIN_SIZE, Method, PROTOCOL_HEADER, ReplyCode};
+use super::codec::{FRAME_MIN_SIZE, Method, PROTOCOL_HEADER, PROTOCOL_HEADERS, ReplyCode};
 use super::fault::Fault;
 use super::limits::Limits;
 use super::output::Output;
 use super::sasl::{self, SaslError};
 use crate::broker::access::{Accounts, Login, LoginRefused, Verification};
 use crate::message::{FieldTable, RawTable, ShortStr, Value};
+
+/// The version of RabbitMQ that this server takes the place of. Clients choose by it what they use, and refuse what is older than they
+/// know.
+const RABBITMQ: &str = "3.13.7";
 
 /// How far the negotiation is: what the client has to send next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +114,7 @@ impl Handshake {
     /// Looks at the first bytes of the connection, and takes the protocol header off them.
     pub(super) fn header(&mut self, input: &mut BytesMut, output: &mut Output) -> Header {
         let length = input.len().min(PROTOCOL_HEADER.len());
-        if input[..length] != PROTOCOL_HEADER[..length] {
+        if !PROTOCOL_HEADERS.iter().any(|header| header[..length] == input[..length]) {
             output.protocol_header();
             return Header::Refused;
         }
@@ -298,7 +302,8 @@ fn server_properties() -> FieldTable {
     [
         ("capabilities", Value::Table(capabilities)),
         ("product", Value::text("Haypile")),
-        ("version", Value::text(env!("CARGO_PKG_VERSION"))),
+        ("version", Value::text(RABBITMQ)),
+        ("haypile_version", Value::text(env!("CARGO_PKG_VERSION"))),
         ("platform", Value::text("Rust")),
     ]
     .into_iter()

@@ -1,5 +1,7 @@
 //! Names: those that the server makes up, and those that clients give.
 
+use base64ct::{Base64, Encoding};
+
 use super::refusal::{Reason, Refusal};
 use crate::message::ShortStr;
 
@@ -7,10 +9,7 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 /// The prefix and 22 random characters (132 bits): nobody can guess it, and no two are the same.
 pub(super) fn random_name(prefix: &str) -> Result<ShortStr, Refusal> {
-    let mut random = [0; 22];
-    getrandom::fill(&mut random).map_err(|error| {
-        Refusal::new(Reason::InternalError, format_args!("no randomness from the system: {error}"))
-    })?;
+    let random: [u8; 22] = random_bytes()?;
     let mut name = prefix.as_bytes().to_vec();
     name.extend(random.map(|byte: u8| ALPHABET[usize::from(byte % 64)]));
     Ok(ShortStr::copy_of(&name))
@@ -25,6 +24,23 @@ pub(super) fn strip_line_breaks(name: &ShortStr) -> ShortStr {
     }
     let kept: Vec<u8> = name.iter().copied().filter(|byte| !is_break(byte)).collect();
     ShortStr::copy_of(&kept)
+}
+
+/// The prefix and two parts in Base64, a dot between them, as RabbitMQ makes names of direct replies. The second is a key of 16 random
+/// bytes. The first, which is a process there, is random too.
+pub(super) fn reply_name(prefix: &str) -> Result<ShortStr, Refusal> {
+    let process: [u8; 24] = random_bytes()?;
+    let key: [u8; 16] = random_bytes()?;
+    let (process, key) = (Base64::encode_string(&process), Base64::encode_string(&key));
+    Ok(ShortStr::copy_of(format!("{prefix}{process}.{key}").as_bytes()))
+}
+
+fn random_bytes<const N: usize>() -> Result<[u8; N], Refusal> {
+    let mut random = [0; N];
+    getrandom::fill(&mut random).map_err(|error| {
+        Refusal::new(Reason::InternalError, format_args!("no randomness from the system: {error}"))
+    })?;
+    Ok(random)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::delivery::{ChannelNumber, Event};
-use super::names::random_name;
+use super::names::reply_name;
 use super::outbox::{Outbox, Wakers};
 use super::refusal::Refusal;
 use crate::message::ShortStr;
@@ -49,7 +49,7 @@ impl ReplyConsumer {
         channel: ChannelNumber,
         outbox: Arc<Outbox>,
     ) -> Result<Self, Refusal> {
-        Ok(Self { tag, channel, address: random_name(ADDRESS)?, outbox })
+        Ok(Self { tag, channel, address: reply_name(ADDRESS)?, outbox })
     }
 
     pub(super) fn tag(&self) -> &ShortStr {

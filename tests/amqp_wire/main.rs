@@ -89,6 +89,19 @@ fn another_protocol_is_answered_with_ours_and_closed() {
 }
 
 #[test]
+fn the_protocol_headers_of_older_clients_are_accepted() {
+    let server = TestServer::start();
+    for header in [b"AMQP\x01\x01\x00\x09", b"AMQP\x01\x01\x09\x01"] {
+        let mut client = server.connect();
+        client.send_bytes(&header[..5]);
+        client.send_bytes(&header[5..]);
+        assert_eq!(client.method().name(), "connection.start");
+        client.start_ok("PLAIN", b"\0guest\0guest", true);
+        assert_eq!(client.method().name(), "connection.tune");
+    }
+}
+
+#[test]
 fn the_server_says_what_it_can_and_where_its_limits_are() {
     let server = TestServer::start();
     let mut client = server.connect();
@@ -105,6 +118,11 @@ fn the_server_says_what_it_can_and_where_its_limits_are() {
         panic!("{start:?}");
     };
     assert_eq!(mechanisms, b"PLAIN AMQPLAIN");
+    let says = |name: &str| server_properties.get(name.as_bytes()).map(|value| value.to_value());
+    assert_eq!(says("product"), Some(Value::text("Haypile")));
+    // RabbitMQ's, by which clients choose what they use.
+    assert_eq!(says("version"), Some(Value::text("3.13.7")));
+    assert_eq!(says("haypile_version"), Some(Value::text(env!("CARGO_PKG_VERSION"))));
     let Some(Value::Table(capabilities)) =
         server_properties.get(b"capabilities").map(|value| value.to_value())
     else {

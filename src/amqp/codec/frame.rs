@@ -15,6 +15,10 @@ use super::method::Method;
 /// What a client sends first: `AMQP`, 0, and the version 0-9-1. Also the answer to any other version.
 pub const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
 
+/// Everything that clients of 0-9-1 send first. That of 0-9 differs; the methods do not.
+pub const PROTOCOL_HEADERS: [[u8; 8]; 3] =
+    [PROTOCOL_HEADER, *b"AMQP\x01\x01\x00\x09", *b"AMQP\x01\x01\x09\x01"];
+
 /// The octet that ends every frame.
 pub const FRAME_END: u8 = 0xCE;
 

@@ -15,7 +15,8 @@ mod reply;
 pub use content::{ContentHeader, put_body_frame_header, put_content_header};
 pub use frame::{
     FRAME_END, FRAME_MIN_SIZE, FRAME_OVERHEAD, Frame, FrameError, FrameKind, FrameView, Frames,
-    PROTOCOL_HEADER, WholePublish, first_frame, put_heartbeat, put_method, split_frames,
+    PROTOCOL_HEADER, PROTOCOL_HEADERS, WholePublish, first_frame, put_heartbeat, put_method,
+    split_frames,
 };
 pub use method::{FieldKind, Layout, Method, MethodError, MethodId};
 pub use reply::ReplyCode;

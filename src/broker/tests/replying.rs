@@ -1,5 +1,7 @@
 //! Direct reply-to: answers that need no queue.
 
+use base64ct::{Base64, Encoding};
+
 use super::*;
 
 const DIRECT: &str = "amq.rabbitmq.reply-to";
@@ -105,8 +107,12 @@ fn addresses_belong_to_one_consumer_of_one_channel_and_differ() {
     let (mut second, of_second) = asking(&rig);
     assert_ne!(of_first, of_second);
     for address in [&of_first, &of_second] {
-        assert_eq!(address.len(), DIRECT.len() + 23, "132 bits of randomness");
-        assert!(address.starts_with("amq.rabbitmq.reply-to."));
+        // As RabbitMQ's: two parts in Base64, the second one of 16 bytes that cannot be guessed.
+        let parts: Vec<_> = address["amq.rabbitmq.reply-to.".len()..].split('.').collect();
+        let bytes: Vec<_> = parts.iter().map(|part| Base64::decode_vec(part).unwrap()).collect();
+        assert_eq!(bytes.len(), 2, "{address}");
+        assert_eq!(bytes[1].len(), 16);
+        assert!(address.ends_with("=="));
     }
     assert_eq!(reply(&mut second, &of_first, "for the first"), 1);
     assert_eq!(received(&mut second), []);
