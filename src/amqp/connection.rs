@@ -230,7 +230,7 @@ impl Connection {
                 continue;
             }
             if let Some(frame) = self.frames.next() {
-                self.frame(frame);
+                self.frame(self.output.dialect().translate(frame));
                 continue;
             }
             // Lets go of the read buffer, which can then be used again.

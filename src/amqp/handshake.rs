@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 
-use super::codec::{FRAME_MIN_SIZE, Method, PROTOCOL_HEADER, PROTOCOL_HEADERS, ReplyCode};
+use super::codec::{Dialect, FRAME_MIN_SIZE, Method, PROTOCOL_HEADER, ReplyCode};
 use super::fault::Fault;
 use super::limits::Limits;
 use super::output::Output;
@@ -114,21 +114,25 @@ impl Handshake {
     /// Looks at the first bytes of the connection, and takes the protocol header off them.
     pub(super) fn header(&mut self, input: &mut BytesMut, output: &mut Output) -> Header {
         let length = input.len().min(PROTOCOL_HEADER.len());
-        if !PROTOCOL_HEADERS.iter().any(|header| header[..length] == input[..length]) {
+        let mut headers = Dialect::HEADERS.into_iter();
+        let begun = headers.find(|(header, _)| header[..length] == input[..length]);
+        let Some((_, dialect)) = begun else {
             output.protocol_header();
             return Header::Refused;
-        }
+        };
         if length < PROTOCOL_HEADER.len() {
             return Header::Incomplete;
         }
         input.advance(length);
         self.step = Step::StartOk;
+        output.speak(dialect);
+        let (version_major, version_minor) = dialect.version();
         let properties = server_properties().to_bytes();
         output.method(
             0,
             &Method::ConnectionStart {
-                version_major: 0,
-                version_minor: 9,
+                version_major,
+                version_minor,
                 server_properties: RawTable::parse(&properties).expect("encoded from a table"),
                 mechanisms: sasl::MECHANISMS,
                 locales: b"en_US",

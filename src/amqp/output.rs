@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::codec::{
-    self, FRAME_END, FRAME_OVERHEAD, Method, PROTOCOL_HEADER, put_body_frame_header,
+    self, Dialect, FRAME_END, FRAME_OVERHEAD, Method, PROTOCOL_HEADER, put_body_frame_header,
     put_content_header,
 };
 use crate::message::RawProperties;
@@ -25,6 +25,8 @@ pub(super) struct Output {
     tail: BytesMut,
     /// Bytes in `pieces`.
     queued: usize,
+    /// What the peer speaks.
+    dialect: Dialect,
 }
 
 impl Output {
@@ -37,13 +39,23 @@ impl Output {
         self.len() == 0
     }
 
-    /// The answer to a peer that does not speak AMQP 0-9-1.
+    /// What the peer speaks.
+    pub(super) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Methods are put out in this dialect from now on.
+    pub(super) fn speak(&mut self, dialect: Dialect) {
+        self.dialect = dialect;
+    }
+
+    /// The answer to a peer that does not speak AMQP.
     pub(super) fn protocol_header(&mut self) {
         self.tail.extend_from_slice(&PROTOCOL_HEADER);
     }
 
     pub(super) fn method(&mut self, channel: u16, method: &Method<'_>) {
-        codec::put_method(&mut self.tail, channel, method);
+        self.dialect.put_method(&mut self.tail, channel, method);
     }
 
     /// Appends frames that have been encoded elsewhere.
@@ -142,7 +154,7 @@ impl Output {
     /// Gives that memory up: an idle connection needs none.
     pub(super) fn release(&mut self) {
         if self.is_empty() {
-            *self = Output::default();
+            *self = Output { dialect: self.dialect, ..Output::default() };
         }
     }
 }

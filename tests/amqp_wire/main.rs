@@ -91,14 +91,47 @@ fn another_protocol_is_answered_with_ours_and_closed() {
 #[test]
 fn the_protocol_headers_of_older_clients_are_accepted() {
     let server = TestServer::start();
-    for header in [b"AMQP\x01\x01\x00\x09", b"AMQP\x01\x01\x09\x01"] {
+    for (header, version) in [
+        (b"AMQP\x01\x01\x00\x09", (0, 9)),
+        (b"AMQP\x01\x01\x08\x00", (8, 0)),
+        (b"AMQP\x01\x01\x09\x01", (8, 0)),
+    ] {
         let mut client = server.connect();
         client.send_bytes(&header[..5]);
         client.send_bytes(&header[5..]);
-        assert_eq!(client.method().name(), "connection.start");
+        let start = client.method();
+        let Method::ConnectionStart { version_major, version_minor, .. } = start.method() else {
+            panic!("{start:?}");
+        };
+        assert_eq!((version_major, version_minor), version);
         client.start_ok("PLAIN", b"\0guest\0guest", true);
         assert_eq!(client.method().name(), "connection.tune");
     }
+}
+
+/// What differs there: `connection.close` and `channel.open-ok`, and `basic.consume` without a table.
+#[test]
+fn a_client_of_0_8_is_served_in_its_own_version() {
+    let server = TestServer::start();
+    let mut client = server.connect();
+    client.send_bytes(b"AMQP\x01\x01\x08\x00");
+    assert_eq!(client.method().name(), "connection.start");
+    client.start_ok("AMQPLAIN", b"\x05LOGINS\0\0\0\x05guest\x08PASSWORDS\0\0\0\x05guest", true);
+    assert_eq!(client.method().name(), "connection.tune");
+    client.tune_ok(10, 131_072, 0);
+    client.open_virtual_host("/");
+    assert_eq!(client.method().name(), "connection.open-ok");
+    client.send(1, &Method::ChannelOpen { reserved_1: b"" });
+    assert_eq!(client.frame().unwrap().payload, &b"\0\x14\0\x0b"[..]);
+    client.declare_queue(1, "q", false);
+    // Ticket, queue, tag, `no_ack`.
+    client.send_bytes(b"\x01\0\x01\0\0\0\x0b\0\x3c\0\x14\0\x01\x01q\x01t\x02\xce");
+    assert_eq!(client.method().name(), "basic.consume-ok");
+    client.publish(1, "", "q", b"metric");
+    assert_eq!(client.delivery().2, b"metric");
+    client.send_bytes(b"\x01\0\0\0\0\0\x0b\0\x0a\0\x3c\0\xc8\0\0\0\0\0\xce");
+    assert_eq!(client.frame().unwrap().payload, &b"\0\x0a\0\x3d"[..]);
+    client.expect_eof();
 }
 
 #[test]

@@ -15,10 +15,6 @@ use super::method::Method;
 /// What a client sends first: `AMQP`, 0, and the version 0-9-1. Also the answer to any other version.
 pub const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
 
-/// Everything that clients of 0-9-1 send first. That of 0-9 differs; the methods do not.
-pub const PROTOCOL_HEADERS: [[u8; 8]; 3] =
-    [PROTOCOL_HEADER, *b"AMQP\x01\x01\x00\x09", *b"AMQP\x01\x01\x09\x01"];
-
 /// The octet that ends every frame.
 pub const FRAME_END: u8 = 0xCE;
 
@@ -28,7 +24,8 @@ pub const FRAME_OVERHEAD: usize = 8;
 /// The smallest `frame_max` that may be negotiated, and what applies before negotiation.
 pub const FRAME_MIN_SIZE: u32 = 4096;
 
-const HEADER: usize = 7;
+/// Octets in front of a frame's payload.
+pub(super) const HEADER: usize = 7;
 
 /// What the payload of a `basic.publish` begins with: class 60, method 40.
 const PUBLISH: [u8; 4] = [0, 60, 0, 40];
