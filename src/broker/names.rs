@@ -19,7 +19,7 @@ pub(super) fn random_name(prefix: &str) -> Result<ShortStr, Refusal> {
 /// or deleted, and nowhere else.
 pub(super) fn strip_line_breaks(name: &ShortStr) -> ShortStr {
     let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
-    if !name.iter().any(|byte| is_break(byte)) {
+    if !name.iter().any(is_break) {
         return name.clone();
     }
     let kept: Vec<u8> = name.iter().copied().filter(|byte| !is_break(byte)).collect();

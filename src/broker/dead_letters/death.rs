@@ -142,8 +142,8 @@ fn merge(deaths: &mut Vec<Value>) {
     if deaths.len() < 2 {
         return;
     }
-    // By queue and reason: the place of the first entry, and how many there are.
-    let mut found: HashMap<(&[u8], &[u8]), (usize, i64)> = HashMap::new();
+    // The place of the first entry, and the number of entries.
+    let mut found: HashMap<DeathKey<'_>, (usize, i64)> = HashMap::new();
     let mut is_first = Vec::with_capacity(deaths.len());
     for (place, death) in deaths.iter().enumerate() {
         let first = key(death).is_none_or(|key| {
@@ -166,8 +166,11 @@ fn merge(deaths: &mut Vec<Value>) {
     deaths.retain(|_| is_first.next() == Some(true));
 }
 
+/// Queue and reason.
+type DeathKey<'a> = (&'a [u8], &'a [u8]);
+
 /// The queue and the reason of an entry; `None` where it does not name both.
-fn key(death: &Value) -> Option<(&[u8], &[u8])> {
+fn key(death: &Value) -> Option<DeathKey<'_>> {
     let Value::Table(death) = death else { return None };
     let text = |name: &[u8]| death.get(name).and_then(Value::as_long_str);
     Some((text(b"queue")?, text(b"reason")?))
