@@ -342,13 +342,16 @@ fn a_queue_s_name_with_control_characters_stays_on_its_line() {
     let mut client = server.open_channel();
     client.declare_queue(1, "or\nders\t\u{1b}[2J\u{9b}1m", true);
     let shown = "'or\\nders\\t\\u{1b}[2J\\u{9b}1m'\n";
-    for _ in 0..2 {
+    let look = || {
         let output = text(&command("inspect", directory.path(), &[]).stdout);
         assert!(output.contains(shown), "{output}");
         let output = command("inspect", directory.path(), &["--json"]);
-        assert_eq!(depth(&json(&output), "or\nders\t\u{1b}[2J\u{9b}1m"), 0);
+        assert_eq!(depth(&json(&output), "'or\nders\t\u{1b}[2J\u{9b}1m'"), 0);
         let line = text(&output.stdout);
         assert!(!line.trim_end_matches('\n').contains(char::is_control), "{line}");
-        server.signal("KILL");
-    }
+    };
+    look();
+    server.signal("KILL");
+    server.end();
+    look();
 }
