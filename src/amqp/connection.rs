@@ -129,6 +129,11 @@ impl Connection {
         matches!(self.state, State::Handshake(_))
     }
 
+    /// Whether the peer has sent its password, and waits for it to be verified.
+    pub(super) fn is_verifying(&self) -> bool {
+        self.login.is_some()
+    }
+
     /// Whether it keeps memory for nothing but what is to come.
     pub(super) fn holds_spare_memory(&self) -> bool {
         let message_memory = match &self.state {
@@ -377,7 +382,8 @@ impl Connection {
         match handshake.method(&method, &access, &mut self.output)? {
             Progress::Next => {}
             Progress::Verify(verification) => {
-                self.login = Some(Box::pin(self.gateway.verify(verification)));
+                let outcome = self.gateway.verifier.verify(self.peer.ip(), verification);
+                self.login = Some(Box::pin(outcome));
             }
             Progress::Open(terms) => {
                 let session = self

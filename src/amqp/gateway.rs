@@ -1,17 +1,15 @@
 //! What all connections share.
 
-use std::num::NonZero;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::thread;
 
-use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::limits::{Limits, User};
 use super::scarcity::{Resource, Scarcity, reason};
+use super::verifier::Verifier;
 use crate::broker::Broker;
-use crate::broker::access::{Administrator, LoginRefused, VERIFIED_AT_ONCE, Verification};
+use crate::broker::access::Administrator;
 use crate::message::ShortStr;
 use crate::storage::{Store, StoreError};
 
@@ -38,9 +36,7 @@ pub struct Gateway {
     pub(super) broker: Broker,
     pub(super) store: Store,
     pub(super) limits: Limits,
-    /// For passwords to be verified. Each takes a processor and some memory, and anybody may ask for it: half of the processors are
-    /// left to those who have logged in.
-    verifying: Arc<Semaphore>,
+    pub(super) verifier: Verifier,
     failure: watch::Receiver<Option<StoreError>>,
     scarcity: Arc<Scarcity>,
     /// Changes whenever the store becomes full or has room again, or something else becomes short or is not any more.
@@ -60,9 +56,6 @@ impl Gateway {
                 Some(Administrator { name, password, loopback_only })
             });
         broker.accounts().appoint(administrators.collect());
-        let processors = thread::available_parallelism().map_or(1, NonZero::get);
-        let at_once = (processors / 2).clamp(1, VERIFIED_AT_ONCE);
-        let verifying = Arc::new(Semaphore::new(at_once));
         let (failing, failure) = watch::channel(None);
         store.on_failure(move |error| {
             failing.send_replace(Some(error));
@@ -71,31 +64,8 @@ impl Gateway {
         let changing = Arc::clone(&room);
         store.on_room_change(move || changing.send_modify(|changes| *changes += 1));
         let (scarcity, finishing) = (Arc::default(), Arc::new(Semaphore::new(1)));
-        Gateway { broker, store, limits, verifying, failure, scarcity, room, finishing }
-    }
-
-    /// Verifies a password, not on the thread of the connection, and when it is its turn.
-    pub(super) fn verify(
-        &self,
-        verification: Verification,
-    ) -> impl Future<Output = Result<ShortStr, LoginRefused>> + Send + use<> {
-        let verifying = Arc::clone(&self.verifying);
-        async move {
-            let turn = verifying.acquire_owned().await;
-            let run = move || {
-                let outcome = verification.run();
-                drop(turn);
-                outcome
-            };
-            match Handle::try_current() {
-                Ok(runtime) => runtime
-                    .spawn_blocking(run)
-                    .await
-                    .unwrap_or_else(|error| Err(LoginRefused::Unverified(error.to_string()))),
-                // Whoever drives a connection without a runtime has nothing else to do.
-                Err(_) => run(),
-            }
-        }
+        let verifier = Verifier::new();
+        Gateway { broker, store, limits, verifier, failure, scarcity, room, finishing }
     }
 
     /// Says whether something is short: publishers are held back while it is. Whether that is news.

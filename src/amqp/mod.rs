@@ -1,11 +1,12 @@
 //! The AMQP 0-9-1 front end: what goes over a connection, from the first byte to the last.
 //!
 //! - [`codec`]: frames and methods, pure.
-//! - `handshake`, `sasl`, `limits`: negotiation.
+//! - `handshake`, `sasl`, `limits`: negotiation. `verifier`, `turns`: passwords are verified in turn.
 //! - `gateway`, `scarcity`: what all connections share, and what holds publishers back.
 //! - `connection`, `running`, `channel`, `assembly`: the protocol's state, and the translation of its methods into the broker's
 //!   requests and back. No sockets: frames in, an `Output` out.
-//! - `task`: one tokio task per connection, which joins that state with a `transport` (a socket, with TLS or without) and the clock.
+//! - `task`: one tokio task per connection, which joins that state with a `transport` (a socket, with TLS or without) and the clock;
+//!   `handshake_time`: the time that a handshake has left.
 //!
 //! It may use `broker`, `message` and the `Store` to wait for durability. It must never know how a message is
 //! routed, queued or stored, nor how it came to its sockets.
@@ -22,6 +23,7 @@ mod fault;
 pub(crate) mod fuzzing;
 mod gateway;
 mod handshake;
+mod handshake_time;
 mod limits;
 mod output;
 mod running;
@@ -29,6 +31,8 @@ mod sasl;
 mod scarcity;
 mod task;
 mod transport;
+mod turns;
+mod verifier;
 
 pub use gateway::Gateway;
 pub use limits::{Limits, User};

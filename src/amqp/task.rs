@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Gateway;
 use super::connection::Connection;
+use super::handshake_time::HandshakeTime;
 use super::transport::Transport;
 
 /// What is read at once: as much as arrives, between these sizes.
@@ -73,7 +74,7 @@ pub(crate) async fn serve(
         connection,
         input: BytesMut::new(),
         read_size: SMALLEST_READ,
-        accepted: now,
+        handshake: HandshakeTime::new(now),
         now,
         closing: None,
         received: now,
@@ -119,7 +120,7 @@ struct Task {
     input: BytesMut,
     /// How much room to read into.
     read_size: usize,
-    accepted: Instant,
+    handshake: HandshakeTime,
     /// When there was last something to do: asked once for all that it is needed for.
     now: Instant,
     /// Since when nothing is left but to close: the answer to `connection.close` is awaited, or the peer has yet to
@@ -156,6 +157,7 @@ impl Task {
             if ending && self.closing.is_none() {
                 self.closing = Some(self.now);
             }
+            self.handshake.note(self.connection.is_verifying(), self.now);
             if self.moved >= TURN {
                 self.moved = 0;
                 tokio::task::yield_now().await;
@@ -264,8 +266,10 @@ impl Task {
         if let Some(since) = self.closing {
             return since + limits.close;
         }
-        if self.connection.is_negotiating() {
-            return self.accepted + limits.handshake;
+        if self.connection.is_negotiating()
+            && let Some(deadline) = self.handshake.deadline(limits.handshake)
+        {
+            return deadline;
         }
         // Far enough away to cost nothing.
         let mut next = self.now + Duration::from_secs(3600);
@@ -313,7 +317,8 @@ impl Task {
             };
         }
         if self.connection.is_negotiating() {
-            let late = now >= self.accepted + limits.handshake;
+            let deadline = self.handshake.deadline(limits.handshake);
+            let late = deadline.is_some_and(|deadline| now >= deadline);
             return if late { Err(Abort::Handshake(limits.handshake)) } else { Ok(()) };
         }
         let Some(interval) = self.connection.heartbeat() else { return Ok(()) };

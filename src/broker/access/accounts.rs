@@ -1,6 +1,6 @@
 //! All users of a broker and their permissions: administrators, and those that are stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
 
@@ -98,17 +98,48 @@ struct Book {
     topics: BTreeMap<TopicPermissionKey, Arc<TopicPermissions>>,
 }
 
-/// What is known of whoever tries to log in.
+/// What is known of the user who logs in.
 #[derive(Debug)]
-pub(super) enum Known {
-    Administrator(Administrator),
-    Stored { user: Arc<User>, loopback_only: bool },
-    Nobody,
+pub(super) struct Known {
+    pub(super) secret: Secret,
+    pub(super) loopback_only: bool,
+}
+
+/// What a user authenticates with.
+#[derive(PartialEq, Eq)]
+pub(super) enum Secret {
+    OfSettings(String),
+    /// `None`: the user cannot log in.
+    Stored(Option<Password>),
+    NoUser,
+}
+
+/// Without the password, so that it never gets into a log.
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Book {
+    fn find(&self, name: &[u8]) -> Known {
+        if let Some(found) = self.administrators.iter().find(|other| &other.name[..] == name) {
+            let secret = Secret::OfSettings(found.password.clone());
+            return Known { secret, loopback_only: found.loopback_only };
+        }
+        match self.users.get(name) {
+            Some(user) => {
+                let secret = Secret::Stored(user.password.clone());
+                Known { secret, loopback_only: self.local.iter().any(|local| &local[..] == name) }
+            }
+            None => Known { secret: Secret::NoUser, loopback_only: false },
+        }
+    }
 }
 
 impl Accounts {
     /// No stored users, and `guest` (password `guest`, from this machine only) as administrator.
-    pub(in crate::broker) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let guest =
             Administrator { name: GUEST, password: "guest".to_owned(), loopback_only: true };
         let local = vec![GUEST];
@@ -122,17 +153,19 @@ impl Accounts {
 
     /// Says who the administrators are, in place of those before.
     pub fn appoint(&self, administrators: Vec<Administrator>) {
-        self.change(|book| book.administrators = administrators);
+        let mut changed: BTreeSet<_> = self.administrators().into_iter().collect();
+        changed.extend(administrators.iter().map(|one| one.name.clone()));
+        self.change(&changed, |book| book.administrators = administrators);
     }
 
     /// Says which stored users may connect from this machine only, in place of those before.
     pub fn confine(&self, local: Vec<ShortStr>) {
-        self.change(|book| book.local = local);
+        self.change(&BTreeSet::new(), |book| book.local = local);
     }
 
     /// Says whether the store has had its first users.
     pub(in crate::broker) fn restore_founding(&self, founding: Founding) {
-        self.change(|book| book.founding = founding);
+        self.change(&BTreeSet::new(), |book| book.founding = founding);
     }
 
     /// Whether the store has had its first users.
@@ -140,10 +173,11 @@ impl Accounts {
         self.book.read().founding
     }
 
-    fn change(&self, change: impl FnOnce(&mut Book)) {
+    /// Changes the book. Passwords of the users in `changed` that were verified before may be wrong after that.
+    fn change(&self, changed: &BTreeSet<ShortStr>, change: impl FnOnce(&mut Book)) {
         let mut book = self.book.write();
         change(&mut book);
-        self.remembered.forget();
+        changed.iter().for_each(|name| self.remembered.forget(name));
         self.generation.fetch_add(1, Release);
     }
 
@@ -160,7 +194,8 @@ impl Accounts {
         value: &[u8],
     ) -> Result<(), RecordError> {
         let user = decode_user(key, value)?;
-        self.change(|book| _ = book.users.insert(user.name.clone(), Arc::new(user)));
+        let changed = BTreeSet::from([user.name.clone()]);
+        self.change(&changed, |book| _ = book.users.insert(user.name.clone(), Arc::new(user)));
         Ok(())
     }
 
@@ -172,7 +207,9 @@ impl Accounts {
     ) -> Result<(), RecordError> {
         let key = PermissionKey::decode(key)?;
         let permissions = decode_permissions(value)?;
-        self.change(|book| _ = book.permissions.insert(key, Arc::new(permissions)));
+        self.change(&BTreeSet::new(), |book| {
+            _ = book.permissions.insert(key, Arc::new(permissions));
+        });
         Ok(())
     }
 
@@ -184,37 +221,18 @@ impl Accounts {
     ) -> Result<(), RecordError> {
         let key = TopicPermissionKey::decode(key)?;
         let permissions = decode_topic_permissions(&key, value)?;
-        self.change(|book| _ = book.topics.insert(key, Arc::new(permissions)));
+        self.change(&BTreeSet::new(), |book| _ = book.topics.insert(key, Arc::new(permissions)));
         Ok(())
     }
 
     pub(super) fn find(&self, name: &[u8]) -> Known {
-        let book = self.book.read();
-        if let Some(found) = book.administrators.iter().find(|other| &other.name[..] == name) {
-            return Known::Administrator(found.clone());
-        }
-        match book.users.get(name) {
-            Some(user) => {
-                let loopback_only = book.local.iter().any(|local| &local[..] == name);
-                Known::Stored { user: Arc::clone(user), loopback_only }
-            }
-            None => Known::Nobody,
-        }
+        self.book.read().find(name)
     }
 
     /// Does something while a user's password stays what it is; not at all if it is another by now.
-    pub(super) fn while_password_is(&self, name: &[u8], password: &Password, then: impl FnOnce()) {
+    pub(super) fn while_secret_is(&self, name: &[u8], secret: &Secret, then: impl FnOnce()) {
         let book = self.book.read();
-        let current = book.users.get(name).and_then(|user| user.password.as_ref());
-        if current == Some(password) {
-            then();
-        }
-    }
-
-    /// Does something while everything is as it was in that generation; not at all if something has changed by now.
-    pub(super) fn while_nothing_changed(&self, generation: u64, then: impl FnOnce()) {
-        let _unchanged = self.book.read();
-        if self.generation() == generation {
+        if book.find(name).secret == *secret {
             then();
         }
     }
@@ -287,21 +305,24 @@ impl Accounts {
     }
 
     /// A copy to be changed. Only one may be under way.
-    pub(in crate::broker) fn draft(&self) -> Draft {
-        Draft { book: self.book.read().clone(), changes: Vec::new() }
+    pub(crate) fn draft(&self) -> Draft {
+        Draft { book: self.book.read().clone(), changes: Vec::new(), changed: BTreeSet::new() }
     }
 
     /// What has been drafted holds from now on. Its changes are in the log by then.
-    pub(in crate::broker) fn adopt(&self, draft: Draft) {
-        self.change(|book| *book = draft.book);
+    pub(crate) fn adopt(&self, draft: Draft) {
+        let Draft { book: drafted, changed, .. } = draft;
+        self.change(&changed, |book| *book = drafted);
     }
 }
 
 /// Users and permissions as they are going to be, and the changes of what is stored that make them so.
 #[derive(Debug)]
-pub(in crate::broker) struct Draft {
+pub(crate) struct Draft {
     book: Book,
     changes: Vec<Change>,
+    /// The users whose passwords have changed, or who have come or gone.
+    changed: BTreeSet<ShortStr>,
 }
 
 impl Draft {
@@ -333,7 +354,7 @@ impl Draft {
     }
 
     /// Adds a user, or replaces the one of that name. Whether that changes anything.
-    pub(in crate::broker) fn put_user(&mut self, user: User) -> Result<bool, AccessError> {
+    pub(crate) fn put_user(&mut self, user: User) -> Result<bool, AccessError> {
         if user.name.is_empty() {
             return Err(AccessError::NoName);
         }
@@ -341,8 +362,12 @@ impl Draft {
         if user.tags.len() > MOST_TAGS {
             return Err(AccessError::TooManyTags(format!("user '{}'", user.name)));
         }
-        if self.book.users.get(&user.name).is_some_and(|found| **found == user) {
+        let found = self.book.users.get(&user.name);
+        if found.is_some_and(|found| **found == user) {
             return Ok(false);
+        }
+        if found.is_none_or(|found| found.password != user.password) {
+            self.changed.insert(user.name.clone());
         }
         if self.book.founding == Founding::Empty {
             // Users that an operator puts into an empty store are its first.
@@ -364,6 +389,7 @@ impl Draft {
     pub(in crate::broker) fn delete_user(&mut self, name: &ShortStr) -> Result<bool, AccessError> {
         self.user(name)?;
         self.book.users.remove(name);
+        self.changed.insert(name.clone());
         self.changes.push(Change::Remove { key: UserKey(name.clone()).encode() });
         self.clear(|key| key.user == *name);
         self.clear_topics(|key| key.user == *name);

@@ -6,15 +6,17 @@
 //!
 //! A wrong password is remembered as well: clients with one try it again and again, and would have those wait for their turn who
 //! have the right one. It tells nobody anything: who is refused at once has been refused before, whether there is such a user or not.
+//!
+//! A change of a user forgets the passwords of that user alone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use ring::hmac;
 use thiserror::Error;
 
-use super::accounts::{Accounts, Known};
+use super::accounts::{Accounts, Known, Secret};
 use super::password::{Password, same, verify_nothing};
 use crate::message::ShortStr;
 
@@ -53,12 +55,10 @@ pub struct Verification {
     name: ShortStr,
     plain: Vec<u8>,
     loopback: bool,
-    /// Of the accounts, when they were asked.
-    generation: u64,
-    /// By what it is remembered should it be wrong.
-    digest: Option<WrongDigest>,
-    /// What the password is to be compared with; `None` and it is wrong already.
-    password: Option<Password>,
+    /// By what it is remembered.
+    digest: Option<Digest>,
+    /// What was known of the user when it was asked for.
+    secret: Secret,
     loopback_only: bool,
 }
 
@@ -66,91 +66,88 @@ impl Accounts {
     /// Looks at a name and a password. `loopback`: whoever it is connects from this machine.
     #[must_use]
     pub fn login(self: &Arc<Self>, name: &[u8], plain: &[u8], loopback: bool) -> Login {
-        let mut verification = Verification {
+        let Known { secret, loopback_only } = self.find(name);
+        let verification = Verification {
             accounts: Arc::clone(self),
             name: ShortStr::copy_of(name),
             plain: plain.to_vec(),
             loopback,
-            generation: self.generation(),
-            digest: self.remembered.digest_of_wrong(name, plain),
-            password: None,
-            loopback_only: false,
+            digest: self.remembered.digest(name, plain),
+            secret,
+            loopback_only,
         };
-        match self.find(name) {
-            Known::Administrator(administrator) => {
-                verification.loopback_only = administrator.loopback_only;
-                if same(administrator.password.as_bytes(), plain) {
-                    return verification.accept();
-                }
-            }
-            Known::Stored { user, loopback_only } => {
-                verification.loopback_only = loopback_only;
-                match &user.password {
-                    Some(slow) if slow.is_slow() => {
-                        if self.remembered.knows(&user.name, plain) {
-                            return verification.accept();
-                        }
-                        verification.password = Some(slow.clone());
-                    }
-                    Some(fast) if fast.verify(plain) => return verification.accept(),
-                    _ => {}
-                }
-            }
-            Known::Nobody => {}
+        let is_right = match &verification.secret {
+            Secret::OfSettings(password) => same(password.as_bytes(), plain),
+            Secret::Stored(Some(password)) if !password.is_slow() => password.verify(plain),
+            Secret::Stored(_) | Secret::NoUser => false,
+        };
+        let known = if is_right { Some(verification.accept()) } else { verification.known() };
+        match known {
+            Some(Ok(user)) => Login::Accepted(user),
+            Some(Err(refused)) => Login::Refused(refused),
+            None => Login::Pending(verification),
         }
-        if self.remembered.knows_wrong(verification.digest) {
-            return Login::Refused(verification.wrong());
-        }
-        Login::Pending(verification)
     }
 }
 
 impl Verification {
+    /// The name that the login is for, be it of a user or not.
+    #[must_use]
+    pub fn user(&self) -> &ShortStr {
+        &self.name
+    }
+
+    /// Returns the outcome if it is known by now: another login with the same name and password has been verified.
+    #[must_use]
+    pub fn known(&self) -> Option<Result<ShortStr, LoginRefused>> {
+        let remembered = &self.accounts.remembered;
+        if self.slow_password().is_some() && remembered.knows(&self.name, self.digest) {
+            return Some(self.accept());
+        }
+        remembered.knows_wrong(self.digest).then(|| Err(self.wrong()))
+    }
+
     /// Finds out. Takes a processor for a while.
     ///
     /// # Errors
     /// [`LoginRefused`].
     pub fn run(self) -> Result<ShortStr, LoginRefused> {
-        let remembered = &self.accounts.remembered;
         // Of many connections that come back at the same time, the first has found out for all.
-        if remembered.knows_wrong(self.digest) {
-            return Err(self.wrong());
+        if let Some(known) = self.known() {
+            return known;
         }
-        let Some(password) = &self.password else {
-            verify_nothing(&self.plain);
-            return Err(self.found_wrong());
-        };
-        if !remembered.knows(&self.name, &self.plain) {
-            if !password.verify(&self.plain) {
-                return Err(self.found_wrong());
+        let remembered = &self.accounts.remembered;
+        let is_right = match self.slow_password() {
+            Some(password) => password.verify(&self.plain),
+            None => {
+                verify_nothing(&self.plain);
+                false
             }
-            self.accounts.while_password_is(&self.name, password, || {
-                remembered.note(&self.name, &self.plain);
-            });
-        }
-        self.check_origin()?;
-        Ok(self.name)
+        };
+        self.accounts.while_secret_is(&self.name, &self.secret, || {
+            if is_right {
+                remembered.note(&self.name, self.digest);
+            } else {
+                remembered.note_wrong(&self.name, self.digest);
+            }
+        });
+        if is_right { self.accept() } else { Err(self.wrong()) }
     }
 
-    fn accept(self) -> Login {
-        match self.check_origin() {
-            Ok(()) => Login::Accepted(self.name),
-            Err(refused) => Login::Refused(refused),
+    /// What the password has to be compared with slowly; `None`: it is wrong already.
+    fn slow_password(&self) -> Option<&Password> {
+        match &self.secret {
+            Secret::Stored(Some(password)) if password.is_slow() => Some(password),
+            _ => None,
         }
     }
 
-    fn check_origin(&self) -> Result<(), LoginRefused> {
+    /// The password is right.
+    fn accept(&self) -> Result<ShortStr, LoginRefused> {
         if self.loopback_only && !self.loopback {
             return Err(LoginRefused::Loopback(self.name.to_string()));
         }
-        Ok(())
-    }
-
-    fn found_wrong(&self) -> LoginRefused {
-        self.accounts.while_nothing_changed(self.generation, || {
-            self.accounts.remembered.note_wrong(self.digest);
-        });
-        self.wrong()
+        Ok(self.name.clone())
     }
 
     fn wrong(&self) -> LoginRefused {
@@ -161,12 +158,20 @@ impl Verification {
 /// Passwords that were right, and some that were wrong: a digest of each, keyed with what nobody knows and is gone with the process.
 pub(super) struct Remembered {
     key: Option<hmac::Key>,
-    right: Mutex<HashMap<ShortStr, hmac::Tag>>,
-    wrong: Mutex<HashSet<WrongDigest>>,
+    right: Mutex<HashMap<ShortStr, Digest>>,
+    wrong: Mutex<Wrong>,
 }
 
-/// The digest of a name and a password that is not that user's.
-type WrongDigest = [u8; 32];
+/// Passwords that were wrong, [`MOST_WRONG`] of them.
+#[derive(Default)]
+struct Wrong {
+    users: HashMap<Digest, ShortStr>,
+    /// The oldest first.
+    order: VecDeque<Digest>,
+}
+
+/// The digest of a name and a password.
+type Digest = [u8; 32];
 
 impl std::fmt::Debug for Remembered {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -182,19 +187,18 @@ impl Remembered {
         Self { key, right: Mutex::default(), wrong: Mutex::default() }
     }
 
-    fn knows(&self, name: &ShortStr, plain: &[u8]) -> bool {
-        let Some(key) = &self.key else { return false };
-        let Some(tag) = self.right.lock().get(name).copied() else { return false };
-        hmac::verify(key, plain, tag.as_ref()).is_ok()
+    fn knows(&self, name: &ShortStr, digest: Option<Digest>) -> bool {
+        let Some(digest) = digest else { return false };
+        self.right.lock().get(name).is_some_and(|right| same(right, &digest))
     }
 
-    fn note(&self, name: &ShortStr, plain: &[u8]) {
-        if let Some(key) = &self.key {
-            self.right.lock().insert(name.clone(), hmac::sign(key, plain));
+    fn note(&self, name: &ShortStr, digest: Option<Digest>) {
+        if let Some(digest) = digest {
+            self.right.lock().insert(name.clone(), digest);
         }
     }
 
-    fn digest_of_wrong(&self, name: &[u8], plain: &[u8]) -> Option<WrongDigest> {
+    fn digest(&self, name: &[u8], plain: &[u8]) -> Option<Digest> {
         let mut context = hmac::Context::with_key(self.key.as_ref()?);
         // The length keeps names and passwords apart that are the same one after the other.
         context.update(&name.len().to_be_bytes());
@@ -203,29 +207,39 @@ impl Remembered {
         context.sign().as_ref().try_into().ok()
     }
 
-    fn knows_wrong(&self, digest: Option<WrongDigest>) -> bool {
-        digest.is_some_and(|digest| self.wrong.lock().contains(&digest))
+    fn knows_wrong(&self, digest: Option<Digest>) -> bool {
+        digest.is_some_and(|digest| self.wrong.lock().users.contains_key(&digest))
     }
 
-    fn note_wrong(&self, digest: Option<WrongDigest>) {
+    fn note_wrong(&self, name: &ShortStr, digest: Option<Digest>) {
         let Some(digest) = digest else { return };
         let mut wrong = self.wrong.lock();
-        if wrong.len() >= MOST_WRONG {
-            wrong.clear();
+        if wrong.users.insert(digest, name.clone()).is_some() {
+            return;
         }
-        wrong.insert(digest);
+        wrong.order.push_back(digest);
+        if wrong.order.len() > MOST_WRONG
+            && let Some(oldest) = wrong.order.pop_front()
+        {
+            wrong.users.remove(&oldest);
+        }
     }
 
-    /// Something about users has changed.
-    pub(super) fn forget(&self) {
-        self.right.lock().clear();
-        self.wrong.lock().clear();
+    /// Forgets the passwords of a user, who has changed.
+    pub(super) fn forget(&self, name: &ShortStr) {
+        self.right.lock().remove(name);
+        let Wrong { users, order } = &mut *self.wrong.lock();
+        let before = users.len();
+        users.retain(|_, of| of != name);
+        if users.len() < before {
+            order.retain(|digest| users.contains_key(digest));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Administrator, User, UserLimits, slow_hash};
+    use super::super::{Administrator, Draft, User, UserLimits, slow_hash};
     use super::*;
 
     fn accounts(password: Option<Password>) -> Arc<Accounts> {
@@ -320,6 +334,37 @@ mod tests {
         assert!(slowly(accounts.login(b"shop", b"another", true)).is_ok());
     }
 
+    /// Each user that was added emptied what was known of all others, who came back to the slow way all at once.
+    #[test]
+    fn a_change_of_a_user_forgets_the_passwords_of_that_user_alone() {
+        let password = Password::new(b"s3cret").unwrap();
+        let accounts = accounts(Some(password.clone()));
+        assert!(slowly(accounts.login(b"shop", b"s3cret", true)).is_ok());
+        assert!(slowly(accounts.login(b"shop", b"another", true)).is_err());
+        let change = |change: &dyn Fn(&mut Draft)| {
+            let mut draft = accounts.draft();
+            change(&mut draft);
+            accounts.adopt(draft);
+        };
+        let (shop, other) = (ShortStr::from_static("shop"), ShortStr::from_static("other"));
+        let user = |name: &ShortStr| User {
+            name: name.clone(),
+            password: Some(password.clone()),
+            tags: Vec::new(),
+            limits: UserLimits::default(),
+        };
+        change(&|draft| _ = draft.put_user(user(&other)).unwrap());
+        change(&|draft| _ = draft.delete_user(&other).unwrap());
+        // What has nothing to do with the password.
+        let limits = UserLimits { max_connections: Some(5), max_channels: None };
+        change(&|draft| _ = draft.put_user(User { limits, ..user(&shop) }).unwrap());
+        assert!(matches!(accounts.login(b"shop", b"s3cret", true), Login::Accepted(_)));
+        assert!(matches!(accounts.login(b"shop", b"another", true), Login::Refused(_)));
+        change(&|draft| _ = draft.delete_user(&shop).unwrap());
+        assert!(matches!(accounts.login(b"shop", b"s3cret", true), Login::Pending(_)));
+        assert!(matches!(accounts.login(b"shop", b"another", true), Login::Pending(_)));
+    }
+
     #[test]
     fn a_password_that_becomes_right_while_it_is_verified_is_not_remembered_as_wrong() {
         let accounts = accounts(Some(Password::new(b"s3cret").unwrap()));
@@ -334,12 +379,18 @@ mod tests {
     #[test]
     fn of_wrong_passwords_only_so_many_are_remembered() {
         let remembered = Remembered::new();
-        let digest = |n: usize| remembered.digest_of_wrong(b"shop", &n.to_be_bytes());
+        let name = ShortStr::from_static("shop");
+        let digest = |n: usize| remembered.digest(b"shop", &n.to_be_bytes());
         for n in 0..3 * MOST_WRONG {
-            remembered.note_wrong(digest(n));
+            remembered.note_wrong(&name, digest(n));
         }
-        assert!(remembered.wrong.lock().len() <= MOST_WRONG);
-        assert!(remembered.knows_wrong(digest(3 * MOST_WRONG - 1)));
+        assert_eq!(remembered.wrong.lock().users.len(), MOST_WRONG);
+        assert_eq!(remembered.wrong.lock().order.len(), MOST_WRONG);
+        for n in [2 * MOST_WRONG, 3 * MOST_WRONG - 1] {
+            assert!(remembered.knows_wrong(digest(n)));
+        }
+        remembered.forget(&name);
+        assert!(remembered.wrong.lock().order.is_empty());
     }
 
     #[test]
