@@ -134,6 +134,46 @@ impl Connection {
         self.login.is_some()
     }
 
+    /// Whether a message has arrived by a part.
+    pub(super) fn is_partial(&self) -> bool {
+        matches!(&self.state, State::Running(running) if running.is_partial())
+    }
+
+    /// Ends the connection if a message has not gone on arriving since the last sweep.
+    pub(super) fn sweep(&mut self) {
+        let takes_frames = self.takes_frames();
+        let State::Running(running) = &mut self.state else { return };
+        if !takes_frames {
+            running.skip_sweep();
+        } else if let Err(fault) = running.sweep() {
+            self.fail(&fault);
+        }
+    }
+
+    /// Forgets the last sweep, because frames have waited since then.
+    pub(super) fn skip_sweep(&mut self) {
+        if let State::Running(running) = &mut self.state {
+            running.skip_sweep();
+        }
+    }
+
+    /// Whether `connection.close` is among the frames that wait to be looked at, or in `ahead`, which was read behind them.
+    pub(super) fn asks_to_close(&self, ahead: &BytesMut) -> bool {
+        let State::Running(running) = &self.state else { return false };
+        let frame_max = running.frame_max() + FRAME_OVERHEAD as u32;
+        let (behind, _) = split_frames(&mut ahead.clone(), frame_max);
+        self.frames.clone().chain(behind).any(|frame| {
+            (frame.channel, frame.kind) == (0, FrameKind::Method)
+                && matches!(Method::decode(&frame.payload), Ok(Method::ConnectionClose { .. }))
+        })
+    }
+
+    /// Agrees to `connection.close` before what the client has sent ahead of it, which there is no room for.
+    pub(super) fn close_while_held(&mut self) {
+        self.take_leave();
+        self.reason = Some("closed by the client while it was held back".to_owned());
+    }
+
     /// Whether it keeps memory for nothing but what is to come.
     pub(super) fn holds_spare_memory(&self) -> bool {
         let message_memory = match &self.state {
@@ -394,7 +434,9 @@ impl Connection {
                 session.set_peer(self.peer.to_string());
                 self.output.method(0, &Method::ConnectionOpenOk { reserved_1: b"" });
                 tracing::info!(peer = %self.peer, user = %terms.user, "connection open");
-                self.state = State::Running(Box::new(Running::new(self.peer, terms, session)));
+                let log = Arc::clone(&self.gateway.log);
+                let running = Running::new(self.peer, terms, session, log);
+                self.state = State::Running(Box::new(running));
             }
         }
         Ok(())

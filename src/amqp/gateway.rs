@@ -7,6 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::limits::{Limits, User};
 use super::scarcity::{Resource, Scarcity, reason};
+use super::thinning::Thinning;
 use super::verifier::Verifier;
 use crate::broker::Broker;
 use crate::broker::access::Administrator;
@@ -37,6 +38,8 @@ pub struct Gateway {
     pub(super) store: Store,
     pub(super) limits: Limits,
     pub(super) verifier: Verifier,
+    /// For the log lines that clients cause.
+    pub(crate) log: Arc<Thinning>,
     failure: watch::Receiver<Option<StoreError>>,
     scarcity: Arc<Scarcity>,
     /// Changes whenever the store becomes full or has room again, or something else becomes short or is not any more.
@@ -64,8 +67,8 @@ impl Gateway {
         let changing = Arc::clone(&room);
         store.on_room_change(move || changing.send_modify(|changes| *changes += 1));
         let (scarcity, finishing) = (Arc::default(), Arc::new(Semaphore::new(1)));
-        let verifier = Verifier::new();
-        Gateway { broker, store, limits, verifier, failure, scarcity, room, finishing }
+        let (verifier, log) = (Verifier::new(), Arc::new(Thinning::default()));
+        Gateway { broker, store, limits, verifier, log, failure, scarcity, room, finishing }
     }
 
     /// Says whether something is short: publishers are held back while it is. Whether that is news.

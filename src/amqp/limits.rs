@@ -21,6 +21,11 @@ pub struct Limits {
     pub consumers: usize,
     /// The largest body in bytes. Bodies that have not arrived completely may together take twice as much. Default 128 MiB.
     pub message_size: u64,
+    /// How long a message may stop arriving after a part of it. Default 60 s.
+    pub message_timeout: Duration,
+    /// How long a connection is held back before its socket is read ahead, so that heartbeats and its end are noticed. After twice
+    /// that time its `connection.close` is answered. Default 5 s.
+    pub held_back: Duration,
 }
 
 impl Default for Limits {
@@ -33,6 +38,8 @@ impl Default for Limits {
             close: Duration::from_secs(3),
             consumers: 10_000,
             message_size: 128 << 20,
+            message_timeout: Duration::from_secs(60),
+            held_back: Duration::from_secs(5),
         }
     }
 }

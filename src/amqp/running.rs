@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::fault::Fault;
 use super::gateway::{Gateway, Leave, Room};
 use super::handshake::Terms;
 use super::output::Output;
+use super::thinning::Thinning;
 use crate::broker::{ChannelNumber, Event, Scope, Session};
 use crate::storage::{Lsn, MessageMemory};
 
@@ -40,8 +42,11 @@ pub(super) enum Outcome {
 /// A connection in its normal state.
 pub(super) struct Running {
     peer: SocketAddr,
+    log: Arc<Thinning>,
     terms: Terms,
     session: Session,
+    /// How much of a message had arrived on a channel at the last [sweep](Running::sweep).
+    partial: BTreeMap<u16, usize>,
     channels: BTreeMap<u16, Channel>,
     /// Channels that have something to settle or to confirm: those whose `noted` is set.
     noted: Vec<u16>,
@@ -63,9 +68,16 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn new(peer: SocketAddr, terms: Terms, session: Session) -> Running {
+    pub(super) fn new(
+        peer: SocketAddr,
+        terms: Terms,
+        session: Session,
+        log: Arc<Thinning>,
+    ) -> Running {
         Running {
             peer,
+            log,
+            partial: BTreeMap::new(),
             terms,
             session,
             channels: BTreeMap::new(),
@@ -161,6 +173,36 @@ impl Running {
         let Some((number, published)) = self.held.take() else { return Ok(Outcome::Done) };
         let outcome = self.publish(number, published, output);
         self.conclude(number, outcome, output)
+    }
+
+    /// Whether a message has arrived by a part.
+    pub(super) fn is_partial(&self) -> bool {
+        self.unfinished > 0
+    }
+
+    /// Refuses a message of which nothing more has arrived since the last sweep.
+    pub(super) fn sweep(&mut self) -> Result<(), Fault> {
+        let before = std::mem::take(&mut self.partial);
+        for (number, channel) in &self.channels {
+            let held = channel.assembly.held();
+            if channel.assembly.is_idle() || channel.is_closing() {
+                continue;
+            }
+            if before.get(number) == Some(&held) {
+                return Err(Fault::connection(
+                    ReplyCode::FrameError,
+                    format_args!("the rest of a message on channel {number} does not arrive"),
+                )
+                .during(PUBLISH));
+            }
+            self.partial.insert(*number, held);
+        }
+        Ok(())
+    }
+
+    /// Forgets the last sweep: nothing could arrive.
+    pub(super) fn skip_sweep(&mut self) {
+        self.partial.clear();
     }
 
     /// Why the broker wants the connection closed, if it does.
@@ -423,7 +465,9 @@ impl Running {
     }
 
     fn close_channel(&mut self, number: u16, fault: &Fault, output: &mut Output) {
-        tracing::warn!(peer = %self.peer, channel = number, "channel closed: {}", fault.text);
+        self.log.say("channel closed", self.peer.ip(), || {
+            tracing::warn!(peer = %self.peer, channel = number, "channel closed: {}", fault.text);
+        });
         output.method(number, &fault.channel_close());
         if let Some(channel) = self.channels.get_mut(&number) {
             self.unfinished -= channel.assembly.held();

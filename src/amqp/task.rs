@@ -3,7 +3,7 @@
 //! One task both reads and writes, without ever waiting for one of them alone. A peer that does not
 //! read fills its own output buffer, then is not read from any more, and disturbs nobody else.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Gateway;
 use super::connection::Connection;
+use super::guest::Guest;
 use super::handshake_time::HandshakeTime;
 use super::transport::Transport;
 
@@ -30,6 +31,8 @@ const TURN: usize = 256 * 1024;
 const SLICES: usize = 64;
 /// How long a connection keeps its buffers after it was last used.
 const KEEP_BUFFERS: Duration = Duration::from_secs(2);
+/// So many bytes are read ahead.
+const AHEAD: usize = 16 * 1024;
 /// How long a socket stays half open for the peer to read what was sent last.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -58,6 +61,8 @@ enum Abort {
     Handshake(Duration),
     #[error("the peer did not finish closing within {0:?}")]
     Close(Duration),
+    #[error("all places for connections are taken, and this one had not logged in")]
+    Dismissed,
 }
 
 /// Serves one accepted socket until it is closed. Logs how it ended. When `stop` turns true, the peer is told.
@@ -65,16 +70,21 @@ pub(crate) async fn serve(
     transport: Transport,
     peer: SocketAddr,
     gateway: Arc<Gateway>,
+    guest: Arc<Guest>,
     stop: watch::Receiver<bool>,
 ) {
     let now = Instant::now();
-    let connection = Connection::new(gateway, peer);
+    let connection = Connection::new(Arc::clone(&gateway), peer);
     let mut task = Task {
         transport,
         connection,
         input: BytesMut::new(),
         read_size: SMALLEST_READ,
         handshake: HandshakeTime::new(now),
+        guest: Some(guest),
+        held: None,
+        reads_ahead: false,
+        swept: now,
         now,
         closing: None,
         received: now,
@@ -94,12 +104,16 @@ pub(crate) async fn serve(
         Err(Abort::Eof) if untouched => {
             tracing::debug!(%peer, "connected and left without a word");
         }
-        Err(abort) => tracing::warn!(%peer, "connection aborted: {abort}"),
+        Err(abort) => gateway.log.say("connection aborted", peer.ip(), || {
+            tracing::warn!(%peer, "connection aborted: {abort}");
+        }),
     }
     if let Some(reason) = task.connection.take_reason() {
-        tracing::warn!(%peer, "connection closed: {reason}");
+        gateway.log.say("connection closed", peer.ip(), || {
+            tracing::warn!(%peer, "connection closed: {reason}");
+        });
     }
-    if !matches!(end, Err(Abort::Socket(_))) {
+    if !matches!(end, Err(Abort::Socket(_) | Abort::Dismissed)) {
         task.linger().await;
     }
 }
@@ -114,6 +128,14 @@ enum Happened {
     Stop,
 }
 
+/// Completes when the server wants the place of a guest.
+async fn dismissed(guest: Option<&Guest>) {
+    match guest {
+        Some(guest) => guest.dismissed().await,
+        None => pending().await,
+    }
+}
+
 struct Task {
     transport: Transport,
     connection: Connection,
@@ -121,6 +143,14 @@ struct Task {
     /// How much room to read into.
     read_size: usize,
     handshake: HandshakeTime,
+    /// Until the peer has logged in.
+    guest: Option<Arc<Guest>>,
+    /// Since when no frame has been looked at.
+    held: Option<Instant>,
+    /// Whether the input holds bytes that were read while frames waited.
+    reads_ahead: bool,
+    /// When messages that have arrived by a part were last looked at.
+    swept: Instant,
     /// When there was last something to do: asked once for all that it is needed for.
     now: Instant,
     /// Since when nothing is left but to close: the answer to `connection.close` is awaited, or the peer has yet to
@@ -145,10 +175,11 @@ impl Task {
     async fn run(&mut self) -> Result<(), Abort> {
         let mut timer = pin!(sleep_until(self.next_wake()));
         loop {
-            while self.connection.work(&mut self.input) {
-                self.write()?;
+            self.work()?;
+            if self.reads_ahead && self.connection.wants_input() {
+                self.reads_ahead = false;
+                self.work()?;
             }
-            self.write()?;
             self.acknowledge();
             if self.connection.is_finished() && self.is_all_sent() {
                 return Ok(());
@@ -157,7 +188,8 @@ impl Task {
             if ending && self.closing.is_none() {
                 self.closing = Some(self.now);
             }
-            self.handshake.note(self.connection.is_verifying(), self.now);
+            self.note_login();
+            self.note_held();
             if self.moved >= TURN {
                 self.moved = 0;
                 tokio::task::yield_now().await;
@@ -173,6 +205,9 @@ impl Task {
                 () = timer.as_mut() => Happened::Timer,
                 // An error means that the server is gone altogether.
                 _ = self.stop.changed(), if !self.told => Happened::Stop,
+                () = dismissed(self.guest.as_deref()), if self.guest.is_some() => {
+                    return Err(Abort::Dismissed);
+                }
             };
             self.now = Instant::now();
             match event {
@@ -190,12 +225,64 @@ impl Task {
         }
     }
 
+    /// Notes how far the peer has come with its login.
+    fn note_login(&mut self) {
+        self.handshake.note(self.connection.is_verifying(), self.now);
+        let Some(guest) = &self.guest else { return };
+        if !self.connection.is_negotiating() {
+            self.guest = None;
+        } else if self.connection.is_verifying() {
+            guest.note_spoken();
+        }
+    }
+
+    /// Notes since when frames have waited.
+    fn note_held(&mut self) {
+        if self.connection.wants_input() || self.connection.is_finished() {
+            if self.is_held() {
+                self.connection.skip_sweep();
+            }
+            self.held = None;
+        } else if self.held.is_none() {
+            self.held = Some(self.now);
+        }
+    }
+
+    /// Whether frames have waited for so long that the socket is read ahead of them.
+    fn is_held(&self) -> bool {
+        self.is_held_for(self.connection.limits().held_back)
+    }
+
+    fn is_held_for(&self, time: Duration) -> bool {
+        self.held.is_some_and(|since| self.now >= since + time)
+    }
+
+    /// How much may be read.
+    fn room(&self) -> usize {
+        if self.connection.wants_input() {
+            self.read_size
+        } else if self.is_held() {
+            AHEAD.saturating_sub(self.input.len())
+        } else {
+            0
+        }
+    }
+
+    /// Does what can be done now, and writes what comes of it: confirms that wait for nothing before
+    /// anybody else gets their messages.
+    fn work(&mut self) -> Result<(), Abort> {
+        while self.connection.work(&mut self.input) {
+            self.write()?;
+        }
+        self.write()
+    }
+
     fn is_all_sent(&self) -> bool {
         self.connection.output.is_empty() && !self.transport.holds_unsent()
     }
 
     fn interest(&self) -> Option<Interest> {
-        match (self.connection.wants_input(), self.connection.output.is_empty()) {
+        match (self.room() > 0, self.connection.output.is_empty()) {
             (true, true) => Some(Interest::READABLE),
             (true, false) => Some(Interest::READABLE | Interest::WRITABLE),
             (false, false) => Some(Interest::WRITABLE),
@@ -205,16 +292,21 @@ impl Task {
 
     /// Reads once, if there is something. Writing is the next round's work.
     fn exchange(&mut self, ready: Ready) -> Result<(), Abort> {
-        if !ready.is_readable() || !self.connection.wants_input() {
+        let room = self.room();
+        if !ready.is_readable() || room == 0 {
             return Ok(());
         }
-        self.input.reserve(self.read_size);
+        self.reads_ahead = !self.connection.wants_input();
+        self.input.reserve(room);
         match self.transport.try_read(&mut self.input) {
             Ok(0) if self.connection.is_closing() => Err(Abort::Gone),
             Ok(0) => Err(Abort::Eof),
             Ok(count) => {
                 self.received = self.now;
                 self.moved += count;
+                if self.reads_ahead {
+                    return Ok(());
+                }
                 let unanswered = self.unanswered.replace(self.now);
                 if unanswered.is_some_and(|since| DELAYED.contains(&(self.now - since))) {
                     self.acknowledged = ACKNOWLEDGED;
@@ -277,10 +369,36 @@ impl Task {
             let heartbeat = self.sent + interval / 2;
             next = heartbeat.min(self.received + interval * 2).max(self.now + interval / 8);
         }
+        if let Some(since) = self.held {
+            let held = limits.held_back;
+            let looks = [since + held, since + 2 * held, self.now + held];
+            next = looks.into_iter().filter(|at| *at > self.now).fold(next, Instant::min);
+        }
+        if self.connection.is_partial() {
+            next = next.min(self.next_sweep()).max(self.now + Duration::from_millis(1));
+        }
         if self.holds_spare_buffers() {
             next = next.min(self.idle_at().max(self.now + KEEP_BUFFERS / 8));
         }
         next
+    }
+
+    /// A message that does not go on arriving between two of them has stopped.
+    fn next_sweep(&self) -> Instant {
+        self.swept + self.connection.limits().message_timeout
+    }
+
+    /// Looks at a socket that has not been read for a while.
+    fn look_ahead(&mut self) -> Result<(), Abort> {
+        if self.transport.has_hung_up() {
+            return Err(Abort::Eof);
+        }
+        if self.is_held_for(2 * self.connection.limits().held_back)
+            && self.connection.asks_to_close(&self.input)
+        {
+            self.connection.close_while_held();
+        }
+        Ok(())
     }
 
     fn holds_spare_buffers(&self) -> bool {
@@ -317,9 +435,19 @@ impl Task {
             };
         }
         if self.connection.is_negotiating() {
-            let deadline = self.handshake.deadline(limits.handshake);
-            let late = deadline.is_some_and(|deadline| now >= deadline);
-            return if late { Err(Abort::Handshake(limits.handshake)) } else { Ok(()) };
+            let limit = limits.handshake;
+            let deadline = self.handshake.deadline(limit);
+            if deadline.is_some_and(|deadline| now >= deadline) {
+                return Err(Abort::Handshake(limit));
+            }
+            return if self.is_held() { self.look_ahead() } else { Ok(()) };
+        }
+        if self.is_held() {
+            self.look_ahead()?;
+        }
+        if now >= self.next_sweep() {
+            self.swept = now;
+            self.connection.sweep();
         }
         let Some(interval) = self.connection.heartbeat() else { return Ok(()) };
         if !self.is_all_sent() {
@@ -330,7 +458,8 @@ impl Task {
         } else if now >= self.sent + interval / 2 {
             self.connection.output.heartbeat();
         }
-        if !self.connection.wants_input() {
+        if self.room() == 0 {
+            // What the peer sends is not read, and says nothing of it.
             self.received = now;
         } else if now >= self.received + interval * 2 {
             return Err(Abort::NotSending(now - self.received));

@@ -3,9 +3,11 @@
 //! TLS is a session of `rustls`, which does no input or output by itself: what it has to send goes out when something is
 //! written, and what has arrived goes through it when something is read.
 
-use std::future::pending;
+use std::future::{Future, pending};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
 use rustls::{ServerConfig, ServerConnection};
@@ -89,6 +91,13 @@ impl Transport {
             Some(interest) => self.socket.ready(interest).await,
             None => pending().await,
         }
+    }
+
+    /// Whether the peer has closed the socket, be it behind bytes that have not been read.
+    pub(super) fn has_hung_up(&self) -> bool {
+        let ready = pin!(self.socket.ready(Interest::READABLE));
+        let mut context = Context::from_waker(Waker::noop());
+        matches!(ready.poll(&mut context), Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     /// Reads what is there, as far as there is room in `buffer`. 0: the peer sends no more.

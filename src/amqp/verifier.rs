@@ -139,7 +139,7 @@ impl Verifier {
 }
 
 /// Returns what counts as one source: an address, or the network of 64 bits that an IPv6 address is in.
-pub(super) fn source(address: IpAddr) -> IpAddr {
+pub(crate) fn source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let network = address.to_bits() >> 64 << 64;

@@ -10,6 +10,7 @@ mod founding;
 pub mod inspection;
 mod listeners;
 mod memory;
+mod places;
 mod threads;
 mod tls;
 mod watermarks;
@@ -23,11 +24,12 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::control::ControlSocket;
 use self::inspection::{Identity, Inspected, InspectionSocket};
+use self::places::{Place, Places};
 use self::threads::ConnectionThreads;
 use self::watermarks::Watch;
 use crate::amqp::{self, Gateway, Transport};
@@ -232,14 +234,14 @@ impl Server {
             inspecting.spawn(socket.answer(broker, stopped.clone()));
         }
         let watching = tokio::spawn(watch.keep_looking(stopped.clone()));
-        let slots = Arc::new(Semaphore::new(max_connections));
+        let places = Arc::new(Places::new(max_connections));
         let mut accepting = JoinSet::new();
         for listener in listeners {
             accepting.spawn(accept(
                 listener,
                 Arc::clone(&gateway),
                 Arc::clone(&threads),
-                Arc::clone(&slots),
+                Arc::clone(&places),
                 stopped.clone(),
             ));
         }
@@ -250,9 +252,8 @@ impl Server {
         accepting.shutdown().await;
         // Only fails when there is no connection left to tell.
         stopping.send(true).ok();
-        let all = u32::try_from(max_connections).unwrap_or(u32::MAX);
         tokio::select! {
-            _ = tokio::time::timeout(grace, slots.acquire_many(all)) => {}
+            _ = tokio::time::timeout(grace, places.all_free(max_connections)) => {}
             error = gateway.failed() => return Err(give_up(&threads, error).await),
         }
         threads.stop().await;
@@ -279,19 +280,32 @@ async fn accept(
     listener: Listener,
     gateway: Arc<Gateway>,
     threads: Arc<ConnectionThreads>,
-    slots: Arc<Semaphore>,
+    places: Arc<Places>,
     stopped: watch::Receiver<bool>,
 ) {
     loop {
         match listener.socket.accept().await {
-            Ok((stream, peer)) => match Arc::clone(&slots).try_acquire_owned() {
-                Ok(slot) => {
-                    let (gateway, stopped) = (Arc::clone(&gateway), stopped.clone());
-                    let (stream, tls) = (stream.into_std(), listener.tls.clone());
-                    threads.serve(move || serve(stream, tls, peer, gateway, stopped, slot));
+            Ok((stream, peer)) => {
+                let place = places.take(peer.ip());
+                if place.is_none() && !places.make_room() {
+                    gateway.log.say("connection refused", peer.ip(), || {
+                        tracing::warn!(%peer, "connection refused: too many connections");
+                    });
+                    continue;
                 }
-                Err(_) => tracing::warn!(%peer, "connection refused: too many connections"),
-            },
+                let (gateway, stopped) = (Arc::clone(&gateway), stopped.clone());
+                let (stream, tls) = (stream.into_std(), listener.tls.clone());
+                let places = Arc::clone(&places);
+                threads.serve(move || async move {
+                    let place = match place {
+                        Some(place) => Some(place),
+                        None => places.wait(peer.ip()).await,
+                    };
+                    if let Some(place) = place {
+                        serve(stream, tls, peer, gateway, stopped, place).await;
+                    }
+                });
+            }
             Err(error) => {
                 // Out of file descriptors, most likely: some will be closed soon.
                 tracing::error!("cannot accept a connection: {error}");
@@ -308,7 +322,7 @@ async fn serve(
     peer: SocketAddr,
     gateway: Arc<Gateway>,
     stopped: watch::Receiver<bool>,
-    slot: OwnedSemaphorePermit,
+    place: Place,
 ) {
     let stream = match stream.and_then(TcpStream::from_std) {
         Ok(stream) => stream,
@@ -324,6 +338,7 @@ async fn serve(
             Err(error) => return tracing::error!(%peer, "cannot serve TLS: {error}"),
         },
     };
-    amqp::serve(transport, peer, gateway, stopped).await;
-    drop(slot);
+    let Place { guest, permit } = place;
+    amqp::serve(transport, peer, gateway, guest, stopped).await;
+    drop(permit);
 }

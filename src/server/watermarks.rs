@@ -98,6 +98,7 @@ impl Watch {
                 // An error: nobody is left who could say so, which is the same.
                 _ = stopped.wait_for(|stopped| *stopped) => return,
             }
+            watch.gateway.log.report();
             let watch = Arc::clone(&watch);
             // A file system may take its time to answer.
             if spawn_blocking(move || watch.look()).await.is_err() {

@@ -13,6 +13,7 @@ mod damaged;
 mod failing;
 mod full;
 mod giving_back;
+mod held_back;
 mod leaving;
 mod order_within_channel;
 mod orders;

@@ -55,6 +55,7 @@ pub(super) struct ClientLimits {
     pub(super) heartbeat: Duration,
     pub(super) consumers: u64,
     pub(super) message_size: u64,
+    pub(super) message_timeout: Duration,
     pub(super) unacknowledged: u64,
     pub(super) transaction_size: u64,
     pub(super) queues: u64,
@@ -108,6 +109,7 @@ impl Default for Settings {
                 heartbeat: Duration::from_secs(limits.heartbeat.into()),
                 consumers: limits.consumers as u64,
                 message_size: limits.message_size,
+                message_timeout: limits.message_timeout,
                 unacknowledged: broker_limits.unacknowledged.into(),
                 transaction_size: broker_limits.transaction as u64,
                 queues: broker_limits.queues as u64,
@@ -263,6 +265,9 @@ impl ClientLimits {
             close: self.close_timeout,
             consumers: fit(self.consumers),
             message_size: self.message_size,
+            message_timeout: self.message_timeout,
+            // What is not for operators stays as it is.
+            held_back: Limits::default().held_back,
         }
     }
 }

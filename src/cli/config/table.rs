@@ -135,6 +135,11 @@ pub(super) static SETTINGS: &[Setting] = &[
         kind: Kind::Size(|all| &mut all.limits.message_size, 1..=512 * MIB, 1),
     },
     Setting {
+        key: "limits.message_timeout",
+        meaning: "How long a message may stop arriving after a part of it. The connection is closed after up to twice that time.",
+        kind: Kind::Time(|all| &mut all.limits.message_timeout, 100..=60 * MINUTE, 1),
+    },
+    Setting {
         key: "limits.unacknowledged",
         meaning: "Deliveries that a channel's client may hold unacknowledged. Its consumers get no more before it acknowledges some; `basic.get` is refused.",
         kind: Kind::Count(|all| &mut all.limits.unacknowledged, 1..=4_000_000_000),
