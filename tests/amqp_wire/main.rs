@@ -5,6 +5,7 @@
 mod abuse;
 mod access;
 mod bounds;
+mod canary;
 #[path = "../common/certificates.rs"]
 mod certificates;
 #[path = "../common/mod.rs"]
