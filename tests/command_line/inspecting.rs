@@ -333,20 +333,20 @@ fn a_directory_that_another_program_has_open_is_refused_plainly() {
     assert_eq!(depth(&inspected(directory.path()), "'orders'"), 3);
 }
 
-/// A queue's name may hold anything: it must neither end its line nor tell the terminal something.
+/// A queue's name may hold anything but ends of lines: it must neither end its line nor tell the terminal something.
 #[test]
 fn a_queue_s_name_with_control_characters_stays_on_its_line() {
     let directory = tempfile::tempdir().unwrap();
     prepare(directory.path());
     let server = Process::serve(directory.path());
     let mut client = server.open_channel();
-    client.declare_queue(1, "or\nders\t\u{1b}[2J\u{9b}1m", true);
-    let shown = "'or\\nders\\t\\u{1b}[2J\\u{9b}1m'\n";
+    client.declare_queue(1, "or\u{b}ders\t\u{1b}[2J\u{9b}1m", true);
+    let shown = "'or\\u{b}ders\\t\\u{1b}[2J\\u{9b}1m'\n";
     let look = || {
         let output = text(&command("inspect", directory.path(), &[]).stdout);
         assert!(output.contains(shown), "{output}");
         let output = command("inspect", directory.path(), &["--json"]);
-        assert_eq!(depth(&json(&output), "'or\nders\t\u{1b}[2J\u{9b}1m'"), 0);
+        assert_eq!(depth(&json(&output), "'or\u{b}ders\t\u{1b}[2J\u{9b}1m'"), 0);
         let line = text(&output.stdout);
         assert!(!line.trim_end_matches('\n').contains(char::is_control), "{line}");
     };
