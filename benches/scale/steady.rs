@@ -108,7 +108,7 @@ fn consume(queue: &Queue, over: &AtomicBool) -> Outcome {
     loop {
         let last_look = over.load(Ordering::Acquire);
         match queue.fetch(from, BATCH, &mut fetched) {
-            Fetch::NeedsLoad if fetched.is_empty() => queue.load(from)?,
+            Fetch::NeedsLoad => queue.load(from)?,
             Fetch::Complete if fetched.is_empty() && last_look => return Ok(()),
             Fetch::Complete if fetched.is_empty() => thread::sleep(Duration::from_millis(1)),
             _ => {}

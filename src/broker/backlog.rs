@@ -144,11 +144,10 @@ impl Backlog {
             length += 1;
         }
         let outcome = queue.fetch(first, length, &mut self.batch);
-        let on_disk = matches!(outcome, Fetch::NeedsLoad);
-        let reached = if self.batch.len() < length && on_disk {
-            self.batch.last().map(|message| message.sequence)
-        } else {
-            Some(last)
+        let on_disk = outcome == Fetch::NeedsLoad;
+        let reached = match outcome {
+            Fetch::Complete => Some(last),
+            Fetch::Partial | Fetch::NeedsLoad => self.batch.last().map(|message| message.sequence),
         };
         // What the fetch passed over and did not bring exists no more: the engine set it aside as damaged.
         if let Some(reached) = reached {
@@ -199,7 +198,7 @@ impl Backlog {
         let outcome = queue.fetch(frontier, limit, &mut self.batch);
         self.low = limit / 2;
         self.behind = match outcome {
-            Fetch::NeedsLoad => Behind::OnDisk,
+            Fetch::NeedsLoad | Fetch::Partial => Behind::OnDisk,
             Fetch::Complete if self.batch.len() < limit => {
                 self.unseen.remove(rank);
                 if self.unseen.is_empty() { Behind::Nothing } else { Behind::InMemory }
@@ -212,8 +211,8 @@ impl Backlog {
             return Supply::Ready;
         }
         match outcome {
-            Fetch::Complete => Supply::Empty,
             Fetch::NeedsLoad => Supply::OnDisk(frontier),
+            Fetch::Complete | Fetch::Partial => Supply::Empty,
         }
     }
 

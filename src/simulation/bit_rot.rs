@@ -316,9 +316,7 @@ fn go_on(driver: &mut Driver, keep: &mut dyn FnMut()) -> Result<(), StoreError> 
 
 fn hand_out(driver: &mut Driver, queue: &Queue, count: usize) -> Result<(), StoreError> {
     let mut fetched = Vec::new();
-    while queue.fetch(Sequence::FIRST, count, &mut fetched) == Fetch::NeedsLoad
-        && fetched.is_empty()
-    {
+    while queue.fetch(Sequence::FIRST, count, &mut fetched) == Fetch::NeedsLoad {
         queue.load(Sequence::FIRST)?;
     }
     let counts: Vec<_> =

@@ -170,9 +170,12 @@ impl Content {
 pub fn messages_of(queue: &Queue) -> Result<BTreeMap<Sequence, Known>, String> {
     let (mut from, mut fetched, mut all) = (Sequence::FIRST, Vec::new(), BTreeMap::new());
     loop {
-        let outcome = queue.fetch(from, 100, &mut fetched);
-        if fetched.is_empty() && outcome == Fetch::Complete {
-            return Ok(all);
+        match queue.fetch(from, 100, &mut fetched) {
+            Fetch::NeedsLoad => {
+                queue.load(from).map_err(|error| format!("queue {}: {error}", queue.id()))?;
+            }
+            Fetch::Complete if fetched.is_empty() => return Ok(all),
+            Fetch::Complete | Fetch::Partial => {}
         }
         for found in fetched.drain(..) {
             if found.sequence < from {
@@ -189,9 +192,6 @@ pub fn messages_of(queue: &Queue) -> Result<BTreeMap<Sequence, Known>, String> {
                 deliveries: found.deliveries,
             };
             all.insert(found.sequence, message);
-        }
-        if outcome == Fetch::NeedsLoad {
-            queue.load(from).map_err(|error| format!("queue {}: {error}", queue.id()))?;
         }
     }
 }

@@ -35,6 +35,10 @@ impl Store {
     ///
     /// Never waits for the disk: see [`congested`](Self::congested). A queue that is named twice gets the message
     /// once; one that has been deleted gets nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::ForeignQueue`]: one of the queues belongs to another store. [`StoreError::TooLarge`] and
+    /// [`StoreError::Full`]: nothing was appended. All other errors are the end of the store.
     pub fn append<'a>(
         &self,
         message: impl Into<Draft<'a>>,
@@ -42,6 +46,7 @@ impl Store {
         queues: &[&Queue],
     ) -> Result<Appended, StoreError> {
         let message = message.into();
+        queues.iter().try_for_each(|queue| self.check_owns(queue))?;
         match queues {
             [] => Ok(Appended { durable_at: None }),
             [queue] => {

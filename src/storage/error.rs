@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::units::Lsn;
+use super::units::{Lsn, QueueId};
 
 /// Why a running store did not do what it was asked for.
 #[derive(Clone, Debug, Error)]
@@ -35,6 +35,15 @@ pub enum StoreError {
         bytes: u64,
         /// What it may take, in bytes.
         limit: u64,
+    },
+    /// The handle of a queue came from another store, or from an earlier open of this one. Nothing was done.
+    #[error(
+        "queue {queue} belongs to another store: use the handle that this store gave, \
+         from `create_queue` or `queues`"
+    )]
+    ForeignQueue {
+        /// The queue's number in its own store.
+        queue: QueueId,
     },
     /// A record below the durable LSN could not be read back.
     #[error("cannot read the log at {lsn} ({}, byte {offset}): {reason}", file.display())]

@@ -25,12 +25,20 @@
 //! // Another process, another day.
 //! let store = Store::open(&dir, small)?;
 //! let queue = &store.queues()[0];
-//! let mut fetched = Vec::new();
-//! while queue.fetch(Sequence::FIRST, 10, &mut fetched) == Fetch::NeedsLoad {
-//!     queue.load(Sequence::FIRST)?; // reads from the disk
+//! let (mut from, mut fetched) = (Sequence::FIRST, Vec::new());
+//! loop {
+//!     if queue.fetch(from, 100, &mut fetched) == Fetch::NeedsLoad {
+//!         queue.load(from)?; // reads ahead from the disk
+//!         continue;
+//!     }
+//!     let Some(last) = fetched.last() else { break }; // there are no more
+//!     from = last.sequence.next();
+//!     for fetched in fetched.drain(..) {
+//!         assert_eq!(fetched.message.body(), "one bale of hay");
+//!         queue.acknowledge(&[SequenceRange::one(fetched.sequence)])?;
+//!     }
 //! }
-//! assert_eq!(fetched[0].message.body(), "one bale of hay");
-//! queue.acknowledge(&[SequenceRange::one(fetched[0].sequence)])?;
+//! assert!(queue.is_empty());
 //! # Ok(())
 //! # }
 //! ```
@@ -104,7 +112,7 @@ pub use log::{Durable, LogStatistics};
 pub use memory::MessageMemory;
 pub use message::{Message, Piece};
 pub use options::{Background, Options};
-pub use queue::{Acknowledged, Fetch, Fetched, Queue};
+pub use queue::{Acknowledged, Fetch, Fetched, MOST_DELIVERIES, Queue};
 pub use recovery::RecoveryReport;
 pub use store::{Change, Store};
 pub use together::{Operation, Together};

@@ -16,6 +16,9 @@ use super::record::{AcknowledgeRecord, DeliveredRecord, RecordKind};
 use super::store::Shared;
 use super::units::{Lsn, QueueId, Sequence, SequenceRange};
 
+/// The largest number of hand-outs that is counted: [`Queue::mark_delivered`] takes a larger one as this.
+pub const MOST_DELIVERIES: u32 = u16::MAX as u32;
+
 /// How many messages one read-ahead takes at most.
 const LOAD_MESSAGES: usize = 1024;
 
@@ -125,16 +128,20 @@ pub struct Fetched {
     pub sequence: Sequence,
     /// The message.
     pub message: Message,
-    /// How often it had been handed out before, as far as [`Queue::mark_delivered`] was told; 0: never.
+    /// How often it had been handed out before, as far as [`Queue::mark_delivered`] was told, up to [`MOST_DELIVERIES`];
+    /// 0: never.
     pub deliveries: u32,
 }
 
-/// How a fetch ended.
+/// How a [fetch](Queue::fetch) ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fetch {
-    /// These are all the live messages there are, up to the limit.
+    /// All live messages were added, up to the limit; none, if there are none.
     Complete,
-    /// The next message is not in memory: call [`Queue::load`] where blocking is allowed, then fetch again.
+    /// At least one message was added, and fewer than the limit: the one behind the last of them is not in memory.
+    Partial,
+    /// No message was added, because the first one is not in memory: call [`Queue::load`] with the same place where
+    /// blocking is allowed, then fetch from there again.
     NeedsLoad,
 }
 
@@ -187,9 +194,18 @@ impl Queue {
 
     /// Adds the live messages from `from` on to `out`, in order, `limit` of them at most, without touching the disk.
     ///
-    /// Durable messages leave the cache: to have one a second time it has to be [loaded](Self::load).
+    /// A reader follows three rules:
+    ///
+    /// 1. [`Fetch::NeedsLoad`], and only then nothing was added although there is something: [`load`](Self::load) from the same
+    ///    place, and fetch again.
+    /// 2. Messages were added: go on behind the last one, at its `sequence.next()`.
+    /// 3. Neither: there is no live message from `from` on.
+    ///
+    /// Durable messages leave the cache: to have one a second time it has to be [loaded](Self::load). So fetching from the
+    /// same place again, after messages were added, reads them from the disk once more.
     pub fn fetch(&self, from: Sequence, limit: usize, out: &mut Vec<Fetched>) -> Fetch {
         let mut uncached = 0;
+        let before = out.len();
         let complete = self.core.state.lock().index.fetch(from, limit, |found| {
             uncached += found.uncached;
             out.push(Fetched {
@@ -199,7 +215,11 @@ impl Queue {
             });
         });
         self.shared.cache.give_back(uncached);
-        if complete { Fetch::Complete } else { Fetch::NeedsLoad }
+        match complete {
+            true => Fetch::Complete,
+            false if out.len() > before => Fetch::Partial,
+            false => Fetch::NeedsLoad,
+        }
     }
 
     /// Gives messages back that were [fetched](Self::fetch), and will be again: as far as there is room for them, they need not be
@@ -315,6 +335,8 @@ impl Queue {
     }
 
     /// Notes that messages were handed out, with how often each of them has been by now; in ascending order of place.
+    /// A number above [`MOST_DELIVERIES`] (65,535) counts as that one. Places that no message has taken are passed over.
+    ///
     /// Nobody waits for it: it becomes durable with the next group, or within
     /// [`Options::lazy_sync`](super::Options::lazy_sync).
     pub fn mark_delivered(&self, delivered: &[(Sequence, u32)]) -> Result<(), StoreError> {
@@ -322,6 +344,12 @@ impl Queue {
             return Ok(());
         }
         let mut state = self.core.state.lock();
+        // The log never speaks of places to come: a replay would count hand-outs of other messages.
+        let taken = delivered.partition_point(|(sequence, _)| *sequence < state.index.next());
+        let delivered = &delivered[..taken];
+        if delivered.is_empty() {
+            return Ok(());
+        }
         for (sequence, count) in delivered {
             let count = u16::try_from(*count).unwrap_or(u16::MAX);
             state.index.set_deliveries(*sequence, count);

@@ -480,6 +480,15 @@ impl Store {
         self.shared.log.check()
     }
 
+    /// Refuses the handle of another store's queue: its places and numbers mean something else here.
+    pub(super) fn check_owns(&self, queue: &Queue) -> Result<(), StoreError> {
+        if Arc::ptr_eq(&self.shared, &queue.shared) {
+            Ok(())
+        } else {
+            Err(StoreError::ForeignQueue { queue: queue.id() })
+        }
+    }
+
     fn handle(&self, core: Arc<QueueCore>) -> Queue {
         Queue { shared: self.shared.clone(), core }
     }

@@ -79,10 +79,12 @@ impl Store {
     /// [`StoreError::TooLarge`]: it does not fit into one [segment](super::Options::segment_size) less 4,160 bytes, or into 1 GiB.
     /// A message counts as in the log, with 12 bytes and a few for each queue; an acknowledgement takes 20 bytes, and 12 for
     /// each range. If a single message goes to the log, that may be as large as any: what is acknowledged with it has to
-    /// fit. [`StoreError::Full`]: there is no room for all of it, and a message is among it. Nothing is done in either case.
+    /// fit. [`StoreError::Full`]: there is no room for all of it, and a message is among it. [`StoreError::ForeignQueue`]: one
+    /// of the queues belongs to another store. Nothing is done in any of these cases.
     /// All other errors are the end of the store.
     pub fn apply_together(&self, operations: &[Operation<'_>]) -> Result<Together, StoreError> {
         let shared = &*self.shared;
+        queues_of(operations).try_for_each(|queue| self.check_owns(queue))?;
         let cores = cores_of(operations);
         let mut queues: SmallVec<[Member<'_>; 4]> = cores.into_iter().map(Member::lock).collect();
         let unit = Unit::plan(shared, operations, &mut queues);
@@ -100,16 +102,18 @@ impl Store {
     }
 }
 
+/// The queues of all operations, as these name them.
+fn queues_of<'a>(operations: &[Operation<'a>]) -> impl Iterator<Item = &'a Queue> {
+    operations.iter().flat_map(|operation| match operation {
+        Operation::Append { queues, .. } => queues.iter().copied(),
+        Operation::Acknowledge { queue, .. } => slice::from_ref(queue).iter().copied(),
+    })
+}
+
 /// The queues of all operations, each once, in the order in which everybody locks them.
 fn cores_of<'a>(operations: &[Operation<'a>]) -> SmallVec<[&'a QueueCore; 4]> {
-    let mut cores: SmallVec<[&QueueCore; 4]> = operations
-        .iter()
-        .flat_map(|operation| match operation {
-            Operation::Append { queues, .. } => queues.iter().copied(),
-            Operation::Acknowledge { queue, .. } => slice::from_ref(queue).iter().copied(),
-        })
-        .map(|queue| &*queue.core)
-        .collect();
+    let mut cores: SmallVec<[&QueueCore; 4]> =
+        queues_of(operations).map(|queue| &*queue.core).collect();
     cores.sort_unstable_by_key(|core| core.id());
     cores.dedup_by_key(|core| core.id());
     cores

@@ -143,10 +143,10 @@ impl Sequence {
         Sequence(number)
     }
 
-    /// The place right behind this one.
+    /// The place right behind this one. The last number has none, and gives itself: no queue comes near it.
     #[must_use]
     pub fn next(self) -> Sequence {
-        Sequence(self.0 + 1)
+        Sequence(self.0.saturating_add(1))
     }
 
     /// Places from `earlier` up to here.
@@ -190,6 +190,15 @@ impl SequenceRange {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_units_saturate_at_their_last_number() {
+        let last = Sequence(u64::MAX);
+        assert_eq!((last.next(), last.previous()), (last, Some(Sequence(u64::MAX - 1))));
+        assert_eq!((Sequence::FIRST.previous(), Sequence::FIRST.since(last)), (None, 0));
+        assert_eq!((Lsn::MAX.plus(1), Lsn::MAX.plus(u64::MAX)), (Lsn::MAX, Lsn::MAX));
+        assert_eq!(SegmentId(u64::MAX).plus(1).start(4096), Lsn::MAX);
+    }
 
     #[test]
     fn numbers_that_no_log_comes_to_are_told() {

@@ -58,7 +58,7 @@ fn number(fetched: &Fetched) -> u64 {
 fn try_fetch_all(store: &Store, queue: &Queue) -> Result<Vec<Fetched>, String> {
     let mut all = Vec::new();
     let next = |all: &[Fetched]| all.last().map_or(Sequence::FIRST, |last| last.sequence.next());
-    while queue.fetch(next(&all), 1000, &mut all) == Fetch::NeedsLoad {
+    while queue.fetch(next(&all), 1000, &mut all) != Fetch::Complete {
         queue.load(next(&all)).map_err(|error| error.to_string())?;
     }
     match store.set_aside() {

@@ -1,8 +1,8 @@
 //! Queues as long as the store is open, and over a clean restart.
 
 use haypile::storage::{
-    Change, Fetch, OpenError, Options, Persistence, Queue, QueueId, Sequence, SequenceRange, Store,
-    StoreError,
+    Change, Fetch, MOST_DELIVERIES, OpenError, Operation, Options, Persistence, Queue, QueueId,
+    Sequence, SequenceRange, Store, StoreError,
 };
 use tempfile::tempdir;
 
@@ -312,7 +312,7 @@ fn bodies_beyond_the_budget_are_read_from_the_log() {
     });
     assert!(store.cached_bytes() <= 10_000, "{}", store.cached_bytes());
     let mut fetched = Vec::new();
-    assert_eq!(orders.fetch(Sequence::FIRST, 500, &mut fetched), Fetch::NeedsLoad);
+    assert_eq!(orders.fetch(Sequence::FIRST, 500, &mut fetched), Fetch::Partial);
     assert!(fetched.len() < 11);
     assert_eq!(bodies(&orders), texts);
     assert_eq!(bodies(&orders), texts, "and again: what was fetched is read once more");
@@ -367,4 +367,156 @@ fn several_queues_are_created_at_once_and_know_each_others_numbers() {
     let (next, _) = store.create_queue(b"next").unwrap();
     assert!(!ids.contains(&next.id()));
     assert_eq!(store.create_queues(0, names).unwrap().0, []);
+}
+
+#[test]
+fn a_queue_of_another_store_is_refused_by_every_method_that_takes_one() {
+    let dirs = [tempdir().unwrap(), tempdir().unwrap()];
+    let store = Store::open(dirs[0].path(), small()).unwrap();
+    let other = Store::open(dirs[1].path(), small()).unwrap();
+    let (own, _) = store.create_queue(b"own").unwrap();
+    let (durable, _) = other.create_queue(b"other").unwrap();
+    let volatile = other.create_volatile_queue();
+    append(&store, &own, "own");
+    append(&other, &durable, "other");
+    let text = message("lost");
+    let ranges = [SequenceRange::one(Sequence::FIRST)];
+    for foreign in [&durable, &volatile] {
+        let append = |queues: &[&Queue], persistence| {
+            store.append(&text, persistence, queues).map(|_| ()).unwrap_err()
+        };
+        let together = |operations: &[Operation<'_>]| {
+            store.apply_together(operations).map(|_| ()).unwrap_err()
+        };
+        let appending = |queues| Operation::Append {
+            message: (&text).into(),
+            persistence: Persistence::Durable,
+            queues,
+        };
+        let acknowledging = |queue| Operation::Acknowledge { queue, ranges: &ranges };
+        let mixed = [&own, foreign];
+        let only = [foreign];
+        let refusals = [
+            ("append", append(&only, Persistence::Durable)),
+            ("transient append", append(&only, Persistence::Transient)),
+            ("append to both", append(&mixed, Persistence::Durable)),
+            ("append together", together(&[appending(&only)])),
+            ("append together to both", together(&[appending(&mixed)])),
+            ("acknowledge together", together(&[acknowledging(foreign)])),
+            ("acknowledge both", together(&[acknowledging(&own), acknowledging(foreign)])),
+        ];
+        for (method, refusal) in refusals {
+            let named =
+                matches!(refusal, StoreError::ForeignQueue { queue } if queue == foreign.id());
+            assert!(named, "{method}: {refusal}");
+        }
+    }
+    assert_eq!((own.len(), durable.len(), volatile.len()), (1, 1, 0));
+    assert_eq!((bodies(&own), bodies(&durable)), (vec!["own".into()], vec!["other".into()]));
+}
+
+#[test]
+fn the_documented_loop_reads_ten_thousand_messages_from_the_disk() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    let texts: Vec<String> = (0..10_000).map(|n| format!("order {n}")).collect();
+    texts.iter().for_each(|text| {
+        append(&store, &orders, text);
+    });
+    drop(orders);
+    store.close().unwrap();
+
+    let store = Store::open(dir.path(), small()).unwrap();
+    let orders = queue(&store, "orders");
+    let (mut from, mut fetched) = (Sequence::FIRST, Vec::new());
+    let (mut all, mut loads) = (Vec::new(), 0);
+    loop {
+        let outcome = orders.fetch(from, 100, &mut fetched);
+        if outcome == Fetch::Partial {
+            assert!((1..100).contains(&fetched.len()), "{} messages", fetched.len());
+        }
+        if outcome == Fetch::NeedsLoad {
+            assert!(fetched.is_empty(), "messages came with the request to load");
+            orders.load(from).unwrap();
+            loads += 1;
+            assert!(loads <= 1000, "the loop does not end");
+            continue;
+        }
+        let Some(last) = fetched.last() else { break };
+        from = last.sequence.next();
+        for fetched in fetched.drain(..) {
+            all.push(body(&fetched));
+            orders.acknowledge(&[SequenceRange::one(fetched.sequence)]).unwrap();
+        }
+    }
+    assert_eq!(all, texts);
+    assert!(loads > 1, "one read-ahead brought them all");
+    assert!(orders.is_empty());
+}
+
+#[test]
+fn hand_outs_beyond_the_bound_count_as_the_bound_also_after_a_restart() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    (0..4).for_each(|n| {
+        append(&store, &orders, format!("order {n}"));
+    });
+    let counts = [MOST_DELIVERIES - 1, MOST_DELIVERIES, MOST_DELIVERIES + 1, u32::MAX];
+    let marks: Vec<_> = (0..).map(Sequence::new).zip(counts).collect();
+    orders.mark_delivered(&marks).unwrap();
+    let counted = |queue: &Queue| -> Vec<u32> {
+        fetch_all(queue).iter().map(|fetched| fetched.deliveries).collect()
+    };
+    let expected = [MOST_DELIVERIES - 1, MOST_DELIVERIES, MOST_DELIVERIES, MOST_DELIVERIES];
+    assert_eq!(counted(&orders), expected);
+    drop(orders);
+    drop(store);
+    let store = Store::open(dir.path(), small()).unwrap();
+    assert_eq!(counted(&queue(&store, "orders")), expected, "replayed");
+    store.close().unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    assert_eq!(counted(&queue(&store, "orders")), expected, "from the checkpoint");
+}
+
+#[test]
+fn the_last_number_is_a_place_like_any_other_that_holds_nothing() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    let mut places = vec![Sequence::new(1), Sequence::new(u64::MAX - 1), Sequence::new(u64::MAX)];
+    for round in 0..2 {
+        for place in &places {
+            let mut fetched = Vec::new();
+            assert_eq!(orders.fetch(*place, 10, &mut fetched), Fetch::Complete);
+            orders.load(*place).unwrap();
+            assert!(!orders.load_ahead(*place, usize::MAX).unwrap());
+            assert!(orders.is_loaded(*place, 10));
+            orders.keep([(*place, message("kept"))]);
+            assert_eq!(orders.acknowledge(&[SequenceRange::one(*place)]).unwrap().messages, 0);
+            let gone = store.apply_together(&[Operation::Acknowledge {
+                queue: &orders,
+                ranges: &[SequenceRange { first: *place, last: Sequence::new(u64::MAX) }],
+            }]);
+            assert_eq!(
+                (gone.unwrap().messages, fetched.len(), place.next() < *place),
+                (0, 0, false)
+            );
+        }
+        let marks: Vec<_> = places.iter().map(|place| (*place, 7)).collect();
+        orders.mark_delivered(&marks).unwrap();
+        if round == 0 {
+            append(&store, &orders, "first");
+        }
+    }
+    // What was said of a place before a message took it does not count for that message.
+    append(&store, &orders, "second");
+    places.truncate(1);
+    drop(orders);
+    drop(store);
+    let store = Store::open(dir.path(), small()).unwrap();
+    let fetched = fetch_all(&queue(&store, "orders"));
+    let told: Vec<_> = fetched.iter().map(|one| (body(one), one.deliveries)).collect();
+    assert_eq!(told, [("first".to_owned(), 0), ("second".to_owned(), 0)]);
 }

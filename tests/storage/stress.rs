@@ -152,8 +152,7 @@ impl Life<'_> {
                     let mut fetched = Vec::new();
                     let limit = 1 + self.random.below(20) as usize;
                     if queue.fetch(cursor, limit, &mut fetched) == Fetch::NeedsLoad {
-                        let next = fetched.last().map_or(cursor, |last| last.sequence.next());
-                        queue.load(next)?;
+                        queue.load(cursor)?;
                     }
                     let Some(last) = fetched.last() else { continue };
                     cursor = last.sequence.next();

@@ -75,7 +75,7 @@ pub(crate) fn fetch_all(queue: &Queue) -> Vec<Fetched> {
         match fetch {
             Fetch::NeedsLoad => queue.load(from).unwrap(),
             Fetch::Complete if all.len() == before => return all,
-            Fetch::Complete => {}
+            Fetch::Complete | Fetch::Partial => {}
         }
     }
 }

@@ -144,7 +144,7 @@ fn check(queue: &crate::storage::Queue) -> usize {
         match fetch {
             Fetch::NeedsLoad => queue.load(from).expect("what is durable is not waited for"),
             Fetch::Complete if all.len() == before => break,
-            Fetch::Complete => {}
+            Fetch::Complete | Fetch::Partial => {}
         }
     }
     for fetched in &all {

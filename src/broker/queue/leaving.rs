@@ -16,7 +16,7 @@ use crate::broker::dead_letters::Death;
 use crate::broker::promises::milliseconds;
 use crate::broker::rules::{Load, Rules};
 use crate::message::{Envelope, FieldTable};
-use crate::storage::{Fetched, Message, Sequence, Timestamp};
+use crate::storage::{Fetched, MOST_DELIVERIES, Message, Sequence, Timestamp};
 
 /// Dead letters of a queue that stay in memory while they wait for the carrier. Others are read back.
 const KEPT: usize = 512;
@@ -60,7 +60,9 @@ impl Moment {
 
     /// Whether a message that came back so often is to leave.
     pub(super) fn is_too_often(&self, deliveries: u32) -> bool {
-        self.rules.delivery_limit.is_some_and(|limit| u64::from(deliveries) > limit)
+        // The engine counts no further: a larger limit would never be reached.
+        let limit = self.rules.delivery_limit.map(|limit| limit.min(MOST_DELIVERIES.into()));
+        limit.is_some_and(|limit| u64::from(deliveries) > limit)
     }
 }
 

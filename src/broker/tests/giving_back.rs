@@ -1,7 +1,7 @@
 //! What is given back goes out again at once: out of memory, while it is not much.
 
 use super::*;
-use crate::storage::Background;
+use crate::storage::{Background, MOST_DELIVERIES, Sequence};
 
 /// A broker for which nobody reads anything back from the log before it is [asked to](Rig::read).
 fn unread(cache: u64) -> Rig {
@@ -211,5 +211,24 @@ fn what_came_back_too_often_leaves_when_it_did_before() {
         client.channel.recover(true).unwrap();
     }
     assert!(client.events().is_empty());
+    assert_eq!(client.ready("q"), 0);
+}
+
+#[test]
+fn a_delivery_limit_beyond_what_is_counted_is_reached_at_the_largest_count() {
+    let rig = in_memory();
+    let mut client = rig.connect();
+    let limit = Value::I64(1_000_000);
+    let arguments = [("x-queue-type", Value::text("quorum")), ("x-delivery-limit", limit)];
+    let quorum = DeclareQueue { arguments: table(&arguments), ..durable("q") };
+    client.channel.declare_queue(&quorum).unwrap();
+    client.send("q", "poison");
+    let queue = rig.broker.store().queues().into_iter().find(|queue| queue.len() == 1).unwrap();
+    queue.mark_delivered(&[(Sequence::FIRST, MOST_DELIVERIES)]).unwrap();
+    client.channel.consume(&consumer("q", "c")).unwrap();
+    let received = client.receive();
+    assert_eq!(received.len(), 1, "it may come back once more");
+    client.channel.recover(true).unwrap();
+    assert!(client.receive().is_empty());
     assert_eq!(client.ready("q"), 0);
 }

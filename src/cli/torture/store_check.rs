@@ -161,6 +161,7 @@ fn fetch_all(queue: &Queue) -> Result<Vec<(Sequence, Found)>, StoreError> {
         all.extend(fetched.iter().map(|fetched| (fetched.sequence, found(fetched))));
         match fetch {
             Fetch::NeedsLoad => queue.load(from)?,
+            Fetch::Partial => {}
             Fetch::Complete if more => {}
             Fetch::Complete => return Ok(all),
         }

@@ -291,7 +291,7 @@ impl Work {
             let mut fetched = Vec::new();
             let limit = random.usize(1..=BATCH);
             if queue.fetch(cursor, limit, &mut fetched) == Fetch::NeedsLoad {
-                queue.load(fetched.last().map_or(cursor, |last| last.sequence.next()))?;
+                queue.load(cursor)?;
             }
             if let Some(last) = fetched.last() {
                 cursor = last.sequence.next();

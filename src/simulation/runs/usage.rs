@@ -346,16 +346,13 @@ impl Run<'_> {
         let (mut from, mut all) = (from, Vec::new());
         while all.len() < limit {
             let mut fetched = Vec::new();
-            let outcome = queue.fetch(from, limit - all.len(), &mut fetched);
-            if let Some(last) = fetched.last() {
-                from = last.sequence.next();
-            } else if outcome == Fetch::Complete {
-                break;
-            }
-            all.append(&mut fetched);
-            if outcome == Fetch::NeedsLoad && all.len() < limit {
+            if queue.fetch(from, limit - all.len(), &mut fetched) == Fetch::NeedsLoad {
                 queue.load(from)?;
+                continue;
             }
+            let Some(last) = fetched.last() else { break };
+            from = last.sequence.next();
+            all.append(&mut fetched);
         }
         Ok(all)
     }

@@ -134,7 +134,7 @@ fn leave_to_the_log(store: &Store, queue: &Queue, base: u64) {
 fn places(queue: &Queue) -> Vec<u64> {
     let mut all = Vec::new();
     let mut from = Sequence::FIRST;
-    while queue.fetch(from, usize::MAX, &mut all) == Fetch::NeedsLoad {
+    while queue.fetch(from, usize::MAX, &mut all) != Fetch::Complete {
         from = all.last().map_or(from, |last| last.sequence.next());
         queue.load(from).unwrap();
     }

@@ -83,7 +83,7 @@ pub(super) fn drain(queue: &Queue) -> Vec<Fetched> {
         match fetch {
             Fetch::NeedsLoad => queue.load(from).expect("what is durable is not waited for"),
             Fetch::Complete if all.len() == before => return all,
-            Fetch::Complete => {}
+            Fetch::Complete | Fetch::Partial => {}
         }
     }
 }

@@ -35,7 +35,7 @@ impl<'a> DeliveredRecord<'a> {
         while let Some(&(first, deliveries)) = rest.first() {
             let run = rest
                 .iter()
-                .zip(first.0..)
+                .zip(first.0..=u64::MAX)
                 .take(usize::from(u16::MAX))
                 .take_while(|((sequence, other), expected)| {
                     sequence.0 == *expected && count(*other) == count(deliveries)

@@ -167,7 +167,6 @@ fn verdict_on(tampering: impl FnOnce(&Store, &Queue, &[Fetched])) -> Result<(), 
     let queue = store.queues().remove(0);
     let mut messages = Vec::new();
     while queue.fetch(Sequence::FIRST, 10, &mut messages) == Fetch::NeedsLoad {
-        messages.clear();
         queue.load(Sequence::FIRST).unwrap();
     }
     tampering(&store, &queue, &messages);

@@ -50,7 +50,7 @@ impl Peer for Haypile {
 
     fn fetch(&self, from: Place, limit: usize) -> Outcome<Vec<Fetched>> {
         let (from, mut found) = (sequence(from), Vec::with_capacity(limit));
-        while self.queue.fetch(from, limit, &mut found) == Fetch::NeedsLoad && found.is_empty() {
+        while self.queue.fetch(from, limit, &mut found) == Fetch::NeedsLoad {
             self.queue.load(from)?;
         }
         let place = |sequence: Sequence| Place(sequence.get() + Place::FIRST.0);
