@@ -53,6 +53,8 @@ impl Log {
         check_records(unit)?;
         let mut core = self.open_for_appending()?;
         let oversized = self.make_room(&mut core, length_of(unit));
+        // Of what it takes, and no more: a large unit need not move while it grows.
+        core.open.buffer.reserve(length_of(unit) + PAGE as usize);
         let placed: SmallVec<[Placed; 4]> = (0..)
             .zip(unit)
             .map(|(number, record)| {

@@ -10,6 +10,7 @@
 //!
 //! Records follow each other without gaps inside a sync group.
 
+use crc32fast::Hasher;
 use thiserror::Error;
 
 use crate::storage::checksum::Seed;
@@ -95,6 +96,27 @@ pub(crate) enum RecordFault {
     Kind(u8),
 }
 
+/// A record that passed its check, with the front of its payload at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part<'a> {
+    pub(crate) kind: RecordKind,
+    /// The payload, or its front.
+    pub(crate) payload: &'a [u8],
+    /// Bytes of the payload that follow.
+    pub(crate) missing: usize,
+}
+
+impl<'a> Part<'a> {
+    pub(crate) fn whole(record: &Record<'a>) -> Part<'a> {
+        Part { kind: record.kind, payload: record.payload, missing: 0 }
+    }
+
+    /// Bytes of the whole record, frame included.
+    pub(crate) fn size(&self) -> usize {
+        FRAME + self.payload.len() + self.missing
+    }
+}
+
 /// Completes a record whose payload begins at [`FRAME`] in `record`.
 pub(crate) fn seal(record: &mut [u8], kind: RecordKind, lsn: Lsn, seed: Seed) {
     let length = u32::try_from(record.len() - FRAME).expect("the log refuses larger records");
@@ -103,6 +125,44 @@ pub(crate) fn seal(record: &mut [u8], kind: RecordKind, lsn: Lsn, seed: Seed) {
     record[9..FRAME].fill(0);
     let checksum = seed.checksum(lsn, &record[FRAME..], &record[4..FRAME]);
     record[..4].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// The size of the record that begins with these bytes, frame included, as it says itself. It is not to be believed before the
+/// record has been checked. `None`: there is no whole frame.
+pub(crate) fn announced_size(bytes: &[u8]) -> Option<u64> {
+    let length = bytes.get(4..FRAME)?.first_chunk()?;
+    Some(FRAME as u64 + u64::from(u32::from_le_bytes(*length)))
+}
+
+/// The check of a record whose payload is read in pieces.
+pub(crate) struct RecordCheck {
+    frame: [u8; FRAME],
+    hasher: Hasher,
+}
+
+impl RecordCheck {
+    /// `frame`: the first bytes of the record.
+    pub(crate) fn new(frame: &[u8]) -> RecordCheck {
+        let mut own = [0; FRAME];
+        let length = frame.len().min(FRAME);
+        own[..length].copy_from_slice(&frame[..length]);
+        RecordCheck { frame: own, hasher: Hasher::new() }
+    }
+
+    /// Adds the next bytes of the payload.
+    pub(crate) fn update(&mut self, payload: &[u8]) {
+        self.hasher.update(payload);
+    }
+
+    /// Whether all of it is the record at `lsn`, and of which kind it is.
+    pub(crate) fn finish(self, lsn: Lsn, seed: Seed) -> Result<RecordKind, RecordFault> {
+        let [c0, c1, c2, c3, more @ ..] = self.frame;
+        if u32::from_le_bytes([c0, c1, c2, c3]) != seed.complete(self.hasher, lsn, &more) {
+            return Err(RecordFault::Checksum);
+        }
+        let kind = self.frame[8];
+        RecordKind::from_byte(kind).ok_or(RecordFault::Kind(kind))
+    }
 }
 
 /// Checks the record at the front of `bytes`, which may go on behind it.

@@ -105,6 +105,14 @@ impl<'a> MessageRecord<'a> {
     }
 
     pub(crate) fn decode(payload: &'a [u8]) -> Result<MessageRecord<'a>, Malformed> {
+        Self::decode_front(payload, 0)
+    }
+
+    /// The same for a payload of which so many bytes are `missing` at the end: for its references, which must be there.
+    pub(crate) fn decode_front(
+        payload: &'a [u8],
+        missing: usize,
+    ) -> Result<MessageRecord<'a>, Malformed> {
         let mut cursor = Cursor::new(payload);
         let (count, header) = (cursor.length()?, cursor.length()?);
         if count > cursor.at_most(REFERENCE) {
@@ -116,7 +124,7 @@ impl<'a> MessageRecord<'a> {
             references.read()?;
         }
         let message = references.cursor.rest();
-        if header > message.len() {
+        if header > message.len() + missing {
             return Err(Malformed("a header that ends behind the record"));
         }
         let references = &begin[..begin.len() - message.len()];
@@ -178,6 +186,14 @@ impl<'a> MovedRecord<'a> {
     }
 
     pub(crate) fn decode(payload: &'a [u8]) -> Result<MovedRecord<'a>, Malformed> {
+        Self::decode_front(payload, 0)
+    }
+
+    /// As [`MessageRecord::decode_front`].
+    pub(crate) fn decode_front(
+        payload: &'a [u8],
+        missing: usize,
+    ) -> Result<MovedRecord<'a>, Malformed> {
         let mut cursor = Cursor::new(payload);
         let (lsn, length) = (Lsn(cursor.u64()?), cursor.u32()?);
         let rest = cursor.u32()?;
@@ -185,7 +201,7 @@ impl<'a> MovedRecord<'a> {
             u16::try_from(rest).map_err(|_| Malformed("has no zeros where they belong"))?;
         let from = ChunkEntry { lsn, length, sharers };
         from.check()?;
-        Ok(MovedRecord { from, message: MessageRecord::decode(cursor.rest())? })
+        Ok(MovedRecord { from, message: MessageRecord::decode_front(cursor.rest(), missing)? })
     }
 }
 

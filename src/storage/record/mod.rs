@@ -22,7 +22,10 @@ pub(crate) use checkpoint::{
 pub(crate) use checkpoint::{ENTRIES_PER_PAGE, QUEUES_PER_PAGE, check_chunks};
 pub(crate) use chunk::{ChunkEntry, ChunkRecord};
 pub(crate) use delivered::DeliveredRecord;
-pub(crate) use frame::{FRAME, Record, RecordFault, RecordKind, open, plausible, seal};
+pub(crate) use frame::{
+    FRAME, Part, Record, RecordCheck, RecordFault, RecordKind, announced_size, open, plausible,
+    seal,
+};
 pub(crate) use message::{
     MessageRecord, MovedRecord, Reference, encoded_size as message_size, message_of,
 };

@@ -15,6 +15,7 @@
 mod accounts;
 mod directory;
 mod load;
+mod pieces;
 mod replay;
 mod salvage;
 mod walk;
@@ -40,7 +41,8 @@ use super::error::{Damage, OpenError, StoreError};
 use super::log::{Log, Outline};
 use super::mutant::{Mutant, is_active};
 use super::options::Options;
-use super::record::{Record, RecordKind};
+use super::reader;
+use super::record::RecordKind;
 use super::segment::{FreeFile, SegmentSet};
 use super::superblock::{Superblock, SuperblockFile};
 use super::units::{Lsn, SegmentId};
@@ -230,7 +232,7 @@ fn recover(
         &loaded.segments,
         loaded.replay_from,
         last_group,
-        &mut |group| replay.apply(group),
+        &mut |lsn, record| replay.apply(lsn, record),
     )?;
     let catalog = replay.finish();
     Ok(Recovered::new(
@@ -252,26 +254,44 @@ pub(crate) fn take_up(
     segments: &SegmentSet,
     catalog: Catalog,
 ) -> Result<Catalog, StoreError> {
-    let mut replay = Replay::new(segments, catalog);
+    let mut placed = Vec::with_capacity(tail.records.len());
     // The group may have been a unit, or several, and be larger than a segment: it is one group again.
     let at_once = if is_active(Mutant::DivideTail) { 1 } else { tail.records.len().max(1) };
     for records in tail.records.chunks(at_once) {
         // Applying them counts what is live of them.
-        let outline = |(kind, payload): &(RecordKind, Vec<u8>)| Outline {
-            kind: *kind,
-            size: payload.len(),
+        let outline = |&(_, kind, size): &(Lsn, RecordKind, u32)| Outline {
+            kind,
+            size: size as usize,
             references: 0,
         };
         let unit: Vec<Outline> = records.iter().map(outline).collect();
+        let mut failure = None;
         let encode = |number: usize, buffer: &mut Vec<u8>| {
-            buffer.extend_from_slice(&records[number].1);
+            // Straight from where it is to where it goes: a group is not in memory twice.
+            if let Err(reason) = tail.put_payload(records[number], segments.segment_size(), buffer)
+            {
+                failure.get_or_insert((records[number].0, reason));
+            }
         };
-        for ((kind, payload), placed) in records.iter().zip(log.append_unit(&unit, encode)?) {
-            replay
-                .apply_record(placed.lsn, &Record { kind: *kind, payload })
-                .expect("its meaning was looked at when the log was walked");
+        placed.extend(log.append_unit(&unit, encode)?);
+        // Nothing has been written as yet, and nothing will be: the log ends with this open.
+        if let Some((lsn, reason)) = failure {
+            return Err(reader::unreadable(segments, lsn, &reason));
         }
     }
+    let mut replay = Replay::new(segments, catalog);
+    let mut old = tail.records.iter().zip(placed).peekable();
+    let applied =
+        tail.group.records(&tail.segment, segments.segment_size(), |lsn, record| {
+            match old.next_if(|((other, ..), _)| *other == lsn) {
+                Some((_, placed)) => replay.apply(placed.lsn, record),
+                None => Ok(()),
+            }
+        });
+    applied.map_err(|error| {
+        let reason = format!("the group was whole when it was read a moment ago ({error:?})");
+        reader::unreadable(segments, tail.group.header.lsn, &reason)
+    })?;
     Ok(replay.finish())
 }
 

@@ -10,10 +10,9 @@ use bytes::Bytes;
 use super::walk::ApplyError;
 use crate::storage::catalog::Catalog;
 use crate::storage::index::{Entry, QueueIndex, Released};
-use crate::storage::log::group::CheckedGroup;
 use crate::storage::queue::QueueCore;
 use crate::storage::record::{
-    AcknowledgeRecord, ChunkEntry, DeliveredRecord, Malformed, MessageRecord, MovedRecord, Record,
+    AcknowledgeRecord, ChunkEntry, DeliveredRecord, Malformed, MessageRecord, MovedRecord, Part,
     RecordKind, Reference, StoredChange, TopologyRecord,
 };
 use crate::storage::segment::SegmentSet;
@@ -33,14 +32,20 @@ pub(super) enum Meaning<'a> {
 }
 
 impl<'a> Meaning<'a> {
-    pub(super) fn of(record: &Record<'a>) -> Result<Meaning<'a>, Malformed> {
-        let payload = record.payload;
-        Ok(match record.kind {
-            RecordKind::Message => Meaning::Message(MessageRecord::decode(payload)?),
+    /// Of a message the front may do; everything else has to be whole.
+    pub(super) fn of(part: &Part<'a>) -> Result<Meaning<'a>, Malformed> {
+        let Part { kind, payload, missing } = *part;
+        Ok(match kind {
+            RecordKind::Message => Meaning::Message(MessageRecord::decode_front(payload, missing)?),
+            RecordKind::Moved => Meaning::Moved(MovedRecord::decode_front(payload, missing)?),
+            RecordKind::Acknowledge | RecordKind::Delivered | RecordKind::Topology
+                if missing > 0 =>
+            {
+                return Err(Malformed("ends too early"));
+            }
             RecordKind::Acknowledge => Meaning::Acknowledge(AcknowledgeRecord::decode(payload)?),
             RecordKind::Delivered => Meaning::Delivered(DeliveredRecord::decode(payload)?),
             RecordKind::Topology => Meaning::Topology(TopologyRecord::decode(payload)?),
-            RecordKind::Moved => Meaning::Moved(MovedRecord::decode(payload)?),
             RecordKind::Opened
             | RecordKind::Transient
             | RecordKind::Directory
@@ -90,14 +95,7 @@ impl<'a> Replay<'a> {
         self.catalog
     }
 
-    pub(super) fn apply(&mut self, group: &CheckedGroup<'_>) -> Result<(), ApplyError> {
-        for (lsn, record) in &group.records {
-            self.apply_record(*lsn, record)?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn apply_record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), ApplyError> {
+    pub(super) fn apply(&mut self, lsn: Lsn, record: &Part<'_>) -> Result<(), ApplyError> {
         let meaning =
             Meaning::of(record).map_err(|malformed| ApplyError::Malformed(lsn, malformed))?;
         let length = record.size() as u32;

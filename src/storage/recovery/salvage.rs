@@ -21,7 +21,8 @@ use crate::storage::disk::read_exact_at;
 use crate::storage::error::OpenError;
 use crate::storage::log::group::{CheckedGroup, GROUP_HEADER, GroupHeader};
 use crate::storage::record::{
-    self, ChunkEntry, FRAME, MessageRecord, MovedRecord, Record, RecordKind, Search, message_of,
+    self, ChunkEntry, FRAME, MessageRecord, MovedRecord, Part, Record, RecordKind, Search,
+    message_of,
 };
 use crate::storage::segment::{PAGE, Segment, SegmentSet};
 use crate::storage::superblock::Superblock;
@@ -343,7 +344,7 @@ impl Salvage<'_, '_> {
 
     fn record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), OpenError> {
         self.account(record);
-        match self.replay.apply_record(lsn, record) {
+        match self.replay.apply(lsn, &Part::whole(record)) {
             Ok(()) => {
                 self.totals.records += 1;
                 self.bring_back(lsn, record);

@@ -16,16 +16,16 @@
 //! where it is: the group is a [`Tail`] then, which the log takes up anew, and the place that it had is cut off. Writing it once
 //! more where it is would do for the kernel, and would put at risk what may have been confirmed.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::directory::Directory;
+use super::pieces::{Checked, Pieces, ScanError};
 use super::replay::Meaning;
-use crate::storage::disk::read_exact_at;
 use crate::storage::error::{Damage, OpenError};
-use crate::storage::log::group::{CheckedGroup, GroupFault, GroupHeader};
-use crate::storage::mutant::{Mutant, is_active};
-use crate::storage::record::{Malformed, RecordKind};
+use crate::storage::log::group::{GroupFault, GroupHeader};
+use crate::storage::record::{FRAME, Malformed, Part, RecordKind};
 use crate::storage::segment::{PAGE, Segment, SegmentSet};
 use crate::storage::superblock::Superblock;
 use crate::storage::units::{Lsn, SegmentId};
@@ -49,8 +49,10 @@ pub(super) struct Walked {
 pub(crate) struct Tail {
     /// Where the groups before it end: the log goes on behind there.
     pub(crate) previous: Lsn,
-    /// Kinds and payloads of the records that mean something to the state.
-    pub(crate) records: Vec<(RecordKind, Vec<u8>)>,
+    /// Place, kind and bytes of the payload of the records that mean something to the state.
+    pub(crate) records: Vec<(Lsn, RecordKind, u32)>,
+    pub(super) segment: Arc<Segment>,
+    pub(super) group: Checked,
 }
 
 /// Whether the last group is applied where it is, when nothing proves that it was durable.
@@ -64,18 +66,18 @@ pub(super) enum LastGroup {
 
 /// Why a whole group could not be applied.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum ApplyError {
+pub(crate) enum ApplyError {
     Malformed(Lsn, Malformed),
 }
 
-/// Follows the log from `from` on, and gives every group to `apply`. Segments that are reached are added to the set.
+/// Follows the log from `from` on, and gives every record to `apply`. Segments that are reached are added to the set.
 pub(super) fn walk(
     directory: &Directory<'_>,
     superblock: &Superblock,
     segments: &SegmentSet,
     from: Lsn,
     last_group: LastGroup,
-    apply: &mut dyn FnMut(&CheckedGroup<'_>) -> Result<(), ApplyError>,
+    apply: Apply<'_>,
 ) -> Result<Walked, OpenError> {
     let held = None;
     let (totals, proven) = (Totals::default(), Lsn::ZERO);
@@ -91,9 +93,9 @@ pub(super) fn walk(
     let mut last = match home {
         Some(home) => {
             reached = Some(home.id());
-            let image = walk.image(home)?;
-            position = walk.follow(home, &image, from, limit)?;
-            Some((home.clone(), image))
+            let mut pieces = walk.pieces(home)?;
+            position = walk.follow(&mut pieces, from, limit)?;
+            Some(pieces)
         }
         None => None,
     };
@@ -101,18 +103,20 @@ pub(super) fn walk(
     for (candidate, step) in candidates[later..].iter().zip(steps) {
         match step {
             Step::On { first, limit } if first.previous == position => {
-                let image = walk.image(candidate)?;
+                // One piece of one segment at a time.
+                drop(last.take());
+                let mut pieces = walk.pieces(candidate)?;
                 segments.insert(candidate.clone());
                 reached = Some(candidate.id());
-                position = walk.follow(candidate, &image, first.lsn, limit)?;
-                last = Some((candidate.clone(), image));
+                position = walk.follow(&mut pieces, first.lsn, limit)?;
+                last = Some(pieces);
                 if position == first.lsn {
-                    return Err(OpenError::Damaged(walk.unsteady(position, last.as_ref())));
+                    return Err(OpenError::Damaged(walk.unsteady(position, last.as_mut())));
                 }
             }
             Step::On { first, .. } => {
                 let witness = (first, candidate.path.as_path());
-                return Err(OpenError::Damaged(walk.hole(position, witness, last.as_ref())));
+                return Err(OpenError::Damaged(walk.hole(position, witness, last.as_mut())));
             }
             // It is needed by nobody, and freed by the next checkpoint.
             Step::Void => segments.insert(candidate.clone()),
@@ -120,23 +124,29 @@ pub(super) fn walk(
             Step::PassedOver => {}
             Step::NotUsed => {
                 // Never used, or torn at its very beginning. Nothing in it may say that it was more than that.
-                let image = walk.image(candidate)?;
-                walk.refuse_evidence(candidate, &image, PAGE, position, last.as_ref())?;
+                let mut pieces = walk.pieces(candidate)?;
+                if let Some(witness) = walk.evidence(&mut pieces, PAGE, position)? {
+                    let witness = (witness, candidate.path.as_path());
+                    return Err(OpenError::Damaged(walk.hole(position, witness, last.as_mut())));
+                }
             }
         }
     }
     let mut torn = false;
-    if let Some((segment, image)) = &last {
-        let offset = position.since(segment.id().start(superblock.segment_size));
-        walk.refuse_evidence(segment, image, offset, position, last.as_ref())?;
-        let header = image.get(offset as usize..).unwrap_or_default();
-        torn = GroupHeader::decode(header, position, segment.seed).is_ok();
+    if let Some(pieces) = &mut last {
+        let offset = pieces.offset(position);
+        if let Some(witness) = walk.evidence(pieces, offset, position)? {
+            let path = pieces.segment().path.clone();
+            return Err(OpenError::Damaged(walk.hole(position, (witness, &path), Some(pieces))));
+        }
+        let header = pieces.header(offset);
+        torn = read(pieces.segment(), header)?.is_ok();
     }
     if let Some(newest) = superblock.newest.filter(|newest| reached.is_none_or(|r| r < *newest)) {
-        return Err(OpenError::Damaged(walk.lost_segment(newest, position, last.as_ref())));
+        return Err(OpenError::Damaged(walk.lost_segment(newest, position, last.as_mut())));
     }
     if superblock.root != Lsn::ZERO && position <= superblock.root {
-        return Err(OpenError::Damaged(walk.before_root(position, last.as_ref())));
+        return Err(OpenError::Damaged(walk.before_root(position, last.as_mut())));
     }
     let tail = walk.settle_last(last_group)?;
     let highest = candidates.iter().map(|c| c.id().plus(u64::from(c.header.slots))).max();
@@ -151,6 +161,10 @@ pub(super) fn walk(
         torn,
     })
 }
+
+/// What it means that a group does not pass its checks any more.
+const UNSTEADY: &str = "the group there was whole when it was read a moment ago: the disk does not give the same bytes each \
+                        time, so it cannot be told where the log ends";
 
 /// What a segment behind the one where the log begins is to the log.
 enum Step {
@@ -167,8 +181,7 @@ enum Step {
 /// A group that nothing is known of that comes behind it.
 struct Held {
     segment: Arc<Segment>,
-    header: GroupHeader,
-    bytes: Vec<u8>,
+    group: Checked,
 }
 
 #[derive(Debug, Default)]
@@ -182,14 +195,16 @@ struct Walk<'a> {
     directory: &'a Directory<'a>,
     superblock: &'a Superblock,
     segments: &'a SegmentSet,
-    apply: &'a mut dyn FnMut(&CheckedGroup<'_>) -> Result<(), ApplyError>,
+    apply: Apply<'a>,
     held: Option<Held>,
     /// The log was durable up to here, as groups say that do not belong to it.
     proven: Lsn,
     totals: Totals,
 }
 
-type Last<'a> = Option<&'a (Arc<Segment>, Vec<u8>)>;
+type Apply<'a> = &'a mut dyn FnMut(Lsn, &Part<'_>) -> Result<(), ApplyError>;
+
+type Last<'a> = Option<&'a mut Pieces>;
 
 impl Walk<'_> {
     /// The segments that the log may go on in from `from`, ascending.
@@ -212,13 +227,12 @@ impl Walk<'_> {
         Ok(candidates)
     }
 
-    /// The whole file in memory: it is read once, from front to back.
-    fn image(&self, segment: &Segment) -> Result<Vec<u8>, OpenError> {
-        let io = |error| OpenError::io("read", &segment.path, error);
+    /// A segment to be read, whose file is whole.
+    fn pieces(&self, segment: &Arc<Segment>) -> Result<Pieces, OpenError> {
         let file = segment.file().expect("a segment that was found has a file");
         let slots = u64::from(segment.header.slots);
         let expected = slots * self.superblock.segment_size;
-        let size = file.size().map_err(io)?;
+        let size = read(segment, file.size())?;
         if size != expected {
             return Err(OpenError::Damaged(Damage {
                 file: segment.path.clone(),
@@ -227,12 +241,7 @@ impl Walk<'_> {
                 affected: "messages in this segment may be lost".to_owned(),
             }));
         }
-        let mut image = vec![0; size as usize];
-        let read = read_exact_at(&**file, &mut image, 0);
-        if !is_active(Mutant::IgnoreReadError) {
-            read.map_err(io)?;
-        }
-        Ok(image)
+        Ok(Pieces::new(segment.clone(), self.superblock.segment_size, size))
     }
 
     /// What the log did in segments behind the first, and up to where it went in that: seen from the last one, because a
@@ -257,118 +266,88 @@ impl Walk<'_> {
     }
 
     /// The header of the group that begins a segment, if the whole group passes its checks.
-    fn first_group(&self, segment: &Segment) -> Result<Option<GroupHeader>, OpenError> {
-        let io = |error| OpenError::io("read", &segment.path, error);
+    fn first_group(&self, segment: &Arc<Segment>) -> Result<Option<GroupHeader>, OpenError> {
         let file = segment.file().expect("a segment that was found has a file");
         let room = (u64::from(segment.header.slots) * self.superblock.segment_size)
-            .min(file.size().map_err(io)?);
-        let start = segment.id().start(self.superblock.segment_size).plus(PAGE);
-        let mut bytes = vec![0; room.saturating_sub(PAGE).min(PAGE) as usize];
-        let mut read = read_exact_at(&**file, &mut bytes, PAGE);
-        if is_active(Mutant::IgnoreReadError) {
-            read = Ok(());
-        }
-        read.map_err(io)?;
-        let Ok(header) = GroupHeader::decode(&bytes, start, segment.seed) else { return Ok(None) };
+            .min(read(segment, file.size())?);
+        let mut pieces = Pieces::new(segment.clone(), self.superblock.segment_size, room);
+        let Ok(header) = read(segment, pieces.header(PAGE))? else { return Ok(None) };
         if PAGE + header.span() > room {
             return Ok(None);
         }
-        bytes.resize(header.span() as usize, 0);
-        read_exact_at(&**file, &mut bytes, PAGE).map_err(io)?;
-        Ok(CheckedGroup::check(&bytes, start, segment.seed).ok().map(|group| group.header))
+        Ok(check(&mut pieces, PAGE)?.ok().map(|group| group.header))
     }
 
     /// Applies the groups of a segment from `position` on, up to `limit`; gives the end of the last one, which is held until
     /// it is known what comes behind it.
     fn follow(
         &mut self,
-        segment: &Arc<Segment>,
-        image: &[u8],
+        pieces: &mut Pieces,
         mut position: Lsn,
         limit: Lsn,
     ) -> Result<Lsn, OpenError> {
-        let start = segment.id().start(self.superblock.segment_size);
-        let mut held: Option<CheckedGroup<'_>> = None;
         while position < limit {
-            let rest = image.get(position.since(start) as usize..).unwrap_or_default();
-            let Ok(group) = CheckedGroup::check(rest, position, segment.seed) else { break };
-            match held {
-                Some(before) => self.apply(segment, &before)?,
-                // The log went on to this segment from the one of the group that was held.
-                None => self.apply_held()?,
-            }
+            let Ok(group) = check(pieces, pieces.offset(position))? else { break };
+            self.apply_held()?;
             position = group.header.end();
-            held = Some(group);
-        }
-        if let Some(CheckedGroup { header, .. }) = held {
-            let bytes =
-                image[header.lsn.since(start) as usize..][..header.span() as usize].to_vec();
-            self.held = Some(Held { segment: segment.clone(), header, bytes });
+            self.held = Some(Held { segment: pieces.segment().clone(), group });
         }
         Ok(position)
     }
 
-    fn apply(&mut self, segment: &Segment, group: &CheckedGroup<'_>) -> Result<(), OpenError> {
-        (self.apply)(group).map_err(|error| self.not_applied(segment, error))?;
+    fn apply_held(&mut self) -> Result<(), OpenError> {
+        let Some(Held { segment, group }) = self.held.take() else { return Ok(()) };
+        let size = self.superblock.segment_size;
+        let applied = group.records(&segment, size, &mut *self.apply);
+        applied.map_err(|error| self.not_applied(&segment, group.header.lsn, error))?;
         self.totals.groups += 1;
-        self.totals.records += group.records.len() as u64;
+        self.totals.records += u64::from(group.header.records);
         self.totals.bytes += group.header.span();
         Ok(())
     }
 
-    fn apply_held(&mut self) -> Result<(), OpenError> {
-        let Some(Held { segment, header, bytes }) = self.held.take() else { return Ok(()) };
-        let group = CheckedGroup::check(&bytes, header.lsn, segment.seed)
-            .expect("the same bytes passed before");
-        self.apply(&segment, &group)
-    }
-
     /// Applies the last group of all where it is, or gives it back.
     fn settle_last(&mut self, last_group: LastGroup) -> Result<Option<Tail>, OpenError> {
-        let Some(Held { segment, header, bytes }) = &self.held else { return Ok(None) };
+        let Some(Held { group, .. }) = &self.held else { return Ok(None) };
         // The superblock points to a checkpoint when all of it is durable.
+        let header = group.header;
         let proven = header.lsn < self.superblock.root || header.end() <= self.proven;
         if last_group == LastGroup::AsItIs || proven {
             return self.apply_held().map(|()| None);
         }
-        let group = CheckedGroup::check(bytes, header.lsn, segment.seed)
-            .expect("the same bytes passed before");
+        let Some(Held { segment, group }) = self.held.take() else { return Ok(None) };
         let mut records = Vec::new();
-        for (lsn, record) in &group.records {
+        let looked = group.records(&segment, self.superblock.segment_size, |lsn, record| {
             // A record that makes no sense is to be told while nothing has been changed.
-            let meaning = Meaning::of(record).map_err(|malformed| {
-                self.not_applied(segment, ApplyError::Malformed(*lsn, malformed))
-            })?;
+            let meaning =
+                Meaning::of(record).map_err(|malformed| ApplyError::Malformed(lsn, malformed))?;
             if !matches!(meaning, Meaning::Nothing) {
-                records.push((record.kind, record.payload.to_vec()));
+                records.push((lsn, record.kind, (record.size() - FRAME) as u32));
             }
-        }
-        Ok(Some(Tail { previous: header.previous, records }))
+            Ok(())
+        });
+        looked.map_err(|error| self.not_applied(&segment, header.lsn, error))?;
+        Ok(Some(Tail { previous: header.previous, records, segment, group }))
     }
 
-    /// Refuses to call `position` the end of the log if a group behind `offset` says that there was more.
-    fn refuse_evidence(
+    /// A group behind `offset` that says that `position` is not the end of the log: there was more.
+    fn evidence(
         &mut self,
-        segment: &Segment,
-        image: &[u8],
+        pieces: &mut Pieces,
         offset: u64,
         position: Lsn,
-        last: Last<'_>,
-    ) -> Result<(), OpenError> {
-        let start = segment.id().start(self.superblock.segment_size);
-        for (page, at) in image.chunks(PAGE as usize).zip((0..).step_by(PAGE as usize)) {
-            if at < offset {
-                continue;
-            }
-            let lsn = start.plus(at);
-            let Ok(header) = GroupHeader::decode(page, lsn, segment.seed) else { continue };
+    ) -> Result<Option<GroupHeader>, OpenError> {
+        let first = offset.next_multiple_of(PAGE);
+        for at in (first..pieces.size()).step_by(PAGE as usize) {
+            let header = pieces.header(at);
+            let Ok(header) = read(pieces.segment(), header)? else { continue };
             // Also that of a torn group was written when the groups before it were durable.
             self.proven = self.proven.max(header.durable);
             if header.durable > position {
-                return Err(OpenError::Damaged(self.hole(position, (header, &segment.path), last)));
+                return Ok(Some(header));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The damage where the chain of groups breaks off although the log went on.
@@ -411,14 +390,7 @@ impl Walk<'_> {
 
     fn unsteady(&self, position: Lsn, last: Last<'_>) -> Damage {
         let (file, offset, what) = self.break_at(position, last);
-        Damage {
-            file,
-            offset,
-            what,
-            affected: "the group there was whole when it was read a moment ago: the disk does not give the same \
-                       bytes each time, so it cannot be told where the log ends"
-                .to_owned(),
-        }
+        Damage { file, offset, what, affected: UNSTEADY.to_owned() }
     }
 
     fn before_root(&self, position: Lsn, last: Last<'_>) -> Damage {
@@ -437,32 +409,57 @@ impl Walk<'_> {
 
     /// What is wrong in the place where the chain breaks off.
     fn break_at(&self, position: Lsn, last: Last<'_>) -> (PathBuf, u64, String) {
-        let Some((segment, image)) = last else {
+        let Some(pieces) = last else {
             let path = self.directory.path(SegmentId::FIRST);
             return (path, PAGE, "the log has no beginning".to_owned());
         };
-        let offset = position.since(segment.id().start(self.superblock.segment_size));
-        let rest = image.get(offset as usize..).unwrap_or_default();
-        let fault = CheckedGroup::check(rest, position, segment.seed).err();
-        let what = match fault {
-            Some(GroupFault::Record(fault, at)) => {
-                let inside = at.since(segment.id().start(self.superblock.segment_size));
-                return (segment.path.clone(), inside, fault.to_string());
+        let (offset, path) = (pieces.offset(position), pieces.segment().path.clone());
+        let what = match pieces.check(offset) {
+            Ok(_) => "the next segment does not continue it".to_owned(),
+            Err(ScanError::Group(GroupFault::Record(fault, at))) => {
+                return (path, pieces.offset(at), fault.to_string());
             }
-            Some(fault) => fault.to_string(),
-            None => "the next segment does not continue it".to_owned(),
+            Err(ScanError::Group(fault)) => fault.to_string(),
+            Err(ScanError::Disk(error) | ScanError::Refused(error)) => error.to_string(),
         };
-        (segment.path.clone(), offset, what)
+        (path, offset, what)
     }
 
-    fn not_applied(&self, segment: &Segment, error: ApplyError) -> OpenError {
-        match error {
-            ApplyError::Malformed(lsn, malformed) => OpenError::Damaged(Damage {
-                file: segment.path.clone(),
-                offset: lsn.since(segment.id().start(self.superblock.segment_size)),
-                what: malformed.to_string(),
-                affected: "it cannot be told what this record did".to_owned(),
-            }),
+    fn not_applied(
+        &self,
+        segment: &Segment,
+        group: Lsn,
+        error: ScanError<ApplyError>,
+    ) -> OpenError {
+        let (lsn, what, affected) = match error {
+            ScanError::Disk(error) => return OpenError::io("read", &segment.path, error),
+            ScanError::Refused(ApplyError::Malformed(lsn, malformed)) => {
+                let affected = "it cannot be told what this record did";
+                (lsn, malformed.to_string(), affected)
+            }
+            ScanError::Group(fault) => (group, fault.to_string(), UNSTEADY),
+        };
+        OpenError::Damaged(Damage {
+            file: segment.path.clone(),
+            offset: lsn.since(segment.id().start(self.superblock.segment_size)),
+            what,
+            affected: affected.to_owned(),
+        })
+    }
+}
+
+/// An answer of the disk about a segment.
+fn read<T>(segment: &Segment, answer: io::Result<T>) -> Result<T, OpenError> {
+    answer.map_err(|error| OpenError::io("read", &segment.path, error))
+}
+
+/// Checks the group at `at`; whether the disk could be read is another question.
+fn check(pieces: &mut Pieces, at: u64) -> Result<Result<Checked, GroupFault>, OpenError> {
+    match pieces.check(at) {
+        Ok(group) => Ok(Ok(group)),
+        Err(ScanError::Group(fault)) => Ok(Err(fault)),
+        Err(ScanError::Disk(error) | ScanError::Refused(error)) => {
+            Err(OpenError::io("read", &pieces.segment().path, error))
         }
     }
 }

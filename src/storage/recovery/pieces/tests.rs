@@ -1,0 +1,120 @@
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use super::*;
+use crate::storage::disk::DiskFile;
+use crate::storage::message::Message;
+use crate::storage::record::{MessageRecord, Reference};
+use crate::storage::segment::SegmentHeader;
+use crate::storage::units::{QueueId, SegmentId, Sequence};
+
+/// A file that notes the largest piece that was read of it.
+#[derive(Debug)]
+struct Noting {
+    bytes: Mutex<Vec<u8>>,
+    largest: AtomicUsize,
+}
+
+impl DiskFile for Noting {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.largest.fetch_max(buffer.len(), Ordering::SeqCst);
+        let bytes = self.bytes.lock();
+        let rest = bytes.get(offset as usize..).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn sync_all(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.bytes.lock().len() as u64)
+    }
+}
+
+const SEGMENT: u64 = 32 << 20;
+
+/// A segment with a group of messages with bodies of these sizes.
+fn segment(bodies: &[usize]) -> (Arc<Segment>, Arc<Noting>) {
+    let id = SegmentId(3);
+    let header = SegmentHeader { store: *b"0123456789abcdef", id, slots: 1, salt: 7 };
+    let lsn = id.start(SEGMENT).plus(PAGE);
+    let mut group = vec![0; GROUP_HEADER];
+    for (place, size) in (0..).zip(bodies) {
+        let (at, mut record) = (lsn.plus(group.len() as u64), vec![0; FRAME]);
+        let message = Message::new("header", vec![7; *size]);
+        let references = [Reference { queue: QueueId(1), sequence: Sequence(place) }];
+        MessageRecord::encode(&mut record, (&message).into(), &references);
+        record::seal(&mut record, RecordKind::Message, at, header.seed());
+        group.extend_from_slice(&record);
+    }
+    let own = GroupHeader {
+        lsn,
+        previous: lsn,
+        durable: lsn,
+        length: (group.len() - GROUP_HEADER) as u32,
+        records: bodies.len() as u32,
+    };
+    group[..GROUP_HEADER].copy_from_slice(&own.encode(header.seed()));
+    let mut bytes = vec![0; PAGE as usize];
+    bytes.append(&mut group);
+    bytes.resize(SEGMENT as usize, 0);
+    let file = Arc::new(Noting { bytes: Mutex::new(bytes), largest: 0.into() });
+    (Arc::new(Segment::found(header, Path::new("/"), file.clone())), file)
+}
+
+/// The places and sizes of the messages of the group.
+fn read(segment: &Arc<Segment>) -> Result<Vec<(u64, usize)>, String> {
+    let mut pieces = Pieces::new(segment.clone(), SEGMENT, SEGMENT);
+    let group = pieces.check(PAGE).map_err(|error| format!("{error:?}"))?;
+    let mut found = Vec::new();
+    let scanned = group.records(segment, SEGMENT, |_, part| {
+        let message = MessageRecord::decode_front(part.payload, part.missing).map_err(|_| ())?;
+        found.push((message.references().next().unwrap().sequence.0, part.size()));
+        Ok::<_, ()>(())
+    });
+    scanned.map_err(|error| format!("{error:?}"))?;
+    Ok(found)
+}
+
+#[test]
+fn groups_and_records_of_any_size_are_read_in_bounded_pieces() {
+    let mebibyte = 1 << 20;
+    for bodies in [
+        vec![100; 1000],
+        vec![mebibyte; 20],
+        vec![5 * mebibyte],
+        vec![1, 25 * mebibyte, 2],
+        vec![3 * mebibyte, 4 * mebibyte - 30, 4 * mebibyte, 4 * mebibyte + 1, 9],
+    ] {
+        let (segment, file) = segment(&bodies);
+        let found = read(&segment).unwrap();
+        // Frame, two lengths, the queue, its place of one or two bytes, and the header.
+        let front = |place| FRAME + 4 + usize::from(place > 127) + 6;
+        let sizes = |(place, size): (u64, &usize)| (place, size + front(place));
+        assert!(found.into_iter().eq((0..).zip(&bodies).map(sizes)));
+        let largest = file.largest.load(Ordering::SeqCst) as u64;
+        assert!(largest <= PIECE, "{largest} bytes were read at once");
+    }
+}
+
+#[test]
+fn a_flipped_bit_anywhere_in_a_large_record_is_told() {
+    let (segment, file) = segment(&[10, 6 << 20, 10]);
+    let record = PAGE as usize + GROUP_HEADER + FRAME + 20;
+    let end = record + FRAME + 10 + (6 << 20);
+    for at in [record, record + 5, record + 8, record + 12, record + (1 << 20) + 50, end - 1, end] {
+        file.bytes.lock()[at] ^= 4;
+        assert!(read(&segment).is_err(), "byte {at}");
+        file.bytes.lock()[at] ^= 4;
+    }
+    assert_eq!(read(&segment).unwrap().len(), 3);
+}
