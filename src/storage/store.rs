@@ -13,7 +13,7 @@ use super::catalog::Catalog;
 use super::checkpoint::{Checkpointer, LastCheckpoint};
 use super::clock::{Clock, Timestamp};
 use super::compaction::{Compacted, Progress};
-use super::disk::DirectoryLock;
+use super::disk::{Descriptors, DirectoryLock, MOST_OPEN};
 use super::error::{OpenError, StoreError};
 use super::index::{QueueIndex, Released};
 use super::log::{Durable, FailureCallback, Log, LogConfig, LogStatistics};
@@ -107,10 +107,12 @@ impl Store {
     /// is not touched at all. One that was accepted, and could not go on then ([`OpenError::Full`], [`OpenError::Store`], or
     /// [`OpenError::Io`] while files are tidied up), may have lost files that hold nothing, unfinished segments and those that
     /// nothing needs; and one that was to be created may be there, empty.
-    #[expect(clippy::needless_pass_by_value, reason = "options are made for one store")]
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Store, OpenError> {
         options.check()?;
         let dir = dir.as_ref();
+        // However many segments there are, a bounded number of their files is open.
+        let disk = Arc::new(Descriptors::new(options.disk.clone(), MOST_OPEN));
+        let options = Options { disk, ..options };
         let opened = recovery::open(dir, &options)?;
         Store::start(dir, &options, opened)
     }

@@ -18,6 +18,7 @@ mod queues;
 #[path = "../common/quota.rs"]
 mod quota;
 mod repair;
+mod resources;
 mod sharing;
 mod stress;
 mod support;

@@ -10,6 +10,7 @@
 //! syncs reach the medium in any order, or not at all. A rename is atomic, but durable only after
 //! [`Disk::sync_dir`]; so is a created file. After a failed sync nothing is known of what was written before it.
 
+mod descriptors;
 mod direct;
 mod page_buffer;
 mod real;
@@ -20,6 +21,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use descriptors::{Descriptors, MOST_OPEN, is_out_of_descriptors};
 pub(crate) use page_buffer::PageBuffer;
 pub use real::RealDisk;
 pub(crate) use transfer::{read_exact_at, write_all_at};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Segment, unfinished_file_name};
-use crate::storage::disk::{Disk, DiskFile, write_all_at};
+use crate::storage::disk::{Disk, DiskFile, is_out_of_descriptors, write_all_at};
 use crate::storage::mutant::{Mutant, is_active};
 use crate::storage::sync::{AtomicBool, Condvar, Mutex, Ordering, Slip, breaks};
 use crate::storage::units::SegmentId;
@@ -65,6 +65,8 @@ enum Trouble {
 fn retryable(error: io::Error) -> Trouble {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Trouble::NoRoom,
+        // It passes as well, when others close files.
+        _ if is_out_of_descriptors(&error) => Trouble::NoRoom,
         _ => Trouble::Failed(error),
     }
 }
