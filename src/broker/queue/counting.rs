@@ -105,7 +105,6 @@ impl Queue {
             Some(last) => last.sequence.next(),
             None => from,
         };
-        let nothing_found = fetched.is_empty();
         let (mut bytes, mut ready) = (0, Vec::new());
         for Fetched { sequence, message, .. } in fetched {
             if sequence < to && state.backlog.is_ready(&self.store, sequence) {
@@ -117,7 +116,7 @@ impl Queue {
         // They will be fetched again.
         self.store.keep(ready);
         drop(guard);
-        if outcome == Fetch::NeedsLoad && nothing_found {
+        if outcome == Fetch::NeedsLoad {
             self.store.load(from)?;
         }
         Ok(true)
