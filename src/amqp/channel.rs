@@ -5,11 +5,12 @@ use bytes::BytesMut;
 use super::assembly::{Assembly, PUBLISH, Published};
 use super::codec::{ContentHeader, Method, ReplyCode, WholePublish, put_method};
 use super::fault::Fault;
+use super::gateway::Room;
 use super::output::Output;
 use super::running::Outcome;
 use crate::broker::{
     self, Bind, Committed, Confirm, Consume, DeclareExchange, DeclareQueue, Delivery, DeliveryTag,
-    DestinationKind, Get, Reason,
+    DestinationKind, Effort, Get, Reason,
 };
 use crate::message::{Envelope, RawProperties, ShortStr};
 use crate::storage::{Lsn, Message, MessageMemory, Piece};
@@ -88,27 +89,31 @@ impl Channel {
         inner.awaited_lsn().zip(inner.last_awaited_lsn())
     }
 
-    /// A message has arrived completely; false: there is no room for it.
+    /// A message has arrived completely. Returns what it has to wait for, if it cannot be taken yet.
     pub(super) fn publish(
         &mut self,
         published: &Published,
+        effort: Effort,
         output: &mut Output,
-    ) -> Result<bool, Fault> {
-        let Some(inner) = &mut self.inner else { return Ok(true) };
+    ) -> Result<Option<Room>, Fault> {
+        let Some(inner) = &mut self.inner else { return Ok(None) };
         let message = &published.message;
         if inner.is_transactional() {
-            inner.stage(message, published.mandatory)?;
-            return Ok(true);
+            let is_done = inner.stage_some(message, published.mandatory, effort)?;
+            return Ok((!is_done).then_some(Room::ToRoute));
         }
-        let routed = match inner.publish(message) {
-            Err(refusal) if refusal.reason() == Reason::ResourceError => return Ok(false),
+        let routed = match inner.publish_some(message, effort) {
+            Err(refusal) if refusal.reason() == Reason::ResourceError => {
+                return Ok(Some(Room::OnDisk));
+            }
             routed => routed?,
         };
+        let Some(routed) = routed else { return Ok(Some(Room::ToRoute)) };
         if routed.is_unroutable() && published.mandatory {
             let (size, body) = (message.body_len(), message.pieces());
             self.give_back(&envelope(message)?, routed.rewritten.as_deref(), size, body, output);
         }
-        Ok(true)
+        Ok(None)
     }
 
     /// A message that has arrived in one go; false: it has to be put together and published frame by frame, because
@@ -142,6 +147,7 @@ impl Channel {
             Err(refusal) if refusal.reason() == Reason::ResourceError => return Ok(false),
             routed => routed?,
         };
+        let Some(routed) = routed else { return Ok(false) };
         if routed.is_unroutable() && mandatory {
             let returned = Message::new([], whole.body);
             let (size, body) = (returned.body_len(), returned.pieces());

@@ -369,8 +369,11 @@ impl Connection {
     /// Holds a publisher back until there is room, and tells it if it wants to know.
     fn block(&mut self, room: Room, frame: Option<Frame>) {
         self.blocked = Some(Blocked { room: self.gateway.await_room(room), frame });
+        // Nothing is short where a message takes its time.
+        let is_short = !matches!(room, Room::ToRoute | Room::ToRouteOn);
         if let State::Running(running) = &self.state
             && running.understands_blocked()
+            && is_short
             && !self.told_blocked
         {
             self.told_blocked = true;

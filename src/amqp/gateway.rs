@@ -23,9 +23,13 @@ pub(super) enum Room {
     OrLeave,
     /// That there is room on the disk: who has all of it. What waits to be stored may be what takes the memory.
     OnDisk,
+    /// Its turn to look up for longer than usual where a message goes.
+    ToRoute,
+    /// The others of its thread have had their turn: who has that turn already.
+    ToRouteOn,
 }
 
-/// Leave to go on with a message that has begun, although memory is short. Dropping it gives it to who has waited for longest.
+/// Leave to do what one connection does at a time. Dropping it gives it to who has waited for longest.
 pub(super) type Leave = OwnedSemaphorePermit;
 
 /// Completes when there is [`Room`], with the leave that was waited for, if that is what made it.
@@ -46,6 +50,9 @@ pub struct Gateway {
     room: Arc<watch::Sender<u64>>,
     /// For the one connection that may finish a message while memory is short.
     finishing: Arc<Semaphore>,
+    /// For the one connection that may look up for longer than usual where a message goes. However many others want to, each
+    /// thread's connections wait for a piece of one such lookup at most.
+    routing: Arc<Semaphore>,
 }
 
 impl Gateway {
@@ -68,7 +75,8 @@ impl Gateway {
         store.on_room_change(move || changing.send_modify(|changes| *changes += 1));
         let (scarcity, finishing) = (Arc::default(), Arc::new(Semaphore::new(1)));
         let (verifier, log) = (Verifier::new(), Arc::new(Thinning::default()));
-        Gateway { broker, store, limits, verifier, log, failure, scarcity, room, finishing }
+        let routing = Arc::new(Semaphore::new(1));
+        Gateway { broker, store, limits, verifier, log, failure, scarcity, room, finishing, routing }
     }
 
     /// Says whether something is short: publishers are held back while it is. Whether that is news.
@@ -114,6 +122,14 @@ impl Gateway {
         match room {
             Room::Everywhere => Box::pin(self.until(|scarcity| !scarcity.is_any())),
             Room::OnDisk => Box::pin(self.until(|scarcity| !scarcity.is_of(Resource::Disk))),
+            Room::ToRoute => {
+                let turn = Arc::clone(&self.routing).acquire_owned();
+                Box::pin(async move { turn.await.ok() })
+            }
+            Room::ToRouteOn => Box::pin(async {
+                tokio::task::yield_now().await;
+                None
+            }),
             Room::OrLeave => {
                 let enough = self.until(|scarcity| !scarcity.is_any());
                 let leave = Arc::clone(&self.finishing).acquire_owned();

@@ -17,7 +17,7 @@ use super::gateway::{Gateway, Leave, Room};
 use super::handshake::Terms;
 use super::output::Output;
 use super::thinning::Thinning;
-use crate::broker::{ChannelNumber, Event, Scope, Session};
+use crate::broker::{ChannelNumber, Effort, Event, Scope, Session};
 use crate::storage::{Lsn, MessageMemory};
 
 /// Deliveries are moved to the output while less than this waits there, in bytes.
@@ -57,8 +57,13 @@ pub(super) struct Running {
     /// The channel whose `basic.get` waits for its message. No frame is looked at meanwhile: whoever asks for many
     /// messages gets one after the other, as fast as they are taken.
     awaiting: Option<u16>,
-    /// A message, and its channel, that arrived before the disk was full, and that there was no room for any more.
+    /// A message, and its channel, that has arrived and could not be stored: the disk is full, or it takes long to find out
+    /// where it goes.
     held: Option<(u16, Published)>,
+    /// What it waits for.
+    held_for: Room,
+    /// The turn to find that out.
+    routing: Option<Leave>,
     /// Leave to finish a message while memory is short.
     leave: Option<Leave>,
     /// Reused by every round.
@@ -86,6 +91,8 @@ impl Running {
             unfinished: 0,
             awaiting: None,
             held: None,
+            held_for: Room::Everywhere,
+            routing: None,
             leave: None,
             events: Vec::new(),
             memory: MessageMemory::default(),
@@ -169,9 +176,15 @@ impl Running {
         leave: Option<Leave>,
         output: &mut Output,
     ) -> Result<Outcome, Fault> {
-        self.leave = self.leave.take().or(leave);
-        let Some((number, published)) = self.held.take() else { return Ok(Outcome::Done) };
+        let Some((number, published)) = self.held.take() else {
+            self.leave = self.leave.take().or(leave);
+            return Ok(Outcome::Done);
+        };
+        self.routing = self.routing.take().or(leave);
         let outcome = self.publish(number, published, output);
+        if self.held.is_none() || self.held_for == Room::OnDisk {
+            self.routing = None;
+        }
         self.conclude(number, outcome, output)
     }
 
@@ -380,13 +393,18 @@ impl Running {
             channel.noted = true;
             self.noted.push(number);
         }
-        let stored = channel.publish(&published, output);
+        let effort = if self.routing.is_some() { Effort::Piece } else { Effort::Glance };
+        let outcome = channel.publish(&published, effort, output);
         self.confirmable |= channel.has_confirm();
-        if stored.map_err(|fault| fault.during(PUBLISH))? {
+        let Some(room) = outcome.map_err(|fault| fault.during(PUBLISH))? else {
             return Ok(Outcome::Done);
-        }
+        };
+        self.held_for = match room {
+            Room::ToRoute if self.routing.is_some() => Room::ToRouteOn,
+            room => room,
+        };
         self.held = Some((number, published));
-        Ok(Outcome::NoRoom(Room::OnDisk, None))
+        Ok(Outcome::NoRoom(self.held_for, None))
     }
 
     /// `basic.consume`, if the connection has not too many consumers.

@@ -90,7 +90,7 @@ impl Part for Route {
         for (key, properties) in &self.messages {
             let properties = RawProperties::parse(properties).expect("they were encoded here");
             self.matches.clear();
-            self.router.route(black_box(key), &properties, &mut self.matches);
+            self.router.route(&[black_box(key)], &properties, &mut self.matches);
         }
     }
 }

@@ -143,13 +143,16 @@ impl Drop for Channel {
     fn drop(&mut self) {
         self.session.live.channels.fetch_sub(1, Relaxed);
         self.forget_reply_consumer();
-        let consumers: Vec<_> = std::mem::take(&mut self.consumers).into_values().collect();
+        // By queue: a channel may have tens of thousands of consumers of one. Stable, so that it is always the same order.
+        let mut consumers: Vec<_> = std::mem::take(&mut self.consumers).into_values().collect();
+        consumers.sort_by_key(|consumer| consumer.queue().id());
+        let of_queues = || consumers.chunk_by(|one, other| one.queue() == other.queue());
         // They go when what they hold is back in its place: others that waited for that begin with it.
-        consumers.iter().for_each(|consumer| consumer.queue().stop_consumer(consumer));
+        of_queues().for_each(|of_queue| of_queue[0].queue().stop_consumers(of_queue));
         for queue in self.pending_gets.drain(..) {
             queue.forget_gets(&self.session.outbox, self.number);
         }
-        // Answers to `basic.get`, and notices that nobody will read.
+        // Deliveries that have not been sent, answers to `basic.get`, and notices that nobody will read.
         let number = self.number;
         give_back(self.session.outbox.retract_channel(number));
         self.arrivals.dispatch();
@@ -159,7 +162,12 @@ impl Drop for Channel {
         }
         self.abandon_transaction();
         requeue(self.unacknowledged.take_all_back());
-        consumers.iter().for_each(|consumer| self.remove(consumer));
+        for of_queue in of_queues() {
+            let queue = of_queue[0].queue();
+            if queue.remove_stopped(of_queue) {
+                self.session.virtual_host.delete_abandoned(queue);
+            }
+        }
         self.credit.close();
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use parking_lot::Mutex;
 
@@ -19,6 +19,10 @@ pub(super) struct Consumer {
     outstanding: AtomicU32,
     /// Out of the queue's rotation until something changes. Written under the queue's lock.
     pub(super) parked: AtomicBool,
+    /// In its queue's rotation. Written under the queue's lock.
+    pub(super) in_turn: AtomicBool,
+    /// Its number among all consumers that its queue ever had. Written under the queue's lock.
+    pub(super) number: AtomicU64,
     /// No longer one of the queue's consumers. Written under the queue's lock.
     pub(super) gone: AtomicBool,
     /// In the outbox's list of starved consumers. Written under the outbox's lock.
@@ -55,6 +59,8 @@ impl Consumer {
             spec,
             outstanding: AtomicU32::new(0),
             parked: AtomicBool::new(false),
+            in_turn: AtomicBool::new(false),
+            number: AtomicU64::new(0),
             gone: AtomicBool::new(false),
             starved: AtomicBool::new(false),
             waits: AtomicBool::new(false),

@@ -118,22 +118,10 @@ impl Exchange {
         properties: &RawProperties<'_>,
         matches: &mut Matches,
     ) {
-        let keys = match keys {
-            // Where keys make no difference, one does for all of them.
-            [first, _, ..] if !self.router.minds_keys() => std::slice::from_ref(first),
-            keys => keys,
-        };
-        let mut is_taken = false;
-        for key in keys {
-            let before = matches.len();
-            self.router.route(key, properties, matches);
-            is_taken |= matches.len() > before;
-            if keys.len() > 1 {
-                matches.bound();
-            }
-        }
+        let is_taken = self.router.route(keys, properties, matches);
         if let Some(alternate) = &self.alternate
             && !is_taken
+            && !matches.is_put_off()
         {
             matches.add_exchange(alternate);
         }

@@ -119,6 +119,7 @@ pub use hosts::{HostDescription, HostLimits};
 pub use limits::Limits;
 pub use record::RecordError;
 pub use refusal::{Reason, Refusal, Scope};
+pub use routing::Effort;
 pub use request::{
     Bind, Consume, DeclareExchange, DeclareQueue, DestinationKind, QueueDeclared, QueueDeleted,
     QueuePurged,

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use self::counting::{Uncounted, counted_body};
 pub(super) use self::leaving::Leaving;
@@ -101,7 +101,7 @@ struct State {
 impl State {
     /// Whether nobody is there to get messages.
     fn is_unattended(&self) -> bool {
-        self.consumers.all().is_empty() && self.gets.is_empty()
+        self.consumers.is_empty() && self.gets.is_empty()
     }
 
     /// Whether there is nothing in it that is worth keeping.
@@ -114,7 +114,7 @@ impl State {
             && self.gets.is_empty()
             && self.leaving.is_empty()
             && !self.carried
-            && self.consumers.all().is_empty()
+            && self.consumers.is_empty()
             && self.backlog.is_empty()
     }
 }
@@ -259,7 +259,7 @@ impl Queue {
     /// Messages ready for delivery, and consumers.
     pub(super) fn counts(&self) -> (u32, u32) {
         match &*self.state.lock() {
-            Some(state) => (self.ready(state), saturate(state.consumers.all().len() as u64)),
+            Some(state) => (self.ready(state), saturate(state.consumers.len() as u64)),
             None => (saturate(self.store.len()), 0),
         }
     }
@@ -276,10 +276,10 @@ impl Queue {
         if state.deleted {
             return Err(self.not_found());
         }
-        let taken = match state.consumers.all() {
+        let taken = match state.consumers.any() {
             // What would be exclusive there is the activity, and that is the queue's to give.
-            [] => consumer.is_exclusive() && self.turns() == Turns::SingleByPriority,
-            [first, ..] => consumer.is_exclusive() || first.is_exclusive(),
+            None => consumer.is_exclusive() && self.turns() == Turns::SingleByPriority,
+            Some(one) => consumer.is_exclusive() || one.is_exclusive(),
         };
         if taken {
             return Err(Refusal::new(
@@ -287,7 +287,7 @@ impl Queue {
                 format_args!("{} in exclusive use", self.label()),
             ));
         }
-        let first = state.consumers.all().is_empty();
+        let first = state.consumers.is_empty();
         state.consumers.add(consumer, self.turns());
         self.run(guard);
         if first {
@@ -312,15 +312,38 @@ impl Queue {
         Refusal::new(Reason::NotFound, format_args!("no {}", self.label()))
     }
 
-    /// Hands a consumer nothing more that is going, and takes back what has not left its outbox. What it holds can be returned
-    /// before it is [removed](Self::remove_consumer): where it is the single active one, the next finds everything in order.
-    pub(super) fn stop_consumer(self: &Arc<Self>, consumer: &Arc<Consumer>) {
+    /// Hands these consumers nothing more: they are going. The caller takes back what has not left their outbox. What they hold
+    /// can be returned before they are [removed](Self::remove_stopped): where one is the single active one, the next finds
+    /// everything in order.
+    pub(super) fn stop_consumers(&self, consumers: &[Arc<Consumer>]) {
+        if let Some(state) = &mut *self.state.lock() {
+            consumers.iter().for_each(|consumer| state.consumers.stop(consumer));
+        }
+    }
+
+    /// Removes consumers that have been [stopped](Self::stop_consumers). Returns whether the queue, declared auto-delete, has
+    /// lost its last consumer by that.
+    pub(super) fn remove_stopped(self: &Arc<Self>, consumers: &[Arc<Consumer>]) -> bool {
         let mut guard = self.state.lock();
-        let Some(state) = &mut *guard else { return };
-        state.consumers.stop(consumer);
-        let retracted = consumer.outbox().retract_consumer(consumer);
-        self.take_back(state, retracted);
+        let Some(state) = &mut *guard else { return false };
+        let mut any = false;
+        for consumer in consumers {
+            any |= state.consumers.remove(consumer, self.turns());
+        }
+        any && self.consumers_removed(guard)
+    }
+
+    /// Serves the consumers that are left. Returns whether the queue, declared auto-delete, has lost its last one.
+    fn consumers_removed(
+        self: &Arc<Self>,
+        guard: MutexGuard<'_, Option<Box<State>>>,
+    ) -> bool {
+        let last = guard.as_ref().is_none_or(|state| state.consumers.is_empty());
         self.run(guard);
+        if last {
+            self.touch();
+        }
+        self.spec.auto_delete && last
     }
 
     /// Removes a consumer, and takes back what has not left its outbox. Whether the queue, declared
@@ -334,12 +357,7 @@ impl Queue {
         // Nothing more is put into the outbox for it: that happens under this lock.
         let retracted = consumer.outbox().retract_consumer(consumer);
         self.take_back(state, retracted);
-        let last = state.consumers.all().is_empty();
-        self.run(guard);
-        if last {
-            self.touch();
-        }
-        self.spec.auto_delete && last
+        self.consumers_removed(guard)
     }
 
     /// Takes back deliveries that were never sent: they do not count as handed out.
@@ -526,7 +544,7 @@ impl Queue {
             return Err(self.not_found());
         }
         let ready = self.ready(state);
-        if conditions.unused && !state.consumers.all().is_empty() {
+        if conditions.unused && !state.consumers.is_empty() {
             return Err(self.refuse_deletion("in use"));
         }
         if conditions.empty && ready > 0 {

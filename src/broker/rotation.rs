@@ -1,6 +1,7 @@
 //! Whose turn it is among the consumers of a queue.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -13,10 +14,16 @@ use super::consumer::Consumer;
 /// Where a queue has a single active consumer, that one alone takes part; the others wait until it goes, whether it can take a
 /// message or not.
 ///
+/// A queue may have tens of thousands of consumers, which come and go: none of the operations looks at all of them. One that
+/// leaves the turn stays in the list, and is taken out when it comes to the front or half of the list is such.
+///
 /// Protected by the queue's lock, which is why the consumers' flags are read and written relaxed.
 #[derive(Debug, Default)]
 pub(super) struct Rotation {
-    all: Vec<Arc<Consumer>>,
+    /// In the order in which they become active, where a single one is; else in the order in which they came.
+    all: BTreeMap<Place, Arc<Consumer>>,
+    /// How many consumers there ever were.
+    arrivals: u64,
     /// Highest priority first. Nearly always there is one.
     classes: Vec<Class>,
     /// The one that is active where the others wait.
@@ -34,26 +41,69 @@ pub(super) enum Turns {
     SingleByAge,
 }
 
+/// A consumer's place among all: its rank, then its number.
+type Place = (Reverse<i64>, u64);
+
+fn place(consumer: &Consumer, turns: Turns) -> Place {
+    let rank = if turns == Turns::SingleByPriority { consumer.priority() } else { 0 };
+    (Reverse(rank), consumer.number.load(Relaxed))
+}
+
 #[derive(Debug)]
 struct Class {
     priority: i64,
+    /// Those that have left are not [in turn](Consumer::in_turn).
     turn: VecDeque<Arc<Consumer>>,
+    /// How many have left.
+    left: usize,
+}
+
+impl Class {
+    /// One of them leaves the turn.
+    fn leave(&mut self, consumer: &Consumer) {
+        consumer.in_turn.store(false, Relaxed);
+        self.left += 1;
+        if 2 * self.left > self.turn.len() {
+            self.turn.retain(|other| other.in_turn.load(Relaxed));
+            self.left = 0;
+        }
+        self.tidy();
+    }
+
+    /// Takes out those in front that have left.
+    fn tidy(&mut self) {
+        while self.left > 0 && self.turn.front().is_some_and(|front| !front.in_turn.load(Relaxed)) {
+            self.turn.pop_front();
+            self.left -= 1;
+        }
+    }
 }
 
 impl Rotation {
-    /// Every consumer, parked or not, in the order in which they came.
-    pub(super) fn all(&self) -> &[Arc<Consumer>] {
-        &self.all
+    /// How many consumers there are, parked or not.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// One of the consumers, parked or not.
+    pub(super) fn any(&self) -> Option<&Arc<Consumer>> {
+        self.all.values().next()
     }
 
     /// A new consumer; its turn comes after the others of its priority.
     pub(super) fn add(&mut self, consumer: Arc<Consumer>, turns: Turns) {
+        consumer.number.store(self.arrivals, Relaxed);
+        self.arrivals += 1;
         if turns == Turns::All {
             self.enqueue(Arc::clone(&consumer));
         } else if self.active.is_none() {
             self.activate(Arc::clone(&consumer));
         }
-        self.all.push(consumer);
+        self.all.insert(place(&consumer, turns), consumer);
     }
 
     /// A consumer is going: it gets nothing more, and still counts as one. Where it is active nobody takes its place before it
@@ -61,10 +111,17 @@ impl Rotation {
     pub(super) fn stop(&mut self, consumer: &Arc<Consumer>) {
         // What is not parked is not put back into a class.
         consumer.parked.store(false, Relaxed);
-        for class in &mut self.classes {
-            class.turn.retain(|other| !Arc::ptr_eq(other, consumer));
+        if !consumer.in_turn.load(Relaxed) {
+            return;
         }
-        self.classes.retain(|class| !class.turn.is_empty());
+        let priority = consumer.priority();
+        let at = self.classes.partition_point(|class| class.priority > priority);
+        if let Some(class) = self.classes.get_mut(at) {
+            class.leave(consumer);
+            if class.turn.is_empty() {
+                self.classes.remove(at);
+            }
+        }
     }
 
     /// Removes a consumer for good. Whether it was there.
@@ -73,23 +130,14 @@ impl Rotation {
             return false;
         }
         self.stop(consumer);
-        self.all.retain(|other| !Arc::ptr_eq(other, consumer));
+        self.all.remove(&place(consumer, turns));
         if self.active.as_ref().is_some_and(|active| Arc::ptr_eq(active, consumer)) {
             self.active = None;
-            if let Some(next) = self.successor(turns) {
+            if let Some(next) = self.any().cloned() {
                 self.activate(next);
             }
         }
         true
-    }
-
-    fn successor(&self, turns: Turns) -> Option<Arc<Consumer>> {
-        let next = match turns {
-            // The first of several that are equal: the last would be the maximum.
-            Turns::SingleByPriority => self.all.iter().rev().max_by_key(|one| one.priority()),
-            Turns::SingleByAge | Turns::All => self.all.first(),
-        };
-        next.cloned()
     }
 
     fn activate(&mut self, consumer: Arc<Consumer>) {
@@ -101,7 +149,7 @@ impl Rotation {
     pub(super) fn clear(&mut self) -> Vec<Arc<Consumer>> {
         self.classes.clear();
         self.active = None;
-        let all = std::mem::take(&mut self.all);
+        let all: Vec<_> = std::mem::take(&mut self.all).into_values().collect();
         all.iter().for_each(|consumer| consumer.gone.store(true, Relaxed));
         all
     }
@@ -113,7 +161,7 @@ impl Rotation {
 
     /// Whether no other consumer takes turns with the one in front.
     pub(super) fn is_front_alone(&self) -> bool {
-        self.classes.iter().find(|class| !class.turn.is_empty()).is_some_and(|c| c.turn.len() == 1)
+        self.classes.iter().find(|class| !class.turn.is_empty()).is_some_and(|c| c.turn.len() - c.left == 1)
     }
 
     /// The one in front has been served.
@@ -122,14 +170,18 @@ impl Rotation {
             && class.turn.len() > 1
         {
             class.turn.rotate_left(1);
+            class.tidy();
         }
     }
 
     /// The one in front cannot take a message now.
     pub(super) fn park(&mut self) {
-        if let Some(consumer) = self.front_class().and_then(|class| class.turn.pop_front()) {
+        let Some(class) = self.front_class() else { return };
+        if let Some(consumer) = class.turn.pop_front() {
             consumer.parked.store(true, Relaxed);
+            consumer.in_turn.store(false, Relaxed);
         }
+        class.tidy();
     }
 
     /// A consumer that was perhaps parked may be able to take a message again.
@@ -144,11 +196,12 @@ impl Rotation {
     }
 
     fn enqueue(&mut self, consumer: Arc<Consumer>) {
+        consumer.in_turn.store(true, Relaxed);
         let priority = consumer.priority();
         let place = self.classes.partition_point(|class| class.priority > priority);
         match self.classes.get_mut(place) {
             Some(class) if class.priority == priority => class.turn.push_back(consumer),
-            _ => self.classes.insert(place, Class { priority, turn: VecDeque::from([consumer]) }),
+            _ => self.classes.insert(place, Class { priority, turn: VecDeque::from([consumer]), left: 0 }),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Locking and storing are [`VirtualHost`](super::virtual_host::VirtualHost)'s. What is taken away is first planned,
 //! so that it can be written down as one record before anything has changed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::exchange::Exchange;
@@ -14,15 +14,15 @@ use super::request::{Bind, DestinationKind};
 use super::routing::{Matches, Target};
 use super::session::SessionId;
 use crate::message::{RawProperties, ShortStr};
-use crate::storage::{Change, Lsn};
+use crate::storage::{Change, Lsn, QueueId};
 
 /// The maps.
 #[derive(Debug, Default)]
 pub(super) struct Topology {
     pub(super) exchanges: HashMap<ShortStr, Exchange>,
     queues: HashMap<ShortStr, Arc<Queue>>,
-    /// The exclusive queues of each connection.
-    owned: HashMap<SessionId, Vec<Arc<Queue>>>,
+    /// The exclusive queues of each connection, in the order in which they were declared.
+    owned: HashMap<SessionId, BTreeMap<QueueId, Arc<Queue>>>,
     bindings: HashMap<BindingKey, Binding>,
     /// The bindings that lead to a queue or exchange.
     incoming: HashMap<(DestinationKind, ShortStr), HashSet<BindingKey>>,
@@ -73,14 +73,14 @@ impl Topology {
 
     pub(super) fn add_queue(&mut self, queue: Arc<Queue>) {
         if let Some(owner) = queue.spec().owner {
-            self.owned.entry(owner).or_default().push(Arc::clone(&queue));
+            self.owned.entry(owner).or_default().insert(queue.id(), Arc::clone(&queue));
         }
         self.queues.insert(queue.name().clone(), queue);
     }
 
     /// The exclusive queues of a connection.
     pub(super) fn owned_by(&self, session: SessionId) -> Vec<Arc<Queue>> {
-        self.owned.get(&session).cloned().unwrap_or_default()
+        self.owned.get(&session).into_iter().flat_map(BTreeMap::values).cloned().collect()
     }
 
     pub(super) fn remove_queue(&mut self, queue: &Arc<Queue>) {
@@ -88,7 +88,7 @@ impl Topology {
         if let Some(owner) = queue.spec().owner
             && let Some(owned) = self.owned.get_mut(&owner)
         {
-            owned.retain(|other| other != queue);
+            owned.remove(&queue.id());
             if owned.is_empty() {
                 self.owned.remove(&owner);
             }
@@ -137,7 +137,7 @@ impl Topology {
     }
 
     /// Routes a message with these keys that was published to `exchange`, the default one if `None`. An exchange that is named
-    /// and does not exist is passed over.
+    /// and does not exist is passed over. It may be put off: see [`Matches::is_put_off`].
     pub(super) fn route(
         &self,
         exchange: Option<&Exchange>,
@@ -157,7 +157,9 @@ impl Topology {
         };
         exchange.route(keys, properties, matches);
         matches.visit(&exchange.spec.name);
-        while let Some(name) = matches.next_exchange() {
+        while !matches.is_put_off()
+            && let Some(name) = matches.next_exchange()
+        {
             if let Some(exchange) = self.exchanges.get(&name) {
                 exchange.route(keys, properties, matches);
             }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::Channel;
 use crate::broker::confirms::{Confirm, Confirms};
 use crate::broker::refusal::{Reason, Refusal};
+use crate::broker::routing::Effort;
 use crate::broker::virtual_host::Routed;
 use crate::message::{Envelope, Scratch};
 use crate::storage::{Draft, Lsn, Message, MessageMemory};
@@ -56,13 +57,31 @@ impl Channel {
     /// 403 internal exchange, 404 no such exchange, 406 too large for the store, another user's `user-id`, a malformed
     /// property; 506 the disk is full, and it may be published again later.
     pub fn publish(&mut self, message: &Message) -> Result<Published, Refusal> {
-        let envelope = Envelope::parse(message.header())
-            .map_err(|error| Refusal::new(Reason::InternalError, error))?;
-        self.publish_draft(&envelope, message.into())
+        loop {
+            if let Some(published) = self.publish_some(message, Effort::Whole)? {
+                return Ok(published);
+            }
+        }
     }
 
-    /// The same for a message that need not stay in memory, and is not in memory of its own: it is copied to `memory` if it has
-    /// to stay.
+    /// The same with no more effort than that. Returns `None` if that was not enough: nothing has been done then, and the
+    /// channel must be given the same message again before any other.
+    ///
+    /// # Errors
+    /// Those of [`publish`](Self::publish).
+    pub fn publish_some(
+        &mut self,
+        message: &Message,
+        effort: Effort,
+    ) -> Result<Option<Published>, Refusal> {
+        let envelope = Envelope::parse(message.header())
+            .map_err(|error| Refusal::new(Reason::InternalError, error))?;
+        self.publish_draft(&envelope, message.into(), effort)
+    }
+
+    /// Publishes a message that need not stay in memory, and is not in memory of its own: it is copied to `memory` if it has
+    /// to stay. Returns `None` if it takes more effort than [`Effort::Glance`]: nothing has been done then, and nothing of
+    /// the message is kept.
     ///
     /// # Errors
     /// Those of [`publish`](Self::publish).
@@ -71,17 +90,19 @@ impl Channel {
         envelope: &Envelope<'_>,
         body: &[u8],
         memory: &MessageMemory,
-    ) -> Result<Published, Refusal> {
+    ) -> Result<Option<Published>, Refusal> {
         let mut scratch = Scratch::default();
         let header = envelope.pieces(&mut scratch);
-        self.publish_draft(envelope, Draft::Pieces { header: &header, body, memory })
+        let message = Draft::Pieces { header: &header, body, memory };
+        self.publish_draft(envelope, message, Effort::Glance)
     }
 
     fn publish_draft(
         &mut self,
         envelope: &Envelope<'_>,
         message: Draft<'_>,
-    ) -> Result<Published, Refusal> {
+        effort: Effort,
+    ) -> Result<Option<Published>, Refusal> {
         let virtual_host = &self.session.virtual_host;
         self.powers.check_publish(envelope, || virtual_host.is_topic(envelope.exchange))?;
         // A confirm vouches for what the channel did before as well: whoever acknowledges a message, publishes its result
@@ -94,7 +115,13 @@ impl Channel {
         let publisher = self.session.publisher(self.reply_consumer.as_deref());
         let virtual_host = &self.session.virtual_host;
         let (arrivals, matches) = (&mut self.arrivals, &mut self.matches);
-        let routed = virtual_host.publish(envelope, message, publisher, arrivals, matches)?;
+        matches.start(effort);
+        let routed = virtual_host.publish(envelope, message, publisher, arrivals, matches);
+        if routed.as_ref().is_ok_and(|routed| routed.is_put_off) {
+            return Ok(None);
+        }
+        matches.finish();
+        let routed = routed?;
         arrivals.note(matches.queues());
         if let Some(confirms) = &mut self.confirms {
             // What is stored comes behind the acknowledgements in the log. What is not would have nothing to wait for.
@@ -108,7 +135,7 @@ impl Channel {
             // What a consumer takes at once leaves room for the next one.
             self.hand_out();
         }
-        Ok(Published { queues, refused, replies, rewritten })
+        Ok(Some(Published { queues, refused, replies, rewritten }))
     }
 
     /// The position that the oldest unconfirmed message waits for; `None` when none waits.

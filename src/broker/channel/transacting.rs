@@ -4,6 +4,7 @@ use super::Channel;
 use super::settling::unknown;
 use crate::broker::delivery::DeliveryTag;
 use crate::broker::refusal::{Reason, Refusal};
+use crate::broker::routing::Effort;
 use crate::broker::settlement::requeue;
 use crate::broker::transaction::{Settled, Transaction, Verdict};
 use crate::broker::unacknowledged::GivenBack;
@@ -58,6 +59,20 @@ impl Channel {
     /// Those of [`publish`](Self::publish), but for what has to do with storing it; 406 when the connection's transactions
     /// hold too much, or the channel has none.
     pub fn stage(&mut self, message: &Message, mandatory: bool) -> Result<(), Refusal> {
+        self.stage_some(message, mandatory, Effort::Whole).map(drop)
+    }
+
+    /// The same with no more effort than that. Returns `false` if that was not enough: nothing has been done then, and the
+    /// channel must be given the same message again before any other.
+    ///
+    /// # Errors
+    /// Those of [`stage`](Self::stage).
+    pub fn stage_some(
+        &mut self,
+        message: &Message,
+        mandatory: bool,
+        effort: Effort,
+    ) -> Result<bool, Refusal> {
         let envelope = Envelope::parse(message.header())
             .map_err(|error| Refusal::new(Reason::InternalError, error))?;
         let host = &self.session.virtual_host;
@@ -65,8 +80,14 @@ impl Channel {
         let publisher = self.session.publisher(self.reply_consumer.as_deref());
         let transaction = self.transaction.as_mut().ok_or_else(not_transactional)?;
         let virtual_host = &self.session.virtual_host;
-        let staged = virtual_host.stage(message, mandatory, publisher, &mut self.matches)?;
-        transaction.stage(staged)
+        self.matches.start(effort);
+        let staged = virtual_host.stage(message, mandatory, publisher, &mut self.matches);
+        if matches!(staged, Ok(None)) {
+            return Ok(false);
+        }
+        self.matches.finish();
+        staged?.map_or(Ok(()), |staged| transaction.stage(staged))?;
+        Ok(true)
     }
 
     /// `tx.commit`: after a crash before `commit-ok`, all that was published and acknowledged is so, or nothing.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::topic::Scratch;
+use super::topic::{Effort, Walks};
 use crate::broker::queue::Queue;
 use crate::message::ShortStr;
 use crate::storage::QueueId;
@@ -89,7 +89,8 @@ pub(in crate::broker) struct Matches {
     visited: HashSet<ShortStr>,
     /// Addresses of direct replies.
     replies: Vec<ShortStr>,
-    pub(super) topic: Scratch,
+    /// What has been found at topic exchanges for a message that has been put off.
+    pub(super) walks: Walks,
     /// With so many targets, those that are there more than once are looked for.
     crowd: usize,
 }
@@ -105,6 +106,21 @@ impl Matches {
         self.visited.clear();
         self.replies.clear();
         self.crowd = 0;
+    }
+
+    /// A message is about to be routed with that effort; if it was [put off](Self::is_put_off) before, again.
+    pub(in crate::broker) fn start(&mut self, effort: Effort) {
+        self.walks.start(effort);
+    }
+
+    /// Whether there is more to look at than the effort allows: what has been found is not all.
+    pub(in crate::broker) fn is_put_off(&self) -> bool {
+        self.walks.is_put_off()
+    }
+
+    /// The message has been routed, or never will be. Another one may be routed with any effort.
+    pub(in crate::broker) fn finish(&mut self) {
+        self.walks.finish();
     }
 
     /// Adds the address of a direct reply.

@@ -16,6 +16,7 @@ pub(super) use headers::check_arguments as check_headers_arguments;
 use self::direct::DirectRouter;
 use self::headers::HeadersRouter;
 use self::topic::TopicRouter;
+pub use self::topic::Effort;
 use crate::message::{FieldTable, RawProperties, ShortStr};
 
 /// The type of an exchange.
@@ -96,18 +97,33 @@ impl Router {
         }
     }
 
-    /// Whether it matters which routing keys a message has.
-    pub(super) fn minds_keys(&self) -> bool {
-        matches!(self, Self::Direct(_) | Self::Topic(_))
-    }
-
-    /// Adds to `matches` everything that a message goes to.
-    pub(super) fn route(&self, key: &[u8], properties: &RawProperties<'_>, matches: &mut Matches) {
+    /// Adds to `matches` everything that a message with these keys, one at least, goes to. Returns whether there was
+    /// anything.
+    pub(super) fn route(
+        &self,
+        keys: &[&[u8]],
+        properties: &RawProperties<'_>,
+        matches: &mut Matches,
+    ) -> bool {
+        let before = matches.len();
         match self {
-            Self::Direct(router) => router.route(key, matches),
+            Self::Direct(router) => {
+                let mut is_taken = false;
+                for key in keys {
+                    let before = matches.len();
+                    router.route(key, matches);
+                    is_taken |= matches.len() > before;
+                    if keys.len() > 1 {
+                        matches.bound();
+                    }
+                }
+                return is_taken;
+            }
+            Self::Topic(router) => router.route(keys, matches),
+            // Here keys make no difference.
             Self::Fanout(destinations) => destinations.add_to(matches),
-            Self::Topic(router) => router.route(key, matches),
             Self::Headers(router) => router.route(properties.headers(), matches),
         }
+        matches.len() > before
     }
 }

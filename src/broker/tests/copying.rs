@@ -96,7 +96,7 @@ fn a_blind_copy_of_a_message_in_pieces_is_as_blind() {
     };
     let memory = crate::storage::MessageMemory::default();
     let published = client.channel.publish_pieces(&envelope, b"body", &memory).unwrap();
-    assert_eq!(published.queues, 2);
+    assert_eq!(published.unwrap().queues, 2);
     client.channel.flush().unwrap();
     for q in ["a", "b"] {
         assert_eq!(take(&mut client, q), Some(("a".to_owned(), with_headers(&[]))), "{q}");

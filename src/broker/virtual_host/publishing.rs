@@ -36,8 +36,17 @@ pub(in crate::broker) struct Routed {
     /// The channels that got it as a direct reply.
     pub(in crate::broker) replies: usize,
     pub(in crate::broker) durable_at: Option<Lsn>,
+    /// Nothing has been done, because its keys have to be looked up for longer than may be now.
+    pub(in crate::broker) is_put_off: bool,
     /// Its properties, where they are not those that it was published with.
     pub(in crate::broker) rewritten: Option<Bytes>,
+}
+
+impl Routed {
+    /// A message that has to be published again.
+    fn put_off() -> Self {
+        Self { is_put_off: true, ..Self::default() }
+    }
 }
 
 /// What is to be known of a message before it is stored.
@@ -79,6 +88,7 @@ impl Refusing {
 
 impl VirtualHost {
     /// Routes a message, and stores it in its queues, which `matches` has afterwards; one that is a direct reply is delivered.
+    /// It may be put off instead: `matches` knows with what effort to route.
     pub(in crate::broker) fn publish(
         &self,
         envelope: &Envelope<'_>,
@@ -88,7 +98,7 @@ impl VirtualHost {
         matches: &mut Matches,
     ) -> Result<Routed, Refusal> {
         let routed = self.store_routed(envelope, message, publisher, arrivals, matches)?;
-        if matches.replies().is_empty() {
+        if routed.is_put_off || matches.replies().is_empty() {
             return Ok(routed);
         }
         Ok(self.reply(envelope, message, routed, arrivals, matches))
@@ -113,6 +123,9 @@ impl VirtualHost {
             return Ok(self.store_altered(to, envelope, message, &wishes, arrivals, matches)?);
         }
         topology.route(exchange, &[routing_key], properties, matches);
+        if matches.is_put_off() {
+            return Ok(Routed::put_off());
+        }
         Ok(self.store(&topology, envelope, message, Nature::default(), arrivals, matches)?)
     }
 
@@ -132,10 +145,16 @@ impl VirtualHost {
         let nature = Nature { altered: false, expires: wishes.expires };
         let Some(rewritten) = wishes.rewrite(&envelope.properties) else {
             topology.route(exchange, &keys, &envelope.properties, matches);
+            if matches.is_put_off() {
+                return Ok(Routed::put_off());
+            }
             return self.store(topology, envelope, message, nature, arrivals, matches);
         };
         let properties = RawProperties::from_checked(&rewritten);
         topology.route(exchange, &keys, &properties, matches);
+        if matches.is_put_off() {
+            return Ok(Routed::put_off());
+        }
         let envelope = Envelope { properties, ..*envelope };
         let nature = Nature { altered: true, ..nature };
         let routed = self.store(topology, &envelope, message, nature, arrivals, matches)?;

@@ -15,13 +15,14 @@ use crate::storage::{Draft, Message};
 
 impl VirtualHost {
     /// Routes a message, and makes the copy of it that its transaction keeps. What would refuse it now is not asked again.
+    /// `None`: it has been put off, because its keys have to be looked up for longer than may be now.
     pub(in crate::broker) fn stage(
         &self,
         message: &Message,
         mandatory: bool,
         publisher: Publisher<'_>,
         matches: &mut Matches,
-    ) -> Result<Staged, Refusal> {
+    ) -> Result<Option<Staged>, Refusal> {
         matches.clear();
         let envelope = envelope(message)?;
         let topology = self.topology.read();
@@ -34,12 +35,15 @@ impl VirtualHost {
             rewritten.as_deref().map_or(envelope.properties, RawProperties::from_checked);
         topology.route(exchange, &keys, &properties, matches);
         drop(topology);
-        Ok(Staged {
+        if matches.is_put_off() {
+            return Ok(None);
+        }
+        Ok(Some(Staged {
             message: copy(&Envelope { properties, ..envelope }, message),
             mandatory,
             queues: matches.queues().iter().map(|queue| queue.name().clone()).collect(),
             replies: matches.replies().into(),
-        })
+        }))
     }
 
     /// Stores a message in those of its queues that are there, and delivers it where it is a direct reply.
