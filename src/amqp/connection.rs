@@ -49,6 +49,8 @@ pub(super) struct Connection {
     confirm: Option<Pin<Box<Durable>>>,
     /// The log has been asked to write everything up to here.
     expedited: Lsn,
+    /// A session that is ending.
+    ending: Option<Box<Running>>,
     /// The peer has asked for the end.
     peer_leaves: bool,
     /// Why this side ended the connection, for the log.
@@ -97,6 +99,7 @@ impl Connection {
             told_blocked: false,
             confirm: None,
             expedited: Lsn::default(),
+            ending: None,
             peer_leaves: false,
             reason: None,
         }
@@ -230,6 +233,7 @@ impl Connection {
     /// before others get the messages. A client that hears of a message from elsewhere then has its confirm already.
     #[must_use = "what was published is not handed out before the next call"]
     pub(super) fn work(&mut self, input: &mut BytesMut) -> bool {
+        self.end_some();
         self.receive(input);
         if let State::Running(running) = &mut self.state
             && running.confirm_at_once(self.gateway.store.durable_lsn(), &mut self.output)
@@ -535,9 +539,17 @@ impl Connection {
         self.reason = Some(reason);
     }
 
-    /// Ends the session, if there is one: what it holds goes back to its queues at once.
-    pub(super) fn end(&mut self) {
+    /// Ends the session, if there is one: what it holds goes back to its queues. Returns whether it has ended: until then, it
+    /// is to be called again.
+    pub(super) fn end(&mut self) -> bool {
+        self.end_some();
         self.leave(State::Finished);
+        self.ending.is_none()
+    }
+
+    /// Goes on with the end of the session.
+    fn end_some(&mut self) {
+        self.ending.take_if(|running| running.close_some());
     }
 
     fn leave(&mut self, next: State) {
@@ -546,12 +558,16 @@ impl Connection {
         self.blocked = None;
         self.confirm = None;
         if let State::Running(running) = std::mem::replace(&mut self.state, next) {
-            running.close();
+            self.ending = Some(running);
+            self.end_some();
         }
     }
 
     /// Ready when [`Connection::work`] has something to do that is not in the input.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.ending.is_some() {
+            context.waker().wake_by_ref();
+        }
         // Frames may have waited for room, and writing has made some.
         let mut ready = if self.takes_frames() && !self.frames.is_empty() {
             Poll::Ready(())

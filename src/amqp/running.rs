@@ -23,6 +23,9 @@ use crate::storage::{Lsn, MessageMemory};
 /// Deliveries are moved to the output while less than this waits there, in bytes.
 const DELIVER_BELOW: usize = 256 * 1024;
 
+/// Channels that are closed at a connection's end before others of its thread have their turn.
+const CLOSED_AT_ONCE: usize = 16;
+
 /// What is to be done after a frame.
 #[derive(Debug)]
 pub(super) enum Outcome {
@@ -44,10 +47,11 @@ pub(super) struct Running {
     peer: SocketAddr,
     log: Arc<Thinning>,
     terms: Terms,
-    session: Session,
     /// How much of a message had arrived on a channel at the last [sweep](Running::sweep).
     partial: BTreeMap<u16, usize>,
+    /// In front of the session, so that they go first.
     channels: BTreeMap<u16, Channel>,
+    session: Session,
     /// Channels that have something to settle or to confirm: those whose `noted` is set.
     noted: Vec<u16>,
     /// A message has come whose confirm waits for nothing.
@@ -120,10 +124,15 @@ impl Running {
         (seconds > 0).then(|| Duration::from_secs(seconds.into()))
     }
 
-    /// Ends the session. Channels first: what they hold is at once there for others.
-    pub(super) fn close(self) {
-        drop(self.channels);
-        self.session.close();
+    /// Ends the session in pieces, so that others of its thread have their turn in between. Channels first: what they hold is
+    /// at once there for others. Returns whether it has ended: until then, it is to be called again.
+    pub(super) fn close_some(&mut self) -> bool {
+        for _ in 0..CLOSED_AT_ONCE {
+            if self.channels.pop_first().is_none() {
+                return self.session.close_some();
+            }
+        }
+        false
     }
 
     /// Takes the next frame.

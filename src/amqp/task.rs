@@ -97,7 +97,9 @@ pub(crate) async fn serve(
     };
     let end = task.run().await;
     let untouched = task.connection.is_untouched();
-    task.connection.end();
+    while !task.connection.end() {
+        tokio::task::yield_now().await;
+    }
     match &end {
         Ok(()) | Err(Abort::Gone) => {}
         // A port scan or a health check, not worth a warning.

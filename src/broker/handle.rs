@@ -268,7 +268,7 @@ fn restore(
     }
     for record in bindings {
         if let Some(host) = host_of(hosts, &record.virtual_host, "binding", &record.source) {
-            host.restore_binding(record.into_bind());
+            host.restore_binding(&record.into_bind());
         }
     }
     Ok(())

@@ -9,6 +9,10 @@ pub struct Limits {
     pub exchanges: usize,
     /// Bindings of a virtual host. Default 1,000,000.
     pub bindings: usize,
+    /// Bytes of memory that the queues, exchanges and bindings of a virtual host take. Default 512 MiB.
+    pub topology: usize,
+    /// Bytes of it that the exclusive queues of a connection take, with the bindings to them. Default 128 MiB.
+    pub owned_topology: usize,
     /// Deliveries that a channel's client may hold unacknowledged: its consumers get no more than that, as if it were their
     /// prefetch count, and `basic.get` is refused. Default 1,000,000.
     pub unacknowledged: u32,
@@ -22,6 +26,8 @@ impl Default for Limits {
             queues: 100_000,
             exchanges: 100_000,
             bindings: 1_000_000,
+            topology: 512 << 20,
+            owned_topology: 128 << 20,
             unacknowledged: 1_000_000,
             transaction: 256 << 20,
         }

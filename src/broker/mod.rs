@@ -104,6 +104,7 @@ mod stored_queue;
 mod tagged;
 mod timer;
 mod topology;
+mod topology_memory;
 mod transaction;
 mod unacknowledged;
 mod virtual_host;
@@ -119,11 +120,11 @@ pub use hosts::{HostDescription, HostLimits};
 pub use limits::Limits;
 pub use record::RecordError;
 pub use refusal::{Reason, Refusal, Scope};
-pub use routing::Effort;
 pub use request::{
     Bind, Consume, DeclareExchange, DeclareQueue, DestinationKind, QueueDeclared, QueueDeleted,
     QueuePurged,
 };
+pub use routing::Effort;
 pub use session::Session;
 pub use stored_queue::{QueuePart, StoredQueue};
 

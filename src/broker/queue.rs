@@ -334,10 +334,7 @@ impl Queue {
     }
 
     /// Serves the consumers that are left. Returns whether the queue, declared auto-delete, has lost its last one.
-    fn consumers_removed(
-        self: &Arc<Self>,
-        guard: MutexGuard<'_, Option<Box<State>>>,
-    ) -> bool {
+    fn consumers_removed(self: &Arc<Self>, guard: MutexGuard<'_, Option<Box<State>>>) -> bool {
         let last = guard.as_ref().is_none_or(|state| state.consumers.is_empty());
         self.run(guard);
         if last {

@@ -161,7 +161,10 @@ impl Rotation {
 
     /// Whether no other consumer takes turns with the one in front.
     pub(super) fn is_front_alone(&self) -> bool {
-        self.classes.iter().find(|class| !class.turn.is_empty()).is_some_and(|c| c.turn.len() - c.left == 1)
+        self.classes
+            .iter()
+            .find(|class| !class.turn.is_empty())
+            .is_some_and(|c| c.turn.len() - c.left == 1)
     }
 
     /// The one in front has been served.
@@ -201,7 +204,9 @@ impl Rotation {
         let place = self.classes.partition_point(|class| class.priority > priority);
         match self.classes.get_mut(place) {
             Some(class) if class.priority == priority => class.turn.push_back(consumer),
-            _ => self.classes.insert(place, Class { priority, turn: VecDeque::from([consumer]), left: 0 }),
+            _ => self
+                .classes
+                .insert(place, Class { priority, turn: VecDeque::from([consumer]), left: 0 }),
         }
     }
 }

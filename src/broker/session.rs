@@ -14,6 +14,7 @@ use super::replies::ReplyConsumer;
 use super::transaction::StagedBytes;
 use super::virtual_host::VirtualHost;
 use crate::message::ShortStr;
+use crate::storage::QueueId;
 
 /// Tells connections apart for as long as the broker runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,7 +28,13 @@ pub(super) struct SessionId(pub(super) u64);
 #[derive(Debug)]
 pub struct Session {
     shared: Arc<Shared>,
+    has_ended: bool,
+    /// The last of its exclusive queues that has been deleted at its end.
+    deleted: Option<QueueId>,
 }
+
+/// Exclusive queues that a connection deletes at its end before others of its thread have their turn.
+const DELETED_AT_ONCE: usize = 64;
 
 /// What a session's channels need of it.
 #[derive(Debug)]
@@ -53,7 +60,7 @@ impl Shared {
 
 impl Session {
     pub(super) fn new(shared: Shared) -> Self {
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared), has_ended: false, deleted: None }
     }
 
     /// Says where the connection comes from, for people to read. The first time counts.
@@ -119,17 +126,36 @@ impl Session {
         }
     }
 
+    /// Bytes of memory that the virtual host's queues, exchanges and bindings take.
+    #[must_use]
+    pub fn topology_memory(&self) -> usize {
+        self.shared.virtual_host.topology.read().memory.all()
+    }
+
     /// Ends the session, as dropping it does.
     pub fn close(self) {}
+
+    /// Ends the session, but deletes only some of its exclusive queues. Returns whether none is left: until then, it is to be
+    /// called again.
+    pub fn close_some(&mut self) -> bool {
+        let Shared { id, virtual_host, outbox, connections, .. } = &*self.shared;
+        if !std::mem::replace(&mut self.has_ended, true) {
+            connections.remove(*id);
+            outbox.close();
+            give_back(outbox.retract_all());
+        }
+        let owned = virtual_host.owned_after(*id, self.deleted, DELETED_AT_ONCE);
+        for queue in &owned {
+            virtual_host.delete_owned(queue);
+            self.deleted = Some(queue.id());
+        }
+        owned.len() < DELETED_AT_ONCE
+    }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let Shared { id, virtual_host, outbox, connections, .. } = &*self.shared;
-        connections.remove(*id);
-        outbox.close();
-        give_back(outbox.retract_all());
-        virtual_host.delete_owned(*id);
+        while !self.close_some() {}
     }
 }
 

@@ -4,15 +4,17 @@
 //! so that it can be written down as one record before anything has changed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::exchange::Exchange;
 use super::queue::Queue;
 use super::record::{BindingKey, ExchangeKey};
 use super::replies::is_address;
-use super::request::{Bind, DestinationKind};
+use super::request::DestinationKind;
 use super::routing::{Matches, Target};
 use super::session::SessionId;
+use super::topology_memory::{TopologyMemory, binding_size, exchange_size, queue_size};
 use crate::message::{RawProperties, ShortStr};
 use crate::storage::{Change, Lsn, QueueId};
 
@@ -26,6 +28,8 @@ pub(super) struct Topology {
     bindings: HashMap<BindingKey, Binding>,
     /// The bindings that lead to a queue or exchange.
     incoming: HashMap<(DestinationKind, ShortStr), HashSet<BindingKey>>,
+    /// What all of it takes.
+    pub(super) memory: TopologyMemory,
     /// When everything that was ever taken away is so durably. Whoever asks for something to go that is gone already must not
     /// be told before that.
     pub(super) removed_at: Option<Lsn>,
@@ -33,10 +37,9 @@ pub(super) struct Topology {
     closed: bool,
 }
 
-/// A binding.
+/// A binding, besides what its key says. There may be a million of them, each of a few hundred bytes.
 #[derive(Debug)]
 pub(super) struct Binding {
-    pub(super) bind: Bind,
     /// Whether it is in the log: both its ends survive a restart.
     pub(super) stored: bool,
     /// When it is durable; `None` where there is nothing to wait for.
@@ -72,19 +75,35 @@ impl Topology {
     }
 
     pub(super) fn add_queue(&mut self, queue: Arc<Queue>) {
+        self.memory.add(queue.spec().owner, queue_size(queue.spec()));
         if let Some(owner) = queue.spec().owner {
             self.owned.entry(owner).or_default().insert(queue.id(), Arc::clone(&queue));
         }
         self.queues.insert(queue.name().clone(), queue);
     }
 
-    /// The exclusive queues of a connection.
-    pub(super) fn owned_by(&self, session: SessionId) -> Vec<Arc<Queue>> {
-        self.owned.get(&session).into_iter().flat_map(BTreeMap::values).cloned().collect()
+    /// The first `most` exclusive queues of a connection that are newer than `last`.
+    pub(super) fn owned_after(
+        &self,
+        session: SessionId,
+        last: Option<QueueId>,
+        most: usize,
+    ) -> Vec<Arc<Queue>> {
+        let Some(owned) = self.owned.get(&session) else { return Vec::new() };
+        let newer = owned.range((last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+        newer.take(most).map(|(_, queue)| Arc::clone(queue)).collect()
+    }
+
+    /// Adds an exchange.
+    pub(super) fn add_exchange(&mut self, exchange: Exchange) {
+        self.memory.add(None, exchange_size(&exchange.spec));
+        self.exchanges.insert(exchange.spec.name.clone(), exchange);
     }
 
     pub(super) fn remove_queue(&mut self, queue: &Arc<Queue>) {
-        self.queues.remove(queue.name());
+        if self.queues.remove(queue.name()).is_some() {
+            self.memory.remove(queue.spec().owner, queue_size(queue.spec()));
+        }
         if let Some(owner) = queue.spec().owner
             && let Some(owned) = self.owned.get_mut(&owner)
         {
@@ -100,18 +119,8 @@ impl Topology {
     }
 
     /// All bindings.
-    pub(super) fn bindings(&self) -> impl Iterator<Item = (&BindingKey, &Bind)> {
-        self.bindings.iter().map(|(key, binding)| (key, &binding.bind))
-    }
-
-    /// The bindings that lead to a queue or exchange.
-    pub(super) fn bindings_to(
-        &self,
-        kind: DestinationKind,
-        name: &ShortStr,
-    ) -> impl Iterator<Item = &Bind> {
-        let keys = self.incoming.get(&(kind, name.clone())).into_iter().flatten();
-        keys.filter_map(|key| self.bindings.get(key)).map(|binding| &binding.bind)
+    pub(super) fn bindings(&self) -> impl Iterator<Item = &BindingKey> {
+        self.bindings.keys()
     }
 
     /// What a binding leads to, if it exists.
@@ -126,8 +135,11 @@ impl Topology {
 
     /// Adds a binding whose two ends exist.
     pub(super) fn add_binding(&mut self, key: BindingKey, binding: Binding, target: Target) {
-        let bind = &binding.bind;
+        // As it will be found again: its arguments have an order in the key.
+        let bind = key.to_bind();
         if let Some(source) = self.exchanges.get_mut(&bind.source) {
+            let size = binding_size(source.spec.kind, &key, &bind);
+            self.memory.add(owner_of(&target), size);
             source.router.add(&bind.routing_key, &bind.arguments, target);
             source.outgoing.insert(key.clone());
         }
@@ -210,11 +222,7 @@ impl Topology {
                 if !removal.bindings.insert(key.clone()) {
                     continue;
                 }
-                let Some(source) =
-                    self.bindings.get(key).and_then(|b| self.exchanges.get(&b.bind.source))
-                else {
-                    continue;
-                };
+                let Some(source) = self.exchanges.get(key.source()) else { continue };
                 let left = left.entry(&source.spec.name).or_insert(source.outgoing.len());
                 *left = left.saturating_sub(1);
                 if *left == 0 && source.spec.auto_delete {
@@ -254,12 +262,17 @@ impl Topology {
     /// Does what was planned. Call it before a queue that goes as well is removed.
     pub(super) fn remove(&mut self, removal: Removal) {
         for key in removal.bindings {
-            let Some(Binding { bind, .. }) = self.bindings.remove(&key) else { continue };
+            if self.bindings.remove(&key).is_none() {
+                continue;
+            }
+            let bind = key.to_bind();
             let target = self.target(bind.kind, &bind.destination);
             if let Some(source) = self.exchanges.get_mut(&bind.source) {
+                let size = binding_size(source.spec.kind, &key, &bind);
+                self.memory.remove(target.as_ref().and_then(owner_of), size);
                 source.outgoing.remove(&key);
-                if let Some(target) = target {
-                    source.router.remove(&bind.routing_key, &bind.arguments, &target);
+                if let Some(target) = &target {
+                    source.router.remove(&bind.routing_key, &bind.arguments, target);
                 }
             }
             let destination = (bind.kind, bind.destination);
@@ -271,7 +284,17 @@ impl Topology {
             }
         }
         for name in removal.exchanges {
-            self.exchanges.remove(&name);
+            if let Some(exchange) = self.exchanges.remove(&name) {
+                self.memory.remove(None, exchange_size(&exchange.spec));
+            }
         }
+    }
+}
+
+/// The connection that a target goes with.
+fn owner_of(target: &Target) -> Option<SessionId> {
+    match target {
+        Target::Queue(queue) => queue.spec().owner,
+        Target::Exchange(_) => None,
     }
 }

@@ -26,9 +26,10 @@ use super::request::{Bind, DeclareExchange, DestinationKind};
 use super::routing::{ExchangeKind, Target, check_headers_arguments};
 use super::session::SessionId;
 use super::topology::{Binding, Removal, Topology};
+use super::topology_memory::{binding_size, exchange_size, queue_size};
 use super::workers::Workers;
 use crate::message::ShortStr;
-use crate::storage::{Change, Lsn, Store, StoreError};
+use crate::storage::{Change, Lsn, QueueId, Store, StoreError};
 
 /// A virtual host: names mean something only within one.
 #[derive(Debug)]
@@ -115,22 +116,43 @@ impl VirtualHost {
         Err(Refusal::new(Reason::PreconditionFailed, text))
     }
 
+    /// Refuses something new of that size (406) where the topology, or what of it goes with its owner, would take too much
+    /// memory.
+    fn check_memory(
+        &self,
+        topology: &Topology,
+        owner: Option<SessionId>,
+        size: usize,
+        what: impl std::fmt::Display,
+    ) -> Result<(), Refusal> {
+        let Limits { topology: most, owned_topology, .. } = self.limits;
+        let refuse = |of: &str, limit: usize| {
+            let host = &self.name;
+            let text = format_args!(
+                "{what}: memory limit of {of} in vhost '{host}' ({limit} bytes) is reached"
+            );
+            Err(Refusal::new(Reason::PreconditionFailed, text))
+        };
+        if topology.memory.all().saturating_add(size) > most {
+            return refuse("queues, exchanges and bindings", most);
+        }
+        match owner.map(|owner| topology.memory.owned_by(owner).saturating_add(size)) {
+            Some(owned) if owned > owned_topology => {
+                refuse("the connection's exclusive queues", owned_topology)
+            }
+            _ => Ok(()),
+        }
+    }
+
     // ---- What the store holds, at start ----
 
     /// Puts back an exchange that was found in the store.
     pub(super) fn restore_exchange(&self, name: ShortStr, record: ExchangeRecord) {
         let ExchangeRecord { kind, auto_delete, internal, arguments } = record;
-        let spec = ExchangeSpec {
-            name: name.clone(),
-            kind,
-            durable: true,
-            auto_delete,
-            internal,
-            arguments,
-        };
+        let spec = ExchangeSpec { name, kind, durable: true, auto_delete, internal, arguments };
         let mut exchange = Exchange::new(spec, None);
         self.govern_exchange(&mut exchange);
-        self.topology.write().exchanges.insert(name, exchange);
+        self.topology.write().add_exchange(exchange);
     }
 
     /// Puts back a queue that was found in the store, with what is noted of it.
@@ -168,7 +190,7 @@ impl VirtualHost {
     }
 
     /// Puts back a binding that was found in the store, after all exchanges and queues.
-    pub(super) fn restore_binding(&self, bind: Bind) {
+    pub(super) fn restore_binding(&self, bind: &Bind) {
         let mut topology = self.topology.write();
         let target = topology.target(bind.kind, &bind.destination);
         let (Some(target), true) = (target, topology.exchanges.contains_key(&bind.source)) else {
@@ -178,8 +200,8 @@ impl VirtualHost {
             );
             return;
         };
-        let key = BindingKey::new(&self.name, &bind);
-        topology.add_binding(key, Binding { bind, stored: true, declared_at: None }, target);
+        let key = BindingKey::new(&self.name, bind);
+        topology.add_binding(key, Binding { stored: true, declared_at: None }, target);
     }
 
     // ---- Exchanges ----
@@ -233,6 +255,8 @@ impl VirtualHost {
             self.limits.exchanges,
             format_args!("cannot declare exchange '{}': exchange", spec.name),
         )?;
+        let what = format_args!("cannot declare exchange '{}'", spec.name);
+        self.check_memory(&topology, None, exchange_size(&spec), what)?;
         self.refuse_closed(&topology)?;
         let mut declared_at = None;
         if spec.durable {
@@ -242,7 +266,7 @@ impl VirtualHost {
         }
         let mut exchange = Exchange::new(spec, declared_at);
         self.govern_exchange(&mut exchange);
-        topology.exchanges.insert(request.name.clone(), exchange);
+        topology.add_exchange(exchange);
         Ok(declared_at)
     }
 
@@ -317,13 +341,18 @@ impl VirtualHost {
             return Ok(found.declared_at);
         }
         self.check_count(topology.binding_count(), self.limits.bindings, "cannot bind: binding")?;
+        let owner = match &target {
+            Target::Queue(queue) => queue.spec().owner,
+            Target::Exchange(_) => None,
+        };
+        self.check_memory(&topology, owner, binding_size(kind, &key, bind), "cannot bind")?;
         let stored = source_durable && target_stored;
         let mut declared_at = None;
         if stored {
             let change = Change::Put { key: key.to_bytes(), value: BindingKey::value() };
             declared_at = Some(self.store.apply(vec![change])?);
         }
-        topology.add_binding(key, Binding { bind: bind.clone(), stored, declared_at }, target);
+        topology.add_binding(key, Binding { stored, declared_at }, target);
         Ok(declared_at)
     }
 
@@ -390,6 +419,8 @@ impl VirtualHost {
             self.limits.queues,
             format_args!("cannot declare queue '{}': queue", spec.name),
         )?;
+        let what = format_args!("cannot declare queue '{}'", spec.name);
+        self.check_memory(&topology, spec.owner, queue_size(&spec), what)?;
         self.admit_queue(&topology, &spec.name)?;
         let (levels, declared_at) = if spec.durable && spec.owner.is_none() {
             let record = QueueRecord {
@@ -448,12 +479,19 @@ impl VirtualHost {
         self.delete_unasked(queue, DeleteIf { unused: true, empty: false });
     }
 
-    /// Deletes the exclusive queues of a connection that has gone.
-    pub(super) fn delete_owned(&self, session: SessionId) {
-        let owned = self.topology.read().owned_by(session);
-        for queue in owned {
-            self.delete_unasked(&queue, DeleteIf::default());
-        }
+    /// The first `most` exclusive queues of a connection that are newer than `last`.
+    pub(super) fn owned_after(
+        &self,
+        session: SessionId,
+        last: Option<QueueId>,
+        most: usize,
+    ) -> Vec<Arc<Queue>> {
+        self.topology.read().owned_after(session, last, most)
+    }
+
+    /// Deletes an exclusive queue of a connection that has gone.
+    pub(super) fn delete_owned(&self, queue: &Arc<Queue>) {
+        self.delete_unasked(queue, DeleteIf::default());
     }
 
     fn delete_unasked(&self, queue: &Arc<Queue>, conditions: DeleteIf) {

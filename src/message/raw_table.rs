@@ -35,7 +35,7 @@ impl<'a> RawTable<'a> {
     }
 
     /// `bytes` must have passed [`check_table`].
-    pub(super) fn from_checked(bytes: &'a [u8]) -> RawTable<'a> {
+    pub(crate) fn from_checked(bytes: &'a [u8]) -> RawTable<'a> {
         RawTable { bytes }
     }
 

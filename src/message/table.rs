@@ -129,6 +129,15 @@ impl FieldTable {
         self.entries.is_empty()
     }
 
+    /// The memory that the entries take, in bytes.
+    #[must_use]
+    pub fn memory_size(&self) -> usize {
+        let entries = self.entries.iter();
+        entries
+            .map(|(name, value)| size_of::<(ShortStr, Value)>() + name.len() + value.memory_size())
+            .sum()
+    }
+
     /// Appends the entries' bytes, without the length in front.
     pub fn encode_entries(&self, out: &mut impl BufMut) {
         for (name, value) in &self.entries {
@@ -209,6 +218,18 @@ impl Value {
             Value::U32(n) => Some(n.into()),
             Value::I64(n) | Value::LongLong(n) => Some(n),
             _ => None,
+        }
+    }
+
+    /// The memory that the value takes besides its own size, in bytes.
+    fn memory_size(&self) -> usize {
+        match self {
+            Value::LongStr(bytes) | Value::Bytes(bytes) => bytes.len(),
+            Value::Array(values) => {
+                values.iter().map(|value| size_of::<Value>() + value.memory_size()).sum()
+            }
+            Value::Table(table) => table.memory_size(),
+            _ => 0,
         }
     }
 

@@ -107,6 +107,20 @@ impl Client {
         self.work();
     }
 
+    /// Publishes an empty message.
+    fn publish(&mut self, exchange: &str, key: &str) {
+        let publish = Method::BasicPublish {
+            reserved_1: 0,
+            exchange: exchange.as_bytes(),
+            routing_key: key.as_bytes(),
+            mandatory: false,
+            immediate: false,
+        };
+        self.put(1, &publish);
+        put_content_header(&mut self.input, 1, 0, RawProperties::NONE);
+        self.work();
+    }
+
     fn go_on(&mut self, channel: u16, body: &[u8]) {
         put_body_frame_header(&mut self.input, channel, body.len() as u32);
         self.input.extend_from_slice(body);
@@ -153,6 +167,13 @@ impl Client {
         self.send(&Method::ConfirmSelect { nowait: false });
         assert_eq!(self.received(), ["confirm.select-ok"]);
     }
+}
+
+/// A pattern of 60 words, `#`, `*` and `a`.
+fn long_pattern(number: usize) -> String {
+    let words: Vec<&str> =
+        (0..60).map(|place| ["a", "#", "a", "*"][(number >> (place % 9)) % 4]).collect();
+    words.join(".")
 }
 
 /// Has everybody work who was woken, until nobody is.
@@ -281,4 +302,51 @@ fn a_confirm_that_waits_for_nothing_is_written_before_another_connection_gets_th
     assert!(consumer.work_if_woken());
     let (frames, _) = split_frames(&mut consumer.received, FRAME_MAX);
     assert_eq!(frames.count(), 2, "basic.deliver, and its content header");
+}
+
+/// A key of 60 words stopped the whole thread for seconds, where 5,000 bindings had patterns as long.
+#[test]
+fn others_have_their_turn_while_a_long_key_is_looked_up() {
+    let rig = Rig::new();
+    let [mut one, mut two, mut other] = [rig.connect(), rig.connect(), rig.connect()];
+    one.send(&Method::QueueDeclare {
+        reserved_1: 0,
+        queue: b"q",
+        passive: false,
+        durable: false,
+        exclusive: false,
+        auto_delete: false,
+        nowait: true,
+        arguments: RawTable::EMPTY,
+    });
+    for number in 0..512 {
+        one.put(
+            1,
+            &Method::QueueBind {
+                reserved_1: 0,
+                queue: b"q",
+                exchange: b"amq.topic",
+                routing_key: long_pattern(number).as_bytes(),
+                nowait: true,
+                arguments: RawTable::EMPTY,
+            },
+        );
+    }
+    for client in [&mut one, &mut two, &mut other] {
+        client.select_confirms();
+    }
+    let key = ["a"; 60].join(".");
+    for client in [&mut one, &mut two] {
+        client.publish("amq.topic", &key);
+        assert_eq!(client.received(), [""; 0], "it had to be put off");
+    }
+    // Both are woken for a piece each, at most.
+    other.publish("", "q");
+    assert_eq!(other.received(), ["basic.ack"]);
+    settle(&mut [&mut one, &mut two]);
+    assert_eq!(one.received(), ["basic.ack"]);
+    assert_eq!(two.received(), ["basic.ack"]);
+    // It is known now.
+    two.publish("amq.topic", &key);
+    assert_eq!(two.received(), ["basic.ack"]);
 }

@@ -16,12 +16,13 @@ use crate::broker::exchange::{ExchangeSpec, PREDECLARED};
 use crate::broker::hosts::{HostDescription, HostLimits};
 use crate::broker::policy::Policy;
 use crate::broker::queue::QueueSpec;
+use crate::broker::record::BindingKey;
 use crate::broker::refusal::Refusal;
 use crate::broker::request::{Bind, DeclareExchange, DeclareQueue, DestinationKind};
 use crate::broker::routing::{ExchangeKind, check_headers_arguments};
 use crate::broker::session::SessionId;
 use crate::broker::virtual_host::VirtualHost;
-use crate::message::{FieldTable, ShortStr};
+use crate::message::{FieldTable, ShortStr, Value};
 use crate::storage::Lsn;
 
 /// No connection has this number: nothing that is exclusive belongs to it.
@@ -335,6 +336,7 @@ impl<'a> Import<'a> {
             .collect();
         let new_queues: HashSet<_> =
             queues.iter().map(|(host, declared)| (host, &declared.name)).collect();
+        let mut known = KnownBindings::default();
         for binding in &self.definitions.bindings {
             let (virtual_host, bind) = binding;
             let label = binding_label(virtual_host, bind);
@@ -374,7 +376,7 @@ impl<'a> Import<'a> {
             if let Some(why) = missing {
                 self.done.notes.push(format!("{label} is left out: {why}"));
                 count.left_out += 1;
-            } else if host.is_some_and(|host| has_binding(&host, bind)) {
+            } else if host.is_some_and(|host| known.has(&host, bind)) {
                 count.unchanged += 1;
             } else if source == Some(ExchangeKind::Headers)
                 && let Err(refusal) = check_headers_arguments(&bind.arguments)
@@ -490,22 +492,37 @@ fn binding_label(virtual_host: &ShortStr, bind: &Bind) -> String {
     )
 }
 
-/// Whether there is a binding that says the same. Files do not tell how wide a number is.
-fn has_binding(host: &VirtualHost, bind: &Bind) -> bool {
-    let topology = host.topology.read();
-    topology.bindings_to(bind.kind, &bind.destination).any(|found| {
-        found.source == bind.source
-            && found.routing_key == bind.routing_key
-            && same_arguments(&found.arguments, &bind.arguments)
-    })
+/// The bindings of virtual hosts, as files tell of them.
+#[derive(Default)]
+struct KnownBindings {
+    /// By virtual host: those that have numbers among their arguments, each as wide as can be.
+    numbered: HashMap<ShortStr, HashSet<BindingKey>>,
 }
 
-fn same_arguments(one: &FieldTable, other: &FieldTable) -> bool {
-    one.len() == other.len()
-        && one.entries().all(|(name, value)| {
-            other.get(name).is_some_and(|found| {
-                found == value
-                    || found.as_integer().is_some() && found.as_integer() == value.as_integer()
-            })
-        })
+impl KnownBindings {
+    /// Whether there is a binding that says the same. Files do not tell how wide a number is.
+    fn has(&mut self, host: &VirtualHost, bind: &Bind) -> bool {
+        if host.topology.read().binding(&BindingKey::new(host.name(), bind)).is_some() {
+            return true;
+        }
+        let Some(wide) = widened(bind) else { return false };
+        let known = self.numbered.entry(host.name().clone()).or_insert_with(|| {
+            let topology = host.topology.read();
+            let numbered = topology.bindings().filter_map(|key| widened(&key.to_bind()));
+            numbered.map(|bind| BindingKey::new(host.name(), &bind)).collect()
+        });
+        known.contains(&BindingKey::new(host.name(), &wide))
+    }
+}
+
+/// The binding with all whole numbers among its arguments in the widest type; `None` if there are none.
+fn widened(bind: &Bind) -> Option<Bind> {
+    let mut any = false;
+    let arguments = bind.arguments.entries().map(|(name, value)| {
+        let number = value.as_integer();
+        any |= number.is_some();
+        (name.clone(), number.map_or_else(|| value.clone(), Value::I64))
+    });
+    let arguments: FieldTable = arguments.collect();
+    any.then(|| Bind { arguments, ..bind.clone() })
 }

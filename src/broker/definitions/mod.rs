@@ -104,6 +104,7 @@ impl VirtualHost {
         }));
         let mut bindings: Vec<_> = topology
             .bindings()
+            .map(|key| (key, key.to_bind()))
             .filter(|(_, bind)| {
                 topology.queue(&bind.destination).is_none_or(|queue| queue.spec().owner.is_none())
                     || bind.kind == crate::broker::request::DestinationKind::Exchange
@@ -111,6 +112,6 @@ impl VirtualHost {
             .collect();
         bindings.sort_by_key(|(key, _)| *key);
         let name = self.name();
-        all.bindings.extend(bindings.into_iter().map(|(_, bind)| (name.clone(), bind.clone())));
+        all.bindings.extend(bindings.into_iter().map(|(_, bind)| (name.clone(), bind)));
     }
 }

@@ -59,6 +59,24 @@ impl BindingKey {
         self.0.to_vec()
     }
 
+    /// How many bytes it has.
+    pub(in crate::broker) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The exchange that the binding leads from.
+    pub(in crate::broker) fn source(&self) -> &[u8] {
+        let mut reader = Reader::new(&self.0);
+        let read = reader.u8().and_then(|_| reader.short_str()).and_then(|_| reader.short_str());
+        read.expect("it was made of a binding")
+    }
+
+    /// The binding that it stands for.
+    pub(in crate::broker) fn to_bind(&self) -> Bind {
+        let record = BindingRecord::decode(&self.0, &Self::value());
+        record.expect("it was made of a binding").into_bind()
+    }
+
     /// The value that belongs to it.
     pub(in crate::broker) fn value() -> Vec<u8> {
         vec![VERSION]

@@ -1,6 +1,7 @@
 //! What bindings lead to, and what a message was routed to.
 
 use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::topic::{Effort, Walks};
@@ -18,7 +19,7 @@ pub(in crate::broker) enum Target {
 }
 
 /// What tells targets apart, and orders them.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Identity<'a> {
     Queue(QueueId),
     Exchange(&'a ShortStr),
@@ -36,6 +37,14 @@ impl Target {
 impl PartialEq for Target {
     fn eq(&self, other: &Self) -> bool {
         self.identity() == other.identity()
+    }
+}
+
+impl Eq for Target {}
+
+impl Hash for Target {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
     }
 }
 

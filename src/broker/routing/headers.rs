@@ -6,12 +6,10 @@
 
 use std::collections::HashMap;
 
-use bytes::{Buf, Bytes, BytesMut};
-
 use super::destinations::{Matches, Target};
 use crate::broker::equivalence::{shown_value, type_name};
 use crate::broker::refusal::{Reason, Refusal};
-use crate::message::{FieldTable, RawTable, RawValue, ShortStr, Value};
+use crate::message::{FieldTable, RawTable, RawValue};
 
 const X_MATCH: &[u8] = b"x-match";
 
@@ -19,25 +17,30 @@ const X_MATCH: &[u8] = b"x-match";
 /// tens of thousands of arguments would take seconds else.
 const FEW: usize = 512;
 
-/// The bindings in the order in which they were added. A lookup looks at each of them.
+/// The bindings. A lookup looks at each of them.
 #[derive(Debug, Default)]
 pub(in crate::broker) struct HeadersRouter {
-    bindings: Vec<HeadersBinding>,
+    bindings: HashMap<HeadersBinding, Mode>,
 }
 
-#[derive(Debug)]
+/// A binding's arguments, in the bytes that they are sent in: unpacked they would take many times as much memory.
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct HeadersBinding {
-    /// As given, to find it again.
-    arguments: FieldTable,
-    /// The arguments that are compared.
-    wanted: Vec<(ShortStr, Wanted)>,
-    all: bool,
+    arguments: Box<[u8]>,
     target: Target,
+}
+
+/// How a binding's arguments are compared, and how often it was added.
+#[derive(Debug, Clone, Copy)]
+struct Mode {
+    all: bool,
+    with_x: bool,
+    times: u32,
 }
 
 /// What a header has to be. Whether it is takes no longer than looking at it once: nothing is unpacked.
 #[derive(Debug)]
-enum Wanted {
+enum Wanted<'a> {
     /// Anything, if it is there.
     Anything,
     /// A whole number, whatever its width: clients choose that by the value's size.
@@ -47,9 +50,9 @@ enum Wanted {
     /// One of the two.
     Truth(bool),
     /// These octets, as a text or as a byte array: clients choose that by their languages' types.
-    Octets(Bytes),
+    Octets(&'a [u8]),
     /// The same type and the same bytes.
-    Same { tag: u8, bytes: Bytes },
+    Same { tag: u8, bytes: &'a [u8] },
 }
 
 /// A message's headers, to be found by name. Of several of one name the first counts.
@@ -96,28 +99,27 @@ impl HeadersRouter {
         // Arguments are checked when the binding is made; those of a store that another version
         // wrote may be strange after all, and then match as if they said nothing.
         let (all, with_x) = mode(arguments).unwrap_or((true, false));
-        let wanted = arguments
-            .entries()
-            .filter(|(name, _)| name.as_bytes() != X_MATCH && (with_x || !name.starts_with(b"x-")))
-            .map(|(name, value)| (name.clone(), Wanted::new(value)))
-            .collect();
-        self.bindings.push(HeadersBinding { arguments: arguments.clone(), wanted, all, target });
+        let mode = Mode { all, with_x, times: 0 };
+        self.bindings.entry(HeadersBinding::new(arguments, target)).or_insert(mode).times += 1;
     }
 
     pub(super) fn remove(&mut self, arguments: &FieldTable, target: &Target) {
-        let found = self
-            .bindings
-            .iter()
-            .position(|binding| binding.target == *target && binding.arguments == *arguments);
-        if let Some(place) = found {
-            self.bindings.remove(place);
+        let binding = HeadersBinding::new(arguments, target.clone());
+        let Some(mode) = self.bindings.get_mut(&binding) else { return };
+        mode.times -= 1;
+        if mode.times == 0 {
+            self.bindings.remove(&binding);
+            // A lookup goes through free places as well.
+            if self.bindings.capacity() > FEW + 8 * self.bindings.len() {
+                self.bindings.shrink_to(2 * self.bindings.len());
+            }
         }
     }
 
     pub(super) fn route(&self, headers: Option<RawTable<'_>>, matches: &mut Matches) {
         let headers = Headers::of(headers.unwrap_or_default());
-        for binding in &self.bindings {
-            if binding.matches(&headers) {
+        for (binding, mode) in &self.bindings {
+            if binding.matches(*mode, &headers) {
                 matches.add(&binding.target);
             }
         }
@@ -125,12 +127,18 @@ impl HeadersRouter {
 }
 
 impl HeadersBinding {
-    fn matches(&self, headers: &Headers<'_>) -> bool {
-        let mut wanted = self.wanted.iter();
-        let has = |(name, wanted): &(ShortStr, Wanted)| {
-            headers.get(name).is_some_and(|header| wanted.is_met_by(header))
+    fn new(arguments: &FieldTable, target: Target) -> Self {
+        Self { arguments: Box::from(&arguments.to_bytes()[..]), target }
+    }
+
+    fn matches(&self, mode: Mode, headers: &Headers<'_>) -> bool {
+        let entries = RawTable::from_checked(&self.arguments).entries();
+        let mut compared = entries
+            .filter(|(name, _)| *name != X_MATCH && (mode.with_x || !name.starts_with(b"x-")));
+        let has = |(name, wanted): (&[u8], RawValue<'_>)| {
+            headers.get(name).is_some_and(|header| Wanted::new(wanted).is_met_by(header))
         };
-        if self.all { wanted.all(has) } else { wanted.any(has) }
+        if mode.all { compared.all(has) } else { compared.any(has) }
     }
 }
 
@@ -154,21 +162,19 @@ impl<'a> Headers<'a> {
     }
 }
 
-impl Wanted {
-    fn new(value: &Value) -> Self {
-        match (value, value.as_integer()) {
-            (Value::Void, _) => Self::Anything,
-            (Value::Bool(truth), _) => Self::Truth(*truth),
-            (Value::LongStr(octets) | Value::Bytes(octets), _) => Self::Octets(octets.clone()),
-            (Value::F32(number), _) => Self::Real((*number).into()),
-            (Value::F64(number), _) => Self::Real(*number),
+impl<'a> Wanted<'a> {
+    fn new(value: RawValue<'a>) -> Self {
+        if let Some(octets) = value.as_octets() {
+            return Self::Octets(octets);
+        }
+        if let Some(number) = value.as_real() {
+            return Self::Real(number);
+        }
+        match (value.tag(), value.as_integer()) {
+            (b'V', _) => Self::Anything,
+            (b't', _) => Self::Truth(value.as_bytes() != [0]),
             (_, Some(number)) => Self::Number(number),
-            _ => {
-                let mut bytes = BytesMut::new();
-                value.encode(&mut bytes);
-                bytes.advance(1);
-                Self::Same { tag: value.tag(), bytes: bytes.freeze() }
-            }
+            (tag, None) => Self::Same { tag, bytes: value.as_bytes() },
         }
     }
 
@@ -179,9 +185,9 @@ impl Wanted {
             Self::Real(number) => {
                 header.as_real().is_some_and(|real| real.to_bits() == number.to_bits())
             }
-            Self::Octets(octets) => header.as_octets().is_some_and(|header| header == octets),
+            Self::Octets(octets) => header.as_octets().is_some_and(|header| header == *octets),
             Self::Truth(truth) => header.tag() == b't' && (header.as_bytes() != [0]) == *truth,
-            Self::Same { tag, bytes } => header.tag() == *tag && header.as_bytes() == bytes,
+            Self::Same { tag, bytes } => header.tag() == *tag && header.as_bytes() == *bytes,
         }
     }
 }
@@ -190,7 +196,10 @@ impl Wanted {
 mod tests {
     use std::time::{Duration, Instant};
 
+    use bytes::Bytes;
+
     use super::*;
+    use crate::message::{ShortStr, Value};
 
     fn table(entries: &[(&str, Value)]) -> FieldTable {
         entries

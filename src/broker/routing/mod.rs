@@ -15,8 +15,9 @@ pub(super) use headers::check_arguments as check_headers_arguments;
 
 use self::direct::DirectRouter;
 use self::headers::HeadersRouter;
-use self::topic::TopicRouter;
 pub use self::topic::Effort;
+pub(super) use self::topic::PATTERN_WORD;
+use self::topic::TopicRouter;
 use crate::message::{FieldTable, RawProperties, ShortStr};
 
 /// The type of an exchange.
@@ -62,7 +63,7 @@ impl ExchangeKind {
 pub(super) enum Router {
     Direct(DirectRouter),
     Fanout(Destinations),
-    Topic(TopicRouter),
+    Topic(Box<TopicRouter>),
     Headers(HeadersRouter),
 }
 
@@ -72,7 +73,7 @@ impl Router {
         match kind {
             ExchangeKind::Direct => Self::Direct(DirectRouter::default()),
             ExchangeKind::Fanout => Self::Fanout(Destinations::default()),
-            ExchangeKind::Topic => Self::Topic(TopicRouter::default()),
+            ExchangeKind::Topic => Self::Topic(Box::default()),
             ExchangeKind::Headers => Self::Headers(HeadersRouter::default()),
         }
     }

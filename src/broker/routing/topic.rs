@@ -19,9 +19,9 @@ mod walk;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-pub(super) use self::walk::Walks;
-pub use self::walk::Effort;
 use self::remembered::Remembered;
+pub use self::walk::Effort;
+pub(super) use self::walk::Walks;
 use self::walk::{Progress, Walk};
 use super::destinations::{Destinations, Matches, Target};
 use crate::message::ShortStr;
@@ -49,6 +49,9 @@ type WordId = u32;
 /// No node's child, so it stands for "none" among children.
 const ROOT: NodeId = 0;
 
+/// The most that a word of a pattern takes besides its text.
+pub(in crate::broker) const PATTERN_WORD: usize = size_of::<Node>() + 6 * TABLE_ENTRY;
+
 /// A walk of so many steps is worth remembering.
 const LONG: u64 = 1024;
 
@@ -70,6 +73,8 @@ struct Node {
 
 /// The nodes that a word leads to. Nearly all nodes have one or none.
 #[derive(Debug, Default)]
+// In a box, because nearly all nodes have no such table.
+#[allow(clippy::box_collection)]
 enum Children {
     #[default]
     None,
@@ -165,11 +170,6 @@ impl Default for TopicRouter {
 }
 
 impl TopicRouter {
-    /// Bytes of memory that the bindings take here.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     pub(super) fn add(&mut self, pattern: &[u8], target: Target) {
         self.remembered.forget();
         let mut at = ROOT;

@@ -375,3 +375,108 @@ fn an_unknown_virtual_host_is_refused() {
     let refused = rig.broker.connect(b"nowhere", b"guest").map(drop);
     assert_eq!(refusal(refused), (530, "NOT_ALLOWED - vhost nowhere not found".to_owned()));
 }
+
+/// So many patterns of 60 words.
+fn bind_long_patterns(client: &mut Client, queue: &str, count: usize) {
+    for number in 0..count {
+        let words: Vec<&str> =
+            (0..60).map(|place| ["a", "#", "a", "*"][(number >> (place % 9)) % 4]).collect();
+        client.channel.bind(&binding("amq.topic", queue, &words.join("."))).unwrap();
+    }
+}
+
+#[test]
+fn a_message_that_was_put_off_goes_where_bindings_lead_when_it_is_done() {
+    let rig = Rig::new();
+    let [mut client, mut other] = [rig.connect(), rig.connect()];
+    for name in ["old", "gone", "new"] {
+        client.channel.declare_queue(&queue(name)).unwrap();
+    }
+    bind_long_patterns(&mut client, "old", 512);
+    client.channel.bind(&binding("amq.topic", "gone", "#")).unwrap();
+    let message = message("amq.topic", &["a"; 60].join("."), "body", &persistent());
+    let glance = client.channel.publish_some(&message, Effort::Glance).unwrap();
+    assert_eq!(glance, None);
+    assert_eq!(client.channel.publish_some(&message, Effort::Piece).unwrap(), None);
+    other.channel.bind(&binding("amq.topic", "new", "a.#.a")).unwrap();
+    other.channel.unbind(&binding("amq.topic", "gone", "#")).unwrap();
+    let published = loop {
+        if let Some(published) = client.channel.publish_some(&message, Effort::Piece).unwrap() {
+            break published;
+        }
+    };
+    assert_eq!(published.queues, 2);
+    assert_eq!(["old", "gone", "new"].map(|queue| other.ready(queue)), [1, 0, 1]);
+}
+
+#[test]
+fn the_memory_of_topology_is_counted_down_to_none() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    let host = rig.broker.connect(b"/", b"guest").unwrap();
+    let memory = || host.topology_memory();
+    assert_eq!(memory(), 0);
+    client.channel.declare_queue(&DeclareQueue { exclusive: true, ..queue("own") }).unwrap();
+    let arguments = table(&[("x-max-priority", Value::I32(9))]);
+    client.channel.declare_queue(&DeclareQueue { arguments, ..durable("kept") }).unwrap();
+    client.channel.declare_exchange(&exchange("x", "headers")).unwrap();
+    let queues = memory();
+    let arguments = table(&[("b", Value::text(&"v".repeat(1000))), ("a", Value::I32(1))]);
+    let bind = Bind { arguments, ..binding("x", "own", "k") };
+    client.channel.bind(&bind).unwrap();
+    // The arguments are there twice.
+    let size = memory() - queues;
+    assert!((2000..2600).contains(&size), "{size}");
+    client.channel.bind(&binding("amq.topic", "own", "a.b.#")).unwrap();
+    client.channel.bind(&binding("x", "kept", "k")).unwrap();
+    client.channel.delete_queue(b"own", false, false).unwrap();
+    client.channel.delete_exchange(b"x", false).unwrap();
+    client.channel.delete_queue(b"kept", false, false).unwrap();
+    assert_eq!(memory(), 0);
+}
+
+#[test]
+fn topology_beyond_its_memory_is_refused_and_what_goes_makes_room() {
+    let limits = Limits { topology: 8_000, owned_topology: 4_000, ..Limits::default() };
+    let rig = Rig::with_limits(limits);
+    let mut client = rig.connect();
+    let large = |name| {
+        let arguments = table(&[("note", Value::text(&"n".repeat(1000)))]);
+        DeclareQueue { exclusive: true, arguments, ..queue(name) }
+    };
+    client.channel.declare_queue(&large("one")).unwrap();
+    let (code, text) = refusal(client.channel.declare_queue(&large("two")));
+    assert_eq!(code, 406);
+    assert!(text.contains("memory limit of the connection's exclusive queues"), "{text}");
+    let mut shared = DeclareQueue { exclusive: false, ..large("shared") };
+    client.channel.declare_queue(&shared).unwrap();
+    shared.name = name("more");
+    let (code, text) = refusal(client.channel.declare_queue(&shared));
+    assert_eq!(code, 406);
+    assert!(text.contains("(8000 bytes) is reached"), "{text}");
+    client.channel.delete_queue(b"one", false, false).unwrap();
+    client.channel.declare_queue(&shared).unwrap();
+}
+
+#[test]
+fn a_connection_that_ends_deletes_its_queues_in_pieces() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    let mut other = rig.connect();
+    for number in 0..130 {
+        let own = DeclareQueue { exclusive: true, ..queue(&number.to_string()) };
+        client.channel.declare_queue(&own).unwrap();
+    }
+    let Client { channel, mut session, .. } = client;
+    drop(channel);
+    let mut is_there = |name: &str| {
+        let passive = DeclareQueue { passive: true, ..queue(name) };
+        refusal(other.channel.declare_queue(&passive)).0 == 405
+    };
+    assert!(!session.close_some());
+    assert_eq!(["63", "64"].map(&mut is_there), [false, true]);
+    assert!(!session.close_some());
+    assert_eq!(["127", "128"].map(&mut is_there), [false, true]);
+    assert!(session.close_some());
+    assert!(!is_there("129"));
+}

@@ -61,6 +61,8 @@ pub(super) struct ClientLimits {
     pub(super) queues: u64,
     pub(super) exchanges: u64,
     pub(super) bindings: u64,
+    pub(super) topology: u64,
+    pub(super) owned_topology: u64,
     /// `None`: what befits the machine.
     pub(super) memory: Option<u64>,
     pub(super) disk_free: u64,
@@ -115,6 +117,8 @@ impl Default for Settings {
                 queues: broker_limits.queues as u64,
                 exchanges: broker_limits.exchanges as u64,
                 bindings: broker_limits.bindings as u64,
+                topology: broker_limits.topology as u64,
+                owned_topology: broker_limits.owned_topology as u64,
                 memory: watermarks.memory,
                 disk_free: watermarks.disk_free,
                 handshake_timeout: limits.handshake,
@@ -251,6 +255,8 @@ impl ClientLimits {
             queues: fit(self.queues),
             exchanges: fit(self.exchanges),
             bindings: fit(self.bindings),
+            topology: fit(self.topology),
+            owned_topology: fit(self.owned_topology),
             unacknowledged: fit(self.unacknowledged),
             transaction: fit(self.transaction_size),
         }

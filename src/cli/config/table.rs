@@ -165,6 +165,16 @@ pub(super) static SETTINGS: &[Setting] = &[
         kind: Kind::Count(|all| &mut all.limits.bindings, 1..=100_000_000),
     },
     Setting {
+        key: "limits.topology",
+        meaning: "The memory that the queues, exchanges and bindings of a virtual host take, messages and consumers not included.",
+        kind: Kind::Size(|all| &mut all.limits.topology, MIB..=1024 * GIB, 1),
+    },
+    Setting {
+        key: "limits.connection_topology",
+        meaning: "The memory that the exclusive queues of a connection take, with the bindings to them.",
+        kind: Kind::Size(|all| &mut all.limits.owned_topology, MIB..=1024 * GIB, 1),
+    },
+    Setting {
         key: "limits.memory",
         meaning: "Publishers are held back while the server uses more memory than this, messages that it keeps in memory included. \"auto\" is two fifths of what the machine, or the server's control group, has.",
         kind: Kind::Budget(|all| &mut all.limits.memory, MIB..=1024 * GIB),

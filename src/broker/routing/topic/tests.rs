@@ -174,9 +174,8 @@ fn found_in_pieces(patterns: &[Pattern], keys: &[&[u8]], changes: &[Change]) -> 
         }
     }
     let found = exchanges(&mut matches);
-    let is_found = |pattern: &str| {
-        keys.iter().any(|key| naive_match(pattern, str::from_utf8(key).unwrap()))
-    };
+    let is_found =
+        |pattern: &str| keys.iter().any(|key| naive_match(pattern, str::from_utf8(key).unwrap()));
     let expected: BTreeSet<String> = all.into_iter().filter(|pattern| is_found(pattern)).collect();
     matches.finish();
     [found, expected.into_iter().collect()]
@@ -267,9 +266,9 @@ fn bytes_of_patterns_are_counted_down_to_none() {
     let mut router = TopicRouter::default();
     let patterns = ["a.b.c", "a.b.d", "a.*.#", "#", "", "x.y.z"];
     patterns.iter().for_each(|pattern| router.add(pattern.as_bytes(), target(pattern)));
-    assert!(router.bytes() >= 9 * size_of::<Node>());
+    assert!(router.bytes >= 9 * size_of::<Node>());
     patterns.iter().for_each(|pattern| router.remove(pattern.as_bytes(), &target(pattern)));
-    assert_eq!(router.bytes(), 0);
+    assert_eq!(router.bytes, 0);
 }
 
 /// Published as a denial of service against matchers that backtrack: 60 `#` need 2^60 steps there.
