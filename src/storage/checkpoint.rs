@@ -13,6 +13,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::catalog::Catalog;
 use super::clock::Timestamp;
 use super::error::StoreError;
@@ -26,7 +28,7 @@ use super::record::{
 use super::segment::{FreeFile, SegmentSet};
 use super::store::Shared;
 use super::superblock::{Superblock, SuperblockFile};
-use super::units::{Lsn, SegmentId};
+use super::units::{Lsn, SegmentId, SegmentTag};
 
 /// The parts of the last checkpoint, to find again what has not changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,20 +65,21 @@ impl LastCheckpoint {
 /// Writes checkpoints.
 #[derive(Debug)]
 pub(crate) struct Checkpointer {
-    superblock: SuperblockFile,
+    superblock: Arc<Mutex<SuperblockFile>>,
     parts: Parts,
 }
 
 impl Checkpointer {
-    pub(crate) fn new(superblock: SuperblockFile, parts: Parts) -> Checkpointer {
+    pub(crate) fn new(superblock: Arc<Mutex<SuperblockFile>>, parts: Parts) -> Checkpointer {
         Checkpointer { superblock, parts }
     }
 
     /// Notes in the superblock how far the log reaches, so that a segment that is missing is missed.
     pub(crate) fn note_newest(&mut self, log: &Log) -> Result<(), StoreError> {
-        let newest = log.newest_segment();
-        if newest > self.superblock.state().newest {
-            self.update_superblock(log, Superblock { newest, ..*self.superblock.state() })?;
+        let (newest, durable) = (log.newest_tag(), log.durable());
+        let known = self.superblock.lock().state().newest;
+        if newest.map(|tag| tag.id) > known.map(|tag| tag.id) {
+            self.update_superblock(log, |state| state.reach(newest, durable))?;
         }
         Ok(())
     }
@@ -121,23 +124,34 @@ impl Checkpointer {
         if !is_active(Mutant::PointEarly) {
             log.wait(root.lsn.plus(u64::from(root.length)))?;
         }
-        let state = Superblock {
-            root: root.lsn,
-            newest: log.newest_segment().max(self.superblock.state().newest),
-            written: Some(shared.clock.now()),
-            compacted: shared.compaction.since_created(),
-            ..*self.superblock.state()
-        };
-        self.update_superblock(log, state)?;
+        let (newest, durable) = (log.newest_tag(), log.durable());
+        let home = shared.segments.locate(root.lsn);
+        let state = self.update_superblock(log, |state| {
+            state.reach(newest, durable);
+            state.root = root.lsn;
+            state.root_salt = home.map_or(0, |(home, _)| home.header.salt);
+            state.written = Some(shared.clock.now());
+            state.compacted = shared.compaction.since_created();
+        })?;
         *shared.last_checkpoint.lock() = LastCheckpoint::new(&state, replay_from);
         retire(shared, &dead);
         Ok(())
     }
 
-    fn update_superblock(&mut self, log: &Log, state: Superblock) -> Result<(), StoreError> {
-        self.superblock
+    /// The superblock is locked for the update alone: the log waits for it when a segment is made ready, and a checkpoint
+    /// waits for the log.
+    fn update_superblock(
+        &self,
+        log: &Log,
+        change: impl FnOnce(&mut Superblock),
+    ) -> Result<Superblock, StoreError> {
+        let mut superblock = self.superblock.lock();
+        let mut state = *superblock.state();
+        change(&mut state);
+        superblock
             .update(state)
-            .map_err(|error| log.fail(&format!("cannot write the superblock: {error}")))
+            .map_err(|error| log.fail(&format!("cannot write the superblock: {error}")))?;
+        Ok(state)
     }
 
     fn write_queue_pages(
@@ -300,7 +314,7 @@ pub(super) fn settle(shared: &Shared, queue: &QueueCore) -> Result<(), StoreErro
 ///
 /// This has to come before any part of the checkpoint is written: what is dead now is dead in every part, and in
 /// whatever is replayed on top.
-fn sort_segments(segments: &SegmentSet, replay_from: Lsn) -> (Vec<SegmentId>, Vec<SegmentId>) {
+fn sort_segments(segments: &SegmentSet, replay_from: Lsn) -> (Vec<SegmentId>, Vec<SegmentTag>) {
     let size = segments.segment_size();
     let (mut dead, mut needed) = (Vec::new(), Vec::new());
     for segment in segments.all() {
@@ -308,7 +322,7 @@ fn sort_segments(segments: &SegmentSet, replay_from: Lsn) -> (Vec<SegmentId>, Ve
         if end <= replay_from && segment.live.references() == 0 {
             dead.push(segment.id());
         } else if segment.id().start(size) < replay_from {
-            needed.push(segment.id());
+            needed.push(segment.tag());
         }
     }
     (dead, needed)

@@ -24,6 +24,7 @@ use super::reader::ReadBuffers;
 use super::record::{RecordKind, StoredChange, TopologyRecord};
 use super::recovery::{self, OpenedStore, RecoveryReport};
 use super::segment::{PoolConfig, Prepared, SegmentPool, SegmentSet};
+use super::superblock::FORMAT_VERSION;
 use super::threads::Threads;
 use super::units::{Lsn, QueueId};
 use super::upkeep::Upkeep;
@@ -114,7 +115,22 @@ impl Store {
         let disk = Arc::new(Descriptors::new(options.disk.clone(), MOST_OPEN));
         let options = Options { disk, ..options };
         let opened = recovery::open(dir, &options)?;
-        Store::start(dir, &options, opened)
+        let upgraded_from = opened.upgraded_from;
+        let store = Store::start(dir, &options, opened)?;
+        if let Some(found) = upgraded_from {
+            // So that all that is needed of older segments is tied to this history of the store; a later checkpoint does as well.
+            match store.checkpoint() {
+                Ok(()) | Err(StoreError::Full) => {}
+                Err(error) => return Err(error.into()),
+            }
+            tracing::info!(
+                directory = %dir.display(),
+                from = found,
+                to = FORMAT_VERSION,
+                "the store has been brought up to date: earlier versions of this program cannot open it any more"
+            );
+        }
+        Ok(store)
     }
 
     /// Makes a store of what recovery has read.
@@ -126,6 +142,7 @@ impl Store {
         let mut recovered = opened.recovered;
         let recovered_end = recovered.end;
         let superblock = *opened.superblock.state();
+        let register = Arc::new(Mutex::new(opened.superblock));
         let segment_size = superblock.segment_size;
         let pool = Arc::new(SegmentPool::new(
             PoolConfig {
@@ -133,6 +150,7 @@ impl Store {
                 disk: options.disk.clone(),
                 segment_size,
                 spare: options.segments_spare,
+                register: register.clone(),
             },
             opened.free,
         ));
@@ -170,7 +188,7 @@ impl Store {
             read_buffers: ReadBuffers::default(),
             places: ResidentPlaces::new(options.index),
             moving_pages: Mutex::default(),
-            checkpointer: Mutex::new(Checkpointer::new(opened.superblock, recovered.checkpoint)),
+            checkpointer: Mutex::new(Checkpointer::new(register, recovered.checkpoint)),
             last_checkpoint: Mutex::new(LastCheckpoint::new(&superblock, recovered.replayed_from)),
             compacting: Mutex::default(),
             compaction: Progress::new(superblock.compacted),

@@ -89,6 +89,15 @@ impl fmt::Display for SegmentId {
     }
 }
 
+/// One use of a segment's file: its number, and the salt that was drawn for this use. Two histories of a store, as a backup that
+/// was put back and went on has them, may both have a segment with some number; they differ in its salt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SegmentTag {
+    pub(crate) id: SegmentId,
+    /// 0 means unknown: formats up to 3 did not say.
+    pub(crate) salt: u64,
+}
+
 /// Identifies a queue for the life of the store; never used again after the queue was deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct QueueId(pub(crate) u64);

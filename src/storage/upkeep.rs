@@ -124,6 +124,7 @@ impl Shared {
         }
         if !self.pool.is_full() {
             self.log.keep_the_reserve_alone();
+            self.pool.release_given_up().map_err(|reason| self.log.fail(&reason))?;
             if let Err(error) = self.pool.remove_spares() {
                 tracing::warn!("cannot remove a spare segment: {error}");
             }

@@ -1,5 +1,6 @@
 //! A log with its threads, as a store has them, and what must hold whatever the schedule.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,9 +15,9 @@ use crate::storage::error::StoreError;
 use crate::storage::log::{FailureCallback, Log, LogConfig, Outline};
 use crate::storage::options::Background;
 use crate::storage::record::{FRAME, RecordKind};
-use crate::storage::segment::{FreeFile, PoolConfig, SegmentPool, SegmentSet};
+use crate::storage::segment::{FreeFile, PoolConfig, Register, SegmentPool, SegmentSet};
 use crate::storage::sync::{Condvar, Mutex};
-use crate::storage::units::{Lsn, SegmentId};
+use crate::storage::units::{Lsn, SegmentId, SegmentTag};
 
 /// Small enough for a few records to go through several.
 const SEGMENT: u64 = 16 << 10;
@@ -75,6 +76,21 @@ impl Entropy for Constant {
     }
 }
 
+/// A register that has room for all segments, and never fails.
+#[derive(Debug)]
+struct EndlessRegister;
+
+impl Register for EndlessRegister {
+    fn note(
+        &self,
+        _: Option<SegmentTag>,
+        _: &[SegmentTag],
+        _: Option<(SegmentTag, Lsn)>,
+    ) -> io::Result<bool> {
+        Ok(true)
+    }
+}
+
 impl Rig {
     /// Starts the threads, each of which fails the log when it fails, as the store's do.
     pub(crate) fn start(settings: Settings) -> Arc<Rig> {
@@ -85,6 +101,7 @@ impl Rig {
             disk: Arc::new(disk.clone()),
             segment_size: SEGMENT,
             spare: 1,
+            register: Arc::new(EndlessRegister),
         };
         let pool = Arc::new(SegmentPool::new(config, Vec::<FreeFile>::new()));
         let segments = Arc::new(SegmentSet::new(SEGMENT));

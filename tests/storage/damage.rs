@@ -189,7 +189,7 @@ fn a_missing_superblock_is_refused_and_no_new_store_is_made_over_the_old_one() {
 
 #[test]
 fn a_store_of_another_format_is_refused_by_its_version() {
-    for version in [2, 4] {
+    for version in [2, 5] {
         of_another_format(version);
     }
 }
@@ -206,7 +206,7 @@ fn of_another_format(version: u8) {
         content[copy + 12..copy + 16].copy_from_slice(&hasher.finalize().to_le_bytes());
     }
     fs::write(path, content).unwrap();
-    let error = refused(dir.path(), &[&format!("format version {version}"), "version 3"]);
+    let error = refused(dir.path(), &[&format!("format version {version}"), "version 4"]);
     assert!(matches!(error, OpenError::Format { found, .. } if found == u32::from(version)));
 }
 

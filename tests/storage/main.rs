@@ -11,6 +11,7 @@ mod damage;
 mod durability;
 mod faulty;
 mod full;
+mod histories;
 mod inspecting;
 mod model;
 mod power_cuts;
@@ -25,3 +26,4 @@ mod support;
 mod together;
 #[path = "../common/unsynced.rs"]
 mod unsynced;
+mod upgrading;

@@ -112,6 +112,12 @@ pub trait DiskFile: Send + Sync + Debug {
     /// The size in bytes.
     fn size(&self) -> io::Result<u64>;
 
+    /// Cuts a file that is longer off at `length` bytes; durable after [`sync_all`](DiskFile::sync_all).
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        let _ = length;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Takes the file itself for this process alone, whichever of its names it was opened by, until it is closed. Returns
     /// `false` if another holder has it. A file that only one process can reach needs no lock.
     fn try_lock(&self) -> io::Result<bool> {

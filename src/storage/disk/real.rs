@@ -127,6 +127,10 @@ impl DiskFile for File {
         Ok(self.metadata()?.len())
     }
 
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.set_len(length)
+    }
+
     fn try_lock(&self) -> io::Result<bool> {
         lock(self)
     }

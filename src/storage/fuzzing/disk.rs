@@ -155,4 +155,9 @@ impl DiskFile for MemoryFile {
     fn size(&self) -> io::Result<u64> {
         Ok(self.content.lock().len() as u64)
     }
+
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        Arc::make_mut(&mut self.content.lock()).truncate(length as usize);
+        Ok(())
+    }
 }

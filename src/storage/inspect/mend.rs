@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::verify::{Finding, LostMessage};
+use crate::storage::disk::write_all_at;
 use crate::storage::error::OpenError;
 use crate::storage::index::Released;
 use crate::storage::queue::QueueCore;
@@ -14,6 +15,9 @@ use crate::storage::record::ChunkEntry;
 use crate::storage::recovery::Recovered;
 use crate::storage::segment::SegmentSet;
 use crate::storage::units::{Lsn, SegmentId, Sequence, SequenceRange};
+
+/// How many zeros are written at a time, in bytes.
+const FILLED: u64 = 1 << 20;
 
 /// Puts right what the findings say is damaged. `readable` has all segments that messages may have been found in.
 pub(super) fn mend(
@@ -35,6 +39,33 @@ pub(super) fn mend(
                 mend.message(queue, lost)?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Gives the files of segments in use the length that they were made with: an open refuses them otherwise. What is missing
+/// of a file is filled with zeros, in which nothing validates; what it has beyond its end was never a part of it.
+pub(super) fn restore_sizes(recovered: &Recovered) -> Result<(), OpenError> {
+    let segment_size = recovered.segments.segment_size();
+    for segment in recovered.segments.all() {
+        let io = |error| OpenError::io("restore the length of", &segment.path, error);
+        let file = segment.file().expect("a segment that was found has a file");
+        let (size, whole) =
+            (file.size().map_err(io)?, u64::from(segment.header.slots) * segment_size);
+        if size == whole {
+            continue;
+        }
+        if size > whole {
+            file.truncate(whole).map_err(io)?;
+        }
+        let zeros = vec![0; FILLED.min(whole.saturating_sub(size)) as usize];
+        let mut at = size;
+        while at < whole {
+            let piece = &zeros[..FILLED.min(whole - at) as usize];
+            write_all_at(&**file, piece, at).map_err(io)?;
+            at += piece.len() as u64;
+        }
+        file.sync_all().map_err(io)?;
     }
     Ok(())
 }

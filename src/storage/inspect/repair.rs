@@ -195,12 +195,14 @@ fn rewrite(
 ) -> Result<(), OpenError> {
     let recovered = examined.recovered.expect("a store without a checkpoint was refused before");
     mend::mend(&recovered, &examined.readable, &found.damage)?;
+    mend::restore_sizes(&recovered)?;
     let opened = OpenedStore {
         lock: examined.lock,
         superblock: examined.superblock,
         recovered,
         // Files are left to the next open: until the checkpoint is durable, none may be recycled.
         free: Vec::new(),
+        upgraded_from: None,
     };
     recovery::remove_unfinished(&**disk, dir, opened.superblock.state().segment_size)?;
     let options =

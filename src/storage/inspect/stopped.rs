@@ -11,7 +11,6 @@ use crate::storage::disk::Disk;
 use crate::storage::error::OpenError;
 use crate::storage::recovery;
 use crate::storage::segment::file_name;
-use crate::storage::superblock::FORMAT_VERSION;
 
 /// Reads what an open would read, and describes it.
 pub fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Inspection, OpenError> {
@@ -40,7 +39,7 @@ pub fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Inspection, OpenError> {
         recovered.catalog.queues.iter().map(|queue| QueueView::of(queue)).collect();
     queues.sort_by_key(|queue| queue.id);
     Ok(Inspection {
-        format: FORMAT_VERSION,
+        format: superblock.version,
         store: superblock.store,
         segment_size: size,
         checkpoint: CheckpointView { root: superblock.root, written: superblock.written },

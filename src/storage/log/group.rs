@@ -28,10 +28,12 @@ const MAGIC: [u8; 4] = *b"HAYG";
 /// | 24..32 | durable | the log was durable up to here when the group was written |
 /// | 32..36 | length | bytes of the records |
 /// | 36..40 | records | how many |
-/// | 40..64 | | zero |
+/// | 40..48 | previous salt | the salt of the segment that `previous` lies in; 0: unknown, or none |
+/// | 48..64 | | zero |
 ///
 /// `previous` chains the groups, and commits a segment to the end of the one before it; `durable` tells a torn tail
-/// from a hole: what lies below the `durable` of any valid group has been on stable storage.
+/// from a hole: what lies below the `durable` of any valid group has been on stable storage. The previous salt ties a
+/// segment to the one before it, so that none of another history of the store can be in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GroupHeader {
     pub(crate) lsn: Lsn,
@@ -39,6 +41,7 @@ pub(crate) struct GroupHeader {
     pub(crate) durable: Lsn,
     pub(crate) length: u32,
     pub(crate) records: u32,
+    pub(crate) previous_salt: u64,
 }
 
 /// Why there is no valid group in a place.
@@ -61,6 +64,7 @@ impl GroupHeader {
         bytes[24..32].copy_from_slice(&self.durable.0.to_le_bytes());
         bytes[32..36].copy_from_slice(&self.length.to_le_bytes());
         bytes[36..40].copy_from_slice(&self.records.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.previous_salt.to_le_bytes());
         let checksum = seed.checksum(self.lsn, &bytes[4..], &[]);
         bytes[..4].copy_from_slice(&checksum.to_le_bytes());
         bytes
@@ -87,7 +91,14 @@ impl GroupHeader {
         if previous > lsn || durable > lsn {
             return Err(GroupFault::Header);
         }
-        Ok(GroupHeader { lsn, previous, durable, length: u32_at(32), records: u32_at(36) })
+        Ok(GroupHeader {
+            lsn,
+            previous,
+            durable,
+            length: u32_at(32),
+            records: u32_at(36),
+            previous_salt: u64_at(40),
+        })
     }
 
     /// Bytes from the start of the group to the start of the next one.
@@ -159,6 +170,8 @@ pub(super) struct Group {
     pub(super) segment: Arc<Segment>,
     pub(super) lsn: Lsn,
     pub(super) previous: Lsn,
+    /// The salt of the segment that `previous` lies in.
+    pub(super) previous_salt: u64,
     pub(super) records: u32,
     /// Room for the header, then the records.
     pub(super) buffer: PageBuffer,
@@ -169,11 +182,12 @@ impl Group {
         segment: Arc<Segment>,
         lsn: Lsn,
         previous: Lsn,
+        previous_salt: u64,
         mut buffer: PageBuffer,
     ) -> Group {
         buffer.clear();
         buffer.pad(GROUP_HEADER);
-        Group { segment, lsn, previous, records: 0, buffer }
+        Group { segment, lsn, previous, previous_salt, records: 0, buffer }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -190,6 +204,11 @@ impl Group {
         if self.is_empty() { self.previous } else { self.lsn.plus(span(self.buffer.len())) }
     }
 
+    /// The salt of the segment that [`end_of_log`](Self::end_of_log) lies in.
+    pub(super) fn salt_at_end(&self) -> u64 {
+        if self.is_empty() { self.previous_salt } else { self.segment.header.salt }
+    }
+
     /// Where the group ends if it gets `more` bytes.
     pub(super) fn end_with(&self, more: usize) -> Lsn {
         self.lsn.plus(padded(self.buffer.len() + more))
@@ -203,6 +222,7 @@ impl Group {
             durable,
             length: (self.buffer.len() - GROUP_HEADER) as u32,
             records: self.records,
+            previous_salt: self.previous_salt,
         };
         self.buffer.as_mut_slice()[..GROUP_HEADER]
             .copy_from_slice(&header.encode(self.segment.seed));
@@ -227,6 +247,7 @@ mod tests {
             durable: Lsn(0x1000),
             length: 15,
             records: 1,
+            previous_salt: 0x0807_0605_0403_0201,
         }
     }
 
@@ -243,9 +264,9 @@ mod tests {
     #[test]
     fn the_bytes_on_disk_do_not_change_by_accident() {
         let bytes = example().encode(seed());
-        let expected = b"\x88\x8d\x11\xa2HAYG\0\x30\0\0\0\0\0\0\0\x20\0\0\0\0\0\0\
+        let expected = b"\xa6\xc1\x9e\x78HAYG\0\x30\0\0\0\0\0\0\0\x20\0\0\0\0\0\0\
             \0\x10\0\0\0\0\0\0\x0f\0\0\0\x01\0\0\0\
-            \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+            \x01\x02\x03\x04\x05\x06\x07\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
         assert_eq!(&bytes, expected, "{:02x?}", &bytes[..4]);
         assert_eq!(GroupHeader::decode(&bytes, Lsn(0x3000), seed()), Ok(example()));
         assert_eq!(example().end(), Lsn(0x4000));

@@ -169,9 +169,10 @@ impl Log {
         let first = plan();
         let planned = (0..config.segments_ahead).map(|_| plan()).collect();
         let start = first.id().start(size).plus(PAGE);
+        let salt = segments.ending_at(end).map_or(0, |last| last.header.salt);
         segments.insert(first.clone());
         let core = Core {
-            open: Group::new(first, start, end, PageBuffer::default()),
+            open: Group::new(first, start, end, salt, PageBuffer::default()),
             sealed: VecDeque::new(),
             planned,
             next_segment,
@@ -319,9 +320,10 @@ impl Log {
         }
         self.segments.insert(next.clone());
         let start = next.id().start(self.segments.segment_size()).plus(PAGE);
-        let previous = core.open.end_of_log();
+        let (previous, salt) = (core.open.end_of_log(), core.open.salt_at_end());
         let buffer = std::mem::take(&mut core.spare_buffer);
-        let full = std::mem::replace(&mut core.open, Group::new(next, start, previous, buffer));
+        let full =
+            std::mem::replace(&mut core.open, Group::new(next, start, previous, salt, buffer));
         if !full.is_empty() {
             core.sealed.push_back(full);
         }

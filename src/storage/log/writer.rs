@@ -12,7 +12,7 @@ use crate::storage::mutant::{Mutant, is_active};
 use crate::storage::options::Background;
 use crate::storage::segment::Prepared;
 use crate::storage::sync::{Ordering, Slip, breaks};
-use crate::storage::units::{Lsn, SegmentId};
+use crate::storage::units::{Lsn, SegmentId, SegmentTag};
 
 /// A buffer that grew beyond this is not kept for the next group, in bytes.
 const KEEP_BUFFER: usize = 32 << 20;
@@ -98,7 +98,8 @@ impl Log {
         if !core.open.is_empty() {
             let end = core.open.end_of_log();
             let buffer = std::mem::take(&mut core.spare_buffer);
-            let next = Group::new(core.open.segment.clone(), end, end, buffer);
+            let (segment, salt) = (core.open.segment.clone(), core.open.salt_at_end());
+            let next = Group::new(segment, end, end, salt, buffer);
             groups.push(std::mem::replace(&mut core.open, next));
         }
         if let Some(last) = groups.last() {
@@ -133,8 +134,13 @@ impl Log {
     fn has_file(&self, group: &Group) -> Result<bool, Arc<str>> {
         if self.config.background == Background::Caller {
             while group.segment.file().is_none() {
-                if self.pool.prepare_next()? == Prepared::NoRoom {
-                    return Ok(false);
+                match self.pool.prepare_next()? {
+                    Prepared::NoRoom => return Ok(false),
+                    Prepared::One | Prepared::Nothing => {}
+                    // All segments before this one are durable, so only a defect leaves no room for it.
+                    Prepared::Crowded => {
+                        return Err("the superblock has no room for the next segment".into());
+                    }
                 }
             }
         }
@@ -189,6 +195,9 @@ impl Log {
         self.waiters.settle(Ok(end));
         self.bell(batch).ring();
         let new = self.newest.swap(segment.id().0, Ordering::AcqRel) != segment.id().0;
+        if new {
+            self.pool.reached(segment.tag(), end);
+        }
         let asked = self.tell.load(Ordering::SeqCst) && self.tell.swap(false, Ordering::SeqCst);
         if (new || asked)
             && let Some(callback) = self.new_segment.get()
@@ -205,6 +214,11 @@ impl Log {
         if buffer.capacity() <= KEEP_BUFFER {
             core.spare_buffer = buffer;
         }
+    }
+
+    /// The newest segment with something durable in it, since this log was opened, with its salt.
+    pub(crate) fn newest_tag(&self) -> Option<SegmentTag> {
+        self.segments.get(self.newest_segment()?).map(|newest| newest.tag())
     }
 
     /// The newest segment with something durable in it, since this log was opened.

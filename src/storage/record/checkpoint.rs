@@ -5,9 +5,15 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ChunkEntry, ChunkRecord, Malformed, check_queues, structured};
-use crate::storage::units::{Lsn, QueueId, SegmentId, Sequence};
+use crate::storage::units::{Lsn, QueueId, SegmentId, SegmentTag, Sequence};
 
+/// Of all but the root.
 const VERSION: u8 = 2;
+
+const ROOT_VERSION: u8 = 3;
+
+/// The root's version up to format 3, which is still read.
+const OLD_ROOT_VERSION: u8 = 2;
 
 /// How many queues share a page at most.
 pub(crate) const QUEUES_PER_PAGE: usize = 64;
@@ -23,16 +29,34 @@ pub(crate) struct PageRef {
     pub(crate) length: u32,
 }
 
-/// The root: version byte 2, then this, [structured](super::structured).
+/// The root: version byte 3, then this, [structured](super::structured). With version byte 2 the segments have no salts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Root {
     /// All that was appended below here is in the checkpoint; replay begins here, at the start of a sync group.
     pub(crate) replay_from: Lsn,
     pub(crate) next_queue: QueueId,
     /// Every segment that is still needed, up to the one that `replay_from` is in.
-    pub(crate) segments: Vec<SegmentId>,
+    pub(crate) segments: Vec<SegmentTag>,
     pub(crate) queue_pages: Vec<Option<PageRef>>,
     pub(crate) metadata_pages: Vec<Option<PageRef>>,
+}
+
+/// The root of version 2.
+#[derive(Deserialize)]
+struct OldRoot {
+    replay_from: Lsn,
+    next_queue: QueueId,
+    segments: Vec<SegmentId>,
+    queue_pages: Vec<Option<PageRef>>,
+    metadata_pages: Vec<Option<PageRef>>,
+}
+
+impl From<OldRoot> for Root {
+    fn from(old: OldRoot) -> Root {
+        let OldRoot { replay_from, next_queue, segments, queue_pages, metadata_pages } = old;
+        let segments = segments.into_iter().map(|id| SegmentTag { id, salt: 0 }).collect();
+        Root { replay_from, next_queue, segments, queue_pages, metadata_pages }
+    }
 }
 
 /// The states of some queues: version byte 2, then this, structured.
@@ -106,7 +130,8 @@ impl PageRef {
 
 impl Root {
     fn check(&self) -> Result<(), Malformed> {
-        if self.replay_from >= Lsn::LIMIT || self.segments.iter().any(|id| id.0 >= Lsn::LIMIT.0) {
+        let far = |tag: &SegmentTag| tag.id.0 >= Lsn::LIMIT.0;
+        if self.replay_from >= Lsn::LIMIT || self.segments.iter().any(far) {
             return Err(Malformed("a place that no log has"));
         }
         if self.next_queue > QueueId::FIRST_VOLATILE {
@@ -233,26 +258,51 @@ macro_rules! structured_record {
     )+};
 }
 
-structured_record!(Root, QueuePage, Directory, MetadataPage);
+structured_record!(QueuePage, Directory, MetadataPage);
+
+impl Root {
+    pub(crate) fn encode(&self, buffer: &mut Vec<u8>) {
+        structured::encode(buffer, ROOT_VERSION, self);
+    }
+
+    pub(crate) fn decode(payload: &[u8]) -> Result<Root, Malformed> {
+        let root: Root = match payload.first() {
+            Some(&OLD_ROOT_VERSION) => {
+                structured::decode::<OldRoot>(payload, OLD_ROOT_VERSION)?.into()
+            }
+            _ => structured::decode(payload, ROOT_VERSION)?,
+        };
+        root.check()?;
+        Ok(root)
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn tag(id: u64, salt: u64) -> SegmentTag {
+        SegmentTag { id: SegmentId(id), salt }
+    }
 
     #[test]
     fn the_bytes_of_a_root_do_not_change_by_accident() {
         let root = Root {
             replay_from: Lsn(0x4000),
             next_queue: QueueId(7),
-            segments: vec![SegmentId(1), SegmentId(3)],
+            segments: vec![tag(1, 5), tag(3, 0x4000)],
             queue_pages: vec![Some(PageRef { lsn: Lsn(0x5000), length: 100 }), None],
             metadata_pages: vec![],
         };
         let mut payload = Vec::new();
         root.encode(&mut payload);
-        let expected = b"\x02\xfb\x00\x40\x07\x02\x01\x03\x02\x01\xfb\x00\x50\x64\x00\x00";
+        let expected =
+            b"\x03\xfb\x00\x40\x07\x02\x01\x05\x03\xfb\x00\x40\x02\x01\xfb\x00\x50\x64\x00\x00";
         assert_eq!(payload, expected, "{payload:02x?}");
-        assert_eq!(Root::decode(&payload), Ok(root));
+        assert_eq!(Root::decode(&payload).as_ref(), Ok(&root));
+        let old = b"\x02\xfb\x00\x40\x07\x02\x01\x03\x02\x01\xfb\x00\x50\x64\x00\x00";
+        let without_salts = Root { segments: vec![tag(1, 0), tag(3, 0)], ..root };
+        assert_eq!(Root::decode(old), Ok(without_salts));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is in a data directory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::storage::segment::{
     parse_file_name,
 };
 use crate::storage::superblock::{Superblock, SuperblockFile};
-use crate::storage::units::SegmentId;
+use crate::storage::units::{SegmentId, SegmentTag};
 
 /// The files of a store, by name.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(super) struct Directory<'a> {
     unfinished: Vec<String>,
     /// Directories that repairs have made.
     repairs: Vec<String>,
+    /// The salts that segments must have.
+    expected: BTreeMap<SegmentId, u64>,
 }
 
 impl<'a> Directory<'a> {
@@ -52,7 +54,16 @@ impl<'a> Directory<'a> {
             number.is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit()))
         });
         let unfinished = named(is_unfinished);
-        Ok(Directory { disk, dir, access, segment_size, segments, unfinished, repairs })
+        Ok(Directory {
+            disk,
+            dir,
+            access,
+            segment_size,
+            segments,
+            unfinished,
+            repairs,
+            expected: BTreeMap::new(),
+        })
     }
 
     /// The numbers of the segment files, ascending, with their paths.
@@ -70,6 +81,17 @@ impl<'a> Directory<'a> {
 
     pub(super) fn dir(&self) -> &Path {
         self.dir
+    }
+
+    /// From now on a segment with this number must have this salt, unless another one was expected before.
+    pub(super) fn expect(&mut self, tag: SegmentTag) {
+        if tag.salt != 0 {
+            self.expected.entry(tag.id).or_insert(tag.salt);
+        }
+    }
+
+    pub(super) fn is_expected(&self, id: SegmentId) -> bool {
+        self.expected.contains_key(&id)
     }
 
     /// Opens a segment and reads its header. `sync`: what it holds may not have been synced, and is to be believed.
@@ -95,6 +117,9 @@ impl<'a> Directory<'a> {
         }
         Ok(match SegmentHeader::decode(&bytes, store, id) {
             Ok(header) if !id.can_be(header.slots, self.segment_size) => Err(HeaderFault::Slots),
+            Ok(header) if self.expected.get(&id).is_some_and(|salt| *salt != header.salt) => {
+                Err(HeaderFault::OtherHistory)
+            }
             Ok(header) => Ok(Segment::found(header, self.dir, file)),
             Err(fault) => Err(fault),
         })
@@ -118,6 +143,29 @@ impl<'a> Directory<'a> {
                 affected: "the messages in this segment cannot be read".to_owned(),
             })
         })
+    }
+
+    /// Refuses a store of which a segment is not as long as it was made: what is cut off is needed, or may be.
+    pub(super) fn check_sizes(&self, segments: &SegmentSet) -> Result<(), OpenError> {
+        segments.all().iter().try_for_each(|segment| {
+            match wrong_size(segment, self.segment_size)? {
+                None => Ok(()),
+                Some(damage) => Err(OpenError::Damaged(damage)),
+            }
+        })
+    }
+
+    /// Refuses a store without one of the segments that the log may have gone on in.
+    pub(super) fn check_ahead(&self, superblock: &Superblock) -> Result<(), OpenError> {
+        match superblock.ahead.iter().find(|tag| !self.contains(tag.id)) {
+            None => Ok(()),
+            Some(tag) => Err(OpenError::Damaged(Damage {
+                affected: "the file was ready, and the log may have gone on in it: messages that were confirmed last may \
+                           be lost unless the file is put back"
+                    .to_owned(),
+                ..self.missing(tag.id)
+            })),
+        }
     }
 
     /// Opens every segment there is; those whose headers cannot be believed are told apart.
@@ -213,4 +261,21 @@ impl<'a> Directory<'a> {
     fn open(&self, path: &Path) -> Result<Arc<dyn DiskFile>, OpenError> {
         self.disk.open(path, self.access).map_err(|e| OpenError::io("open", path, e))
     }
+}
+
+/// The damage of a segment whose file is longer or shorter than it was made.
+pub(super) fn wrong_size(
+    segment: &Segment,
+    segment_size: u64,
+) -> Result<Option<Damage>, OpenError> {
+    let io = |error| OpenError::io("examine", &segment.path, error);
+    let file = segment.file().expect("a segment that was found has a file");
+    let (size, expected) =
+        (file.size().map_err(io)?, u64::from(segment.header.slots) * segment_size);
+    Ok((size != expected).then(|| Damage {
+        file: segment.path.clone(),
+        offset: size.min(expected),
+        what: format!("the file has {size} bytes instead of {expected}"),
+        affected: "messages in this segment may be lost".to_owned(),
+    }))
 }

@@ -20,7 +20,7 @@ use crate::storage::record::{
 };
 use crate::storage::segment::SegmentSet;
 use crate::storage::superblock::{Superblock, SuperblockFile};
-use crate::storage::units::{Lsn, QueueId, SegmentId, Sequence};
+use crate::storage::units::{Lsn, QueueId, SegmentId, SegmentTag, Sequence};
 
 /// The state of the last checkpoint.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ pub(super) fn checkpoint(
     let root = page(directory, &segments, root_page, RecordKind::Root, Root::decode)?;
 
     let tail = SegmentId::holding(root.replay_from, size);
-    for id in &root.segments {
+    for SegmentTag { id, .. } in &root.segments {
         if segments.get(*id).is_none() {
             let sync = *id >= tail;
             match (directory.needed_segment(&superblock.store, *id, sync), &mut noted) {
@@ -86,7 +86,7 @@ pub(super) fn checkpoint(
     }
     // The checkpoint's own records may lie in segments that the log has only reached while writing it.
     // Which of these it has records in is not known yet: what is wrong with one is damage if it has.
-    let after = SegmentId(root.segments.last().map_or(0, |last| last.0));
+    let after = SegmentId(root.segments.last().map_or(0, |last| last.id.0));
     for (id, _) in directory.segments().filter(|(id, _)| *id > after && *id < home) {
         if let Ok(segment) = directory.open_segment(&superblock.store, id, true)? {
             segments.insert(Arc::new(segment));

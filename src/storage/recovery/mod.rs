@@ -14,6 +14,7 @@
 
 mod accounts;
 mod directory;
+mod history;
 mod load;
 mod pieces;
 mod replay;
@@ -44,8 +45,8 @@ use super::options::Options;
 use super::reader;
 use super::record::RecordKind;
 use super::segment::{FreeFile, SegmentSet};
-use super::superblock::{Superblock, SuperblockFile};
-use super::units::{Lsn, SegmentId};
+use super::superblock::{Ahead, FORMAT_VERSION, Superblock, SuperblockFile};
+use super::units::{Lsn, SegmentId, SegmentTag};
 
 /// What opening a store found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,6 +90,8 @@ pub(crate) struct Recovered {
     /// The last group, which lies behind `end` and is to be taken up anew.
     pub(crate) tail: Option<Tail>,
     pub(crate) next_segment: SegmentId,
+    /// The segment that the log was followed to, up to its last group.
+    pub(crate) reached: Option<SegmentTag>,
     /// Segment files that nothing needs.
     pub(crate) unused: Vec<SegmentId>,
     pub(crate) report: RecoveryReport,
@@ -102,6 +105,8 @@ pub(crate) struct OpenedStore {
     pub(crate) recovered: Recovered,
     /// The files of [`Recovered::unused`], to be recycled.
     pub(crate) free: Vec<FreeFile>,
+    /// The store's format before this open, if it was an older one.
+    pub(crate) upgraded_from: Option<u32>,
 }
 
 /// Opens the store in `dir` for writing, and creates it where there is none.
@@ -121,21 +126,25 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<OpenedStore, OpenErr
         }
     };
     let size = superblock.state().segment_size;
-    let directory = Directory::read(disk, dir, Access::ReadWrite, size)?;
+    let mut directory = Directory::read(disk, dir, Access::ReadWrite, size)?;
+    history::learn(&mut directory, superblock.state())?;
     let mut recovered = recover(&directory, superblock.state(), LastGroup::Anew)?;
     recovered.report.created = created;
     // From here on the store is accepted, and may be changed. First what the superblock says is made to hold: of its newer
-    // copy it is not known whether it ever got to the disk, and what only the older one needs is about to be recycled.
-    if !superblock.copies_agree() {
-        let state = *superblock.state();
+    // copy it is not known whether it ever got to the disk, and what only the older one needs is about to be recycled. A
+    // file that it names keeps its name until it does so no more.
+    let version = superblock.state().version;
+    let state = recovered.noted(*superblock.state());
+    if !superblock.copies_agree() || state != *superblock.state() || version != FORMAT_VERSION {
         superblock
             .update(state)
             .map_err(|e| OpenError::io("write", &SuperblockFile::path(dir), e))?;
     }
+    let upgraded_from = Some(version).filter(|version| *version != FORMAT_VERSION);
     directory.restrict();
     let free = directory.reuse(&recovered.unused, size)?;
     directory.remove_unfinished()?;
-    Ok(OpenedStore { lock, superblock, recovered, free })
+    Ok(OpenedStore { lock, superblock, recovered, free, upgraded_from })
 }
 
 /// Reads the store in `dir` without changing anything. The caller must hold the lock and the superblock, which is locked as
@@ -153,7 +162,8 @@ pub(crate) fn read(
     let superblock = SuperblockFile::open(disk, dir, Access::Read)?
         .ok_or_else(|| OpenError::NoStore(dir.to_owned()))?;
     let size = superblock.state().segment_size;
-    let directory = Directory::read(disk, dir, Access::Read, size)?;
+    let mut directory = Directory::read(disk, dir, Access::Read, size)?;
+    history::learn(&mut directory, superblock.state())?;
     let recovered = recover(&directory, superblock.state(), LastGroup::AsItIs)?;
     Ok((lock, superblock, recovered))
 }
@@ -181,11 +191,15 @@ fn create(disk: &dyn Disk, dir: &Path, options: &Options) -> Result<SuperblockFi
         sync_path(disk, dir)?;
     }
     let state = Superblock {
+        version: FORMAT_VERSION,
         store: store_id(&*options.entropy),
         generation: 1,
         segment_size: options.segment_size,
         root: Lsn::ZERO,
+        root_salt: 0,
         newest: None,
+        durable: Lsn::ZERO,
+        ahead: Ahead::default(),
         written: None,
         compacted: Compacted::default(),
     };
@@ -225,6 +239,7 @@ fn recover(
     last_group: LastGroup,
 ) -> Result<Recovered, OpenError> {
     let loaded = load::checkpoint(directory, superblock, None)?;
+    directory.check_sizes(&loaded.segments)?;
     let mut replay = Replay::new(&loaded.segments, loaded.catalog);
     let walked = walk::walk(
         directory,
@@ -234,6 +249,7 @@ fn recover(
         last_group,
         &mut |lsn, record| replay.apply(lsn, record),
     )?;
+    directory.check_ahead(superblock)?;
     let catalog = replay.finish();
     Ok(Recovered::new(
         directory,
@@ -332,9 +348,23 @@ impl Recovered {
             end: walked.end,
             tail: walked.tail,
             next_segment: walked.next_segment,
+            reached: walked.reached,
             unused,
             report,
         }
+    }
+
+    /// What the superblock says when the log goes on behind what was read: the segments ahead that it has not come to are
+    /// given up. The last group may be in a segment of its own, and is needed until it is durable in its new place.
+    fn noted(&self, mut state: Superblock) -> Superblock {
+        let newest = self.segments.ending_at(self.end).map(|newest| newest.tag());
+        state.reach(newest, self.end);
+        state.ahead.retain(|_| false);
+        let behind = |reached: &SegmentTag| state.newest.is_none_or(|n| n.id < reached.id);
+        if let Some(reached) = self.reached.filter(behind) {
+            state.ahead.insert(reached);
+        }
+        state
     }
 }
 
@@ -374,7 +404,8 @@ pub(crate) fn examine(disk: &dyn Disk, dir: &Path, access: Access) -> Result<Exa
     };
     let superblock = SuperblockFile::open(disk, dir, access)?
         .ok_or_else(|| OpenError::NoStore(dir.to_owned()))?;
-    let directory = Directory::read(disk, dir, access, superblock.state().segment_size)?;
+    let mut directory = Directory::read(disk, dir, access, superblock.state().segment_size)?;
+    history::learn(&mut directory, superblock.state())?;
     let (readable, unreadable) = directory.all_segments(superblock.state())?;
     let mut examined = Examined {
         lock,

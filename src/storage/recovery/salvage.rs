@@ -86,6 +86,7 @@ pub(super) fn walk(
         totals: Walked {
             end: from,
             tail: None,
+            reached: None,
             next_segment: SegmentId::FIRST,
             groups: 0,
             records: 0,
@@ -159,6 +160,7 @@ impl Salvage<'_, '_> {
         self.totals.end = position;
         let highest = self.candidates.iter().map(|s| s.id().plus(u64::from(s.header.slots))).max();
         let named = self.directory.segments().map(|(id, _)| id.plus(1)).max();
+        let named = named.max(self.superblock.last_known().map(|id| id.plus(1)));
         let behind = SegmentId::holding(position, self.superblock.segment_size).plus(1);
         self.totals.next_segment = highest.max(named).max(Some(behind)).unwrap_or(behind);
         Ok(())
@@ -227,8 +229,9 @@ impl Salvage<'_, '_> {
         let said = spots.iter().map(|spot| spot.header.durable).max().unwrap_or_default();
         let root = self.superblock.root;
         let root = if root == Lsn::ZERO { root } else { root.plus(1) };
-        let newest = self.superblock.newest.map_or(Lsn::ZERO, |id| id.start(size).plus(PAGE + 1));
-        said.max(root).max(newest)
+        let newest = self.superblock.newest;
+        let newest = newest.map_or(Lsn::ZERO, |newest| newest.id.start(size).plus(PAGE + 1));
+        said.max(root).max(newest).max(self.superblock.durable)
     }
 
     fn group(&mut self, spot: &Spot) -> Result<(), OpenError> {

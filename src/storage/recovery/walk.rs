@@ -28,7 +28,7 @@ use crate::storage::log::group::{GroupFault, GroupHeader};
 use crate::storage::record::{FRAME, Malformed, Part, RecordKind};
 use crate::storage::segment::{PAGE, Segment, SegmentSet};
 use crate::storage::superblock::Superblock;
-use crate::storage::units::{Lsn, SegmentId};
+use crate::storage::units::{Lsn, SegmentId, SegmentTag};
 
 /// Where the log ends, and what was met on the way.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub(super) struct Walked {
     pub(super) end: Lsn,
     /// The last group, if it was not applied.
     pub(super) tail: Option<Tail>,
+    /// The segment that the log was followed to.
+    pub(super) reached: Option<SegmentTag>,
     /// A number that no segment on disk has had.
     pub(super) next_segment: SegmentId,
     pub(super) groups: u64,
@@ -80,19 +82,19 @@ pub(super) fn walk(
     apply: Apply<'_>,
 ) -> Result<Walked, OpenError> {
     let held = None;
-    let (totals, proven) = (Totals::default(), Lsn::ZERO);
+    let (totals, proven) = (Totals::default(), superblock.durable);
     let mut walk = Walk { directory, superblock, segments, apply, held, proven, totals };
     let candidates = walk.candidates(from)?;
     let home = candidates.iter().find(|c| c.contains(from, superblock.segment_size));
     let later = home.map_or(0, |home| 1 + candidates.partition_point(|c| c.id() < home.id()));
     let (limit, steps) = walk.steps(&candidates[later..])?;
     let mut position = from;
-    let mut reached: Option<SegmentId> = None;
+    let mut reached: Option<SegmentTag> = None;
 
     // The rest of the segment that `from` is in.
     let mut last = match home {
         Some(home) => {
-            reached = Some(home.id());
+            reached = Some(home.tag());
             let mut pieces = walk.pieces(home)?;
             position = walk.follow(&mut pieces, from, limit)?;
             Some(pieces)
@@ -102,12 +104,19 @@ pub(super) fn walk(
     // Then from segment to segment.
     for (candidate, step) in candidates[later..].iter().zip(steps) {
         match step {
+            // The log goes on in a segment only when the superblock names it.
+            Step::On { .. }
+                if superblock.tells_histories()
+                    && superblock.last_known().is_none_or(|last| last < candidate.id()) =>
+            {
+                return Err(OpenError::Damaged(unknown(candidate)));
+            }
             Step::On { first, limit } if first.previous == position => {
                 // One piece of one segment at a time.
                 drop(last.take());
                 let mut pieces = walk.pieces(candidate)?;
                 segments.insert(candidate.clone());
-                reached = Some(candidate.id());
+                reached = Some(candidate.tag());
                 position = walk.follow(&mut pieces, first.lsn, limit)?;
                 last = Some(pieces);
                 if position == first.lsn {
@@ -142,18 +151,24 @@ pub(super) fn walk(
         let header = pieces.header(offset);
         torn = read(pieces.segment(), header)?.is_ok();
     }
-    if let Some(newest) = superblock.newest.filter(|newest| reached.is_none_or(|r| r < *newest)) {
-        return Err(OpenError::Damaged(walk.lost_segment(newest, position, last.as_mut())));
+    let behind = |newest: &SegmentTag| reached.is_none_or(|reached| reached.id < newest.id);
+    if let Some(newest) = superblock.newest.filter(behind) {
+        return Err(OpenError::Damaged(walk.lost_segment(newest.id, position, last.as_mut())));
     }
     if superblock.root != Lsn::ZERO && position <= superblock.root {
         return Err(OpenError::Damaged(walk.before_root(position, last.as_mut())));
     }
+    if position < superblock.durable {
+        return Err(OpenError::Damaged(walk.before_durable(position, last.as_mut())));
+    }
     let tail = walk.settle_last(last_group)?;
     let highest = candidates.iter().map(|c| c.id().plus(u64::from(c.header.slots))).max();
     let named = directory.segments().map(|(id, _)| id.plus(1)).max();
+    let named = named.max(superblock.last_known().map(|id| id.plus(1)));
     Ok(Walked {
         end: tail.as_ref().map_or(position, |tail| tail.previous),
         tail,
+        reached,
         next_segment: highest.max(named).unwrap_or(SegmentId::FIRST),
         groups: walk.totals.groups,
         records: walk.totals.records,
@@ -165,6 +180,19 @@ pub(super) fn walk(
 /// What it means that a group does not pass its checks any more.
 const UNSTEADY: &str = "the group there was whole when it was read a moment ago: the disk does not give the same bytes each \
                         time, so it cannot be told where the log ends";
+
+/// The damage where the log goes on in a segment that the superblock does not know of.
+fn unknown(segment: &Segment) -> Damage {
+    Damage {
+        file: segment.path.clone(),
+        offset: PAGE,
+        what: format!("the log goes on in segment {}, of which the superblock does not know", segment.id()),
+        affected: "the superblock is older than this file, or of another history of the store, as when a backup was copied \
+                   over a newer directory: it cannot be told which messages are live; put back all files of one \
+                   backup, or the superblock that belongs to the others"
+            .to_owned(),
+    }
+}
 
 /// What a segment behind the one where the log begins is to the log.
 enum Step {
@@ -384,6 +412,20 @@ impl Walk<'_> {
             affected: format!(
                 "the log breaks off at {position}, and it went on at least to segment {newest}: records in between \
                  were on stable storage, confirmed messages maybe among them, and cannot be reached"
+            ),
+        }
+    }
+
+    fn before_durable(&self, position: Lsn, last: Last<'_>) -> Damage {
+        let (file, offset, what) = self.break_at(position, last);
+        let durable = self.superblock.durable;
+        Damage {
+            file,
+            offset,
+            what,
+            affected: format!(
+                "the log breaks off at {position}, and the superblock says that it was durable up to {durable}: records \
+                 in between were on stable storage, confirmed messages maybe among them, and cannot be reached"
             ),
         }
     }

@@ -33,6 +33,7 @@ pub(crate) enum HeaderFault {
     Checksum,
     OtherStore,
     OtherSegment(SegmentId),
+    OtherHistory,
 }
 
 impl HeaderFault {
@@ -44,6 +45,11 @@ impl HeaderFault {
             HeaderFault::OtherStore => "the file belongs to another store".to_owned(),
             HeaderFault::OtherSegment(id) => {
                 format!("the file says that it is segment {id}: it was renamed or swapped")
+            }
+            HeaderFault::OtherHistory => {
+                "the file is of another history of this store than the others: files of two backups, or of a backup \
+                 and of today, were mixed; put back the file that belongs to the others, or all files of one backup"
+                    .to_owned()
             }
         }
     }

@@ -15,7 +15,7 @@ mod pool;
 mod set;
 
 pub(crate) use header::{HeaderFault, SegmentHeader};
-pub(crate) use pool::{FreeFile, PoolConfig, Prepared, SegmentPool};
+pub(crate) use pool::{FreeFile, PoolConfig, Prepared, Register, SegmentPool};
 pub(crate) use set::{Segment, SegmentSet};
 
 use std::ops::RangeInclusive;

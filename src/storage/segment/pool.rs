@@ -10,7 +10,7 @@ use super::{Segment, unfinished_file_name};
 use crate::storage::disk::{Disk, DiskFile, is_out_of_descriptors, write_all_at};
 use crate::storage::mutant::{Mutant, is_active};
 use crate::storage::sync::{AtomicBool, Condvar, Mutex, Ordering, Slip, breaks};
-use crate::storage::units::SegmentId;
+use crate::storage::units::{Lsn, SegmentId, SegmentTag};
 
 /// How long to wait before a full disk is asked again.
 const FULL_DISK_RETRY: Duration = Duration::from_secs(1);
@@ -23,6 +23,22 @@ pub(crate) struct PoolConfig {
     pub(crate) segment_size: u64,
     /// How many dead files are kept for recycling.
     pub(crate) spare: usize,
+    pub(crate) register: Arc<dyn Register>,
+}
+
+/// The durable list of the segments that the log may go on in: the store's superblock.
+pub(crate) trait Register: Send + Sync + std::fmt::Debug {
+    /// Adds a segment whose file is ready, removes those that are given up, and notes the newest segment that the log has
+    /// reached and how far it is durable. Durable on return. Returns `false`, and has noted nothing, if the list has no room.
+    ///
+    /// # Errors
+    /// It is not known what a restart will find: the log must not go on.
+    fn note(
+        &self,
+        ready: Option<SegmentTag>,
+        dropped: &[SegmentTag],
+        reached: Option<(SegmentTag, Lsn)>,
+    ) -> io::Result<bool>;
 }
 
 /// The file of a segment that nothing needs any more.
@@ -41,6 +57,8 @@ pub(crate) enum Prepared {
     Nothing,
     /// There was no room for it, and nothing that could be recycled.
     NoRoom,
+    /// The register has no room for another one, until the log has reached a further segment.
+    Crowded,
 }
 
 /// How a pool stands, for an inspection.
@@ -102,6 +120,13 @@ struct PoolState {
     /// Decided on, and then not needed after all.
     abandoned: BTreeSet<SegmentId>,
     free: Vec<FreeFile>,
+    /// Files of segments that were decided on and are not needed after all. The register still names them, so that they must
+    /// keep their names.
+    given_up: Vec<(SegmentTag, FreeFile)>,
+    /// The newest segment with something durable in it, and where that ended then.
+    reached: Option<(SegmentTag, Lsn)>,
+    /// The register had no room for a further segment.
+    crowded: bool,
     failure: Option<Arc<str>>,
     /// A file came back since preparing last failed for lack of room.
     recycled: bool,
@@ -133,7 +158,10 @@ impl SegmentPool {
         let preparing = usize::from(state.preparing.is_some());
         PoolOutlook {
             wanted: (state.wanted.len() + preparing) as u64,
-            free: state.free.iter().map(|free| free.path.clone()).collect(),
+            free: {
+                let given_up = state.given_up.iter().map(|(_, file)| file);
+                state.free.iter().chain(given_up).map(|free| free.path.clone()).collect()
+            },
         }
     }
 
@@ -172,11 +200,53 @@ impl SegmentPool {
         let mut state = self.state.lock();
         state.wanted.retain(|wanted| wanted.id() != segment.id());
         if let Some(file) = segment.file() {
-            state.free.push(FreeFile { path: segment.path.clone(), file: file.clone() });
+            let free = FreeFile { path: segment.path.clone(), file: file.clone() };
+            state.given_up.push((segment.tag(), free));
         } else if state.preparing == Some(segment.id()) {
             state.abandoned.insert(segment.id());
         }
+        state.crowded = false;
+        self.work.notify_one();
         self.ready.notify_all();
+    }
+
+    /// The log has come to a further segment, and is durable up to there.
+    pub(crate) fn reached(&self, segment: SegmentTag, durable: Lsn) {
+        let mut state = self.state.lock();
+        state.reached = Some((segment, durable));
+        if std::mem::take(&mut state.crowded) {
+            self.work.notify_one();
+        }
+    }
+
+    /// Has the register forget the segments that were given up. Their files may have other names then.
+    pub(crate) fn release_given_up(&self) -> Result<(), Arc<str>> {
+        let mut state = self.state.lock();
+        if state.given_up.is_empty() {
+            return Ok(());
+        }
+        let (tags, files): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.given_up).into_iter().unzip();
+        let reached = state.reached;
+        drop(state);
+        self.note(None, &tags, reached)?;
+        self.state.lock().free.extend(files);
+        Ok(())
+    }
+
+    /// An error is final, as that of a sync is.
+    fn note(
+        &self,
+        ready: Option<SegmentTag>,
+        dropped: &[SegmentTag],
+        reached: Option<(SegmentTag, Lsn)>,
+    ) -> Result<bool, Arc<str>> {
+        self.config.register.note(ready, dropped, reached).map_err(|error| {
+            let failure: Arc<str> = format!("cannot write the superblock: {error}").into();
+            self.state.lock().failure = Some(failure.clone());
+            self.ready.notify_all();
+            failure
+        })
     }
 
     /// Waits until these segments have their files, or will not get them: because the disk is full, making one failed, they
@@ -190,7 +260,7 @@ impl SegmentPool {
                 let wanted = state.wanted.iter().any(|wanted| wanted.id() == id);
                 segment.file().is_none() && (preparing || wanted)
             });
-            let over = state.closing || state.stopping || state.failure.is_some();
+            let over = state.closing || state.stopping || state.crowded || state.failure.is_some();
             if !awaited || over || self.is_full() {
                 return;
             }
@@ -256,7 +326,7 @@ impl SegmentPool {
     pub(crate) fn run(&self) -> Result<(), Arc<str>> {
         loop {
             let mut state = self.state.lock();
-            while state.wanted.is_empty() && !state.stopping {
+            while (state.wanted.is_empty() || state.crowded) && !state.stopping {
                 self.work.wait(&mut state);
             }
             if state.stopping {
@@ -279,7 +349,11 @@ impl SegmentPool {
     }
 
     /// Prepares the segment that has been wanted for longest, if any.
+    ///
+    /// Its file can be had when it is in its place, and the register names it: so the log never goes on in a segment that
+    /// nobody would miss.
     pub(crate) fn prepare_next(&self) -> Result<Prepared, Arc<str>> {
+        self.release_given_up()?;
         let mut state = self.state.lock();
         if let Some(failure) = &state.failure {
             return Err(failure.clone());
@@ -291,12 +365,26 @@ impl SegmentPool {
         drop(state);
 
         let prepared = self.make(&segment, recycled);
+        let reached = self.state.lock().reached;
+        let noted = prepared.is_ok() && self.note(Some(segment.tag()), &[], reached)?;
 
         let mut state = self.state.lock();
         state.preparing = None;
         match prepared {
+            Ok(file) if !noted => {
+                let path = segment.path.clone();
+                state.free.push(FreeFile { path, file });
+                if !state.abandoned.remove(&segment.id()) {
+                    state.wanted.push_front(segment);
+                }
+                // Otherwise there may be room by now.
+                state.crowded = state.reached == reached && state.given_up.is_empty();
+                self.ready.notify_all();
+                return Ok(Prepared::Crowded);
+            }
             Ok(file) if state.abandoned.remove(&segment.id()) => {
-                state.free.push(FreeFile { path: segment.path.clone(), file });
+                let free = FreeFile { path: segment.path.clone(), file };
+                state.given_up.push((segment.tag(), free));
             }
             Ok(file) => segment.set_file(file),
             Err(Trouble::NoRoom) => {

@@ -11,7 +11,7 @@ use super::{SegmentHeader, file_name};
 use crate::storage::checksum::Seed;
 use crate::storage::disk::DiskFile;
 use crate::storage::sync::OnceLock;
-use crate::storage::units::{Lsn, SegmentId};
+use crate::storage::units::{Lsn, SegmentId, SegmentTag};
 
 /// How much of a segment is still needed. The counts are exact for references, and for bytes as near as dividing a
 /// record's length by the queues that share it comes.
@@ -77,6 +77,10 @@ impl Segment {
         self.header.id
     }
 
+    pub(crate) fn tag(&self) -> SegmentTag {
+        SegmentTag { id: self.header.id, salt: self.header.salt }
+    }
+
     /// Whether `lsn` lies in this segment, its end included: the log may have stopped right there.
     pub(crate) fn contains(&self, lsn: Lsn, segment_size: u64) -> bool {
         let start = self.id().start(segment_size);
@@ -126,6 +130,13 @@ impl SegmentSet {
     pub(crate) fn locate(&self, lsn: Lsn) -> Option<(Arc<Segment>, u64)> {
         let id = SegmentId::holding(lsn, self.segment_size);
         Some((self.get(id)?, lsn.since(id.start(self.segment_size))))
+    }
+
+    /// The segment that the log is in, or has left, at `end`, as [`Segment::contains`] counts.
+    pub(crate) fn ending_at(&self, end: Lsn) -> Option<Arc<Segment>> {
+        let segments = self.segments.read();
+        let before = segments.values().rfind(|segment| segment.id().start(self.segment_size) < end);
+        before.filter(|segment| segment.contains(end, self.segment_size)).cloned()
     }
 
     /// Counts what a checkpoint says is live.

@@ -1,0 +1,105 @@
+//! Which history of the store each segment must be of.
+//!
+//! A backup that was put back and went on is another history of the same store: its identity is the same, and so are numbers
+//! of segments; salts differ. A file of one history in a directory of another looks whole, and has other messages. So each
+//! segment is tied to the next one, and all of them to the superblock:
+//!
+//! - the superblock names the newest segment, those ahead of it, and the one that the root is in, with their salts;
+//! - the root names all segments that it needs, up to where replay begins;
+//! - the first group of each segment names the salt of the segment that the log came from.
+//!
+//! From the superblock backwards this gives the salt that each segment must have. Formats up to 3 say nothing of it, and
+//! what they have left is taken as it is.
+
+use super::directory::Directory;
+use crate::storage::disk::read_exact_at;
+use crate::storage::error::OpenError;
+use crate::storage::log::group::{GROUP_HEADER, GroupHeader};
+use crate::storage::reader;
+use crate::storage::record::{RecordKind, Root};
+use crate::storage::segment::{PAGE, SegmentSet};
+use crate::storage::superblock::Superblock;
+use crate::storage::units::{Lsn, SegmentId, SegmentTag};
+
+/// Has the directory refuse segments of another history from now on. Whatever else is wrong is for others to tell.
+pub(super) fn learn(
+    directory: &mut Directory<'_>,
+    superblock: &Superblock,
+) -> Result<(), OpenError> {
+    if !superblock.tells_histories() {
+        return Ok(());
+    }
+    let size = superblock.segment_size;
+    let home = SegmentId::holding(superblock.root, size);
+    directory.expect(SegmentTag { id: home, salt: superblock.root_salt });
+    superblock.newest.into_iter().chain(superblock.ahead.iter()).for_each(|t| directory.expect(t));
+    let mut tail = SegmentId::FIRST;
+    if let Some(root) = read_root(directory, superblock, home)? {
+        root.segments.iter().for_each(|tag| directory.expect(*tag));
+        tail = SegmentId::holding(root.replay_from, size);
+    }
+    let behind_tail: Vec<SegmentId> =
+        directory.segments().map(|(id, _)| id).filter(|id| *id > tail).collect();
+    for id in behind_tail.into_iter().rev() {
+        if let Some(tag) = predecessor(directory, superblock, id)? {
+            directory.expect(tag);
+        }
+    }
+    Ok(())
+}
+
+/// The root, if there is one that can be read.
+fn read_root(
+    directory: &Directory<'_>,
+    superblock: &Superblock,
+    home: SegmentId,
+) -> Result<Option<Root>, OpenError> {
+    if superblock.root == Lsn::ZERO || !directory.contains(home) {
+        return Ok(None);
+    }
+    let Ok(segment) = directory.open_segment(&superblock.store, home, false)? else {
+        return Ok(None);
+    };
+    let segments = SegmentSet::new(superblock.segment_size);
+    segments.insert(segment.into());
+    let lsn = superblock.root;
+    let mut buffer = Vec::new();
+    let payload = reader::read_length(&segments, lsn).and_then(|length| {
+        reader::read_record(&segments, lsn, length, RecordKind::Root, &mut buffer)
+            .map(|record| record.payload)
+    });
+    Ok(payload.ok().and_then(|payload| Root::decode(payload).ok()))
+}
+
+/// The segment that the log came from to the one with this number, if that is known to be of this history itself.
+fn predecessor(
+    directory: &Directory<'_>,
+    superblock: &Superblock,
+    id: SegmentId,
+) -> Result<Option<SegmentTag>, OpenError> {
+    if !directory.is_expected(id) {
+        return Ok(None);
+    }
+    let Ok(segment) = directory.open_segment(&superblock.store, id, false)? else {
+        return Ok(None);
+    };
+    let mut bytes = [0; GROUP_HEADER];
+    let file = segment.file().expect("a segment that was found has a file");
+    if read_exact_at(&**file, &mut bytes, PAGE).is_err() {
+        return Ok(None);
+    }
+    let size = superblock.segment_size;
+    let Ok(first) = GroupHeader::decode(&bytes, id.start(size).plus(PAGE), segment.seed) else {
+        return Ok(None);
+    };
+    let before = directory.segments().map(|(id, _)| id);
+    let Some(before) = before.take_while(|id| id.start(size) < first.previous).last() else {
+        return Ok(None);
+    };
+    // It may have several slots; and if it does not reach so far, the right one is missing.
+    let reaches = before.plus(1).start(size) >= first.previous
+        || directory
+            .open_segment(&superblock.store, before, false)?
+            .is_ok_and(|segment| segment.contains(first.previous, size));
+    Ok(reaches.then_some(SegmentTag { id: before, salt: first.previous_salt }))
+}
