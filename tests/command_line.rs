@@ -325,7 +325,7 @@ fn a_data_directory_that_is_something_else_is_refused() {
 fn a_newer_format_is_refused_with_both_versions() {
     let directory = left_behind();
     change_superblock(directory.path(), true, |copy| copy[8] = 9);
-    refused(directory.path(), &["superblock", "version 9", "version 3"]);
+    refused(directory.path(), &["superblock", "version 9", "version 4"]);
     for name in ["inspect", "verify", "repair"] {
         let output = command(name, directory.path(), &[]);
         assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));

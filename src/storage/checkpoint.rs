@@ -84,6 +84,16 @@ impl Checkpointer {
         Ok(())
     }
 
+    /// Takes the segments ahead off the superblock, of a log that has ended and is durable: they hold nothing.
+    pub(crate) fn forget_ahead(&mut self, log: &Log) -> Result<(), StoreError> {
+        let (newest, durable) = (log.newest_tag(), log.durable());
+        self.update_superblock(log, |state| {
+            state.reach(newest, durable);
+            state.ahead.retain(|_| false);
+        })?;
+        Ok(())
+    }
+
     /// Writes a checkpoint, and recycles the segments that it makes free.
     pub(crate) fn checkpoint(&mut self, shared: &Shared) -> Result<(), StoreError> {
         shared.last_checkpoint.lock().under_way = true;

@@ -16,7 +16,8 @@ pub struct Options {
     /// take it from the store. Default: 64 MiB.
     pub segment_size: u64,
     /// How many segments are made ready ahead of need. When the disk turns out to be full, the last three of those that
-    /// are ready are a reserve (see [`Store::is_full`](super::Store::is_full)), so there should be one more. Default: 4.
+    /// are ready are a reserve (see [`Store::is_full`](super::Store::is_full)), so there should be one more. 22 are made ready
+    /// at most. Default: 4.
     pub segments_ahead: usize,
     /// How many dead segments beyond these are kept for recycling, until the store has been quiet for a while: checkpoints free
     /// several at a time, and making a new one costs as much as writing it. Default: 8.

@@ -497,7 +497,9 @@ impl Store {
         self.shared.checkpoint()?;
         self.shared.log.wait(self.shared.log.end())?;
         self.threads.stop();
-        self.shared.log.check()
+        self.shared.log.check()?;
+        // The log goes nowhere from here, so no file that was ready for it is needed.
+        self.shared.checkpointer.lock().forget_ahead(&self.shared.log)
     }
 
     /// Refuses the handle of another store's queue: its places and numbers mean something else here.

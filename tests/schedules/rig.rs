@@ -76,17 +76,27 @@ impl Entropy for Constant {
     }
 }
 
-/// A register that has room for all segments, and never fails.
-#[derive(Debug)]
-struct EndlessRegister;
+/// Segments that the register has room for.
+const REGISTERED: usize = 2;
 
-impl Register for EndlessRegister {
+/// A register that has little room, and never fails.
+#[derive(Debug, Default)]
+struct SmallRegister(Mutex<Vec<SegmentTag>>);
+
+impl Register for SmallRegister {
     fn note(
         &self,
-        _: Option<SegmentTag>,
-        _: &[SegmentTag],
-        _: Option<(SegmentTag, Lsn)>,
+        ready: Option<SegmentTag>,
+        dropped: &[SegmentTag],
+        reached: Option<(SegmentTag, Lsn)>,
     ) -> io::Result<bool> {
+        let mut ahead = self.0.lock();
+        let ended = |tag: &SegmentTag| reached.is_some_and(|(newest, _)| tag.id <= newest.id);
+        ahead.retain(|tag| !ended(tag) && !dropped.contains(tag));
+        if ready.is_some() && ahead.len() == REGISTERED {
+            return Ok(false);
+        }
+        ahead.extend(ready);
         Ok(true)
     }
 }
@@ -101,7 +111,7 @@ impl Rig {
             disk: Arc::new(disk.clone()),
             segment_size: SEGMENT,
             spare: 1,
-            register: Arc::new(EndlessRegister),
+            register: Arc::new(SmallRegister::default()),
         };
         let pool = Arc::new(SegmentPool::new(config, Vec::<FreeFile>::new()));
         let segments = Arc::new(SegmentSet::new(SEGMENT));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::verify::{Finding, Findings};
 use crate::storage::disk::read_exact_at;
 use crate::storage::error::OpenError;
+use crate::storage::log::RECORD_LIMIT;
 use crate::storage::log::group::{GROUP_HEADER, GroupHeader};
 use crate::storage::record::{self, FRAME, Record, Search};
 use crate::storage::segment::{PAGE, Segment};
@@ -39,6 +40,8 @@ pub(super) struct Sweep<'a> {
     image: Vec<u8>,
     /// Where something is damaged that lies before this; behind it, it may be a torn tail.
     proven: Lsn,
+    /// The length that the file was made with, in bytes.
+    whole: u64,
 }
 
 impl<'a> Sweep<'a> {
@@ -54,7 +57,7 @@ impl<'a> Sweep<'a> {
         read_exact_at(&**file, &mut image, 0).map_err(io)?;
         let start = segment.id().start(segment_size);
         let proven = Lsn(u64::MAX);
-        let mut sweep = Sweep { segment, start, end, image, proven };
+        let mut sweep = Sweep { segment, start, end, image, proven, whole };
         if let End::Unknown = end {
             sweep.proven = sweep.durable();
         }
@@ -128,7 +131,14 @@ impl<'a> Sweep<'a> {
     ) {
         let begin = offset as usize + GROUP_HEADER;
         let length = header.length as usize;
-        let Some(records) = self.image.get(begin..begin + length) else {
+        // What a file has lost at its end is as good as zeros, which a repair puts there.
+        let mut padded = Vec::new();
+        if begin + length > self.image.len() && self.fits(begin, length) {
+            padded.extend_from_slice(self.image.get(begin..).unwrap_or_default());
+            padded.resize(length, 0);
+        }
+        let whole = Some(&padded[..]).filter(|padded| !padded.is_empty());
+        let Some(records) = whole.or_else(|| self.image.get(begin..begin + length)) else {
             let what = "the group is longer than its segment".to_owned();
             self.found(findings, offset, self.image.len() as u64 - offset, what);
             return;
@@ -157,6 +167,11 @@ impl<'a> Sweep<'a> {
                 }
             }
         }
+    }
+
+    /// Whether a group can be so long in this segment.
+    fn fits(&self, begin: usize, length: usize) -> bool {
+        length as u64 <= RECORD_LIMIT && (begin + length) as u64 <= self.whole
     }
 
     fn found(&self, findings: &mut Findings, offset: u64, bytes: u64, what: String) {

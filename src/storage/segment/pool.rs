@@ -127,6 +127,9 @@ struct PoolState {
     reached: Option<(SegmentTag, Lsn)>,
     /// The register had no room for a further segment.
     crowded: bool,
+    /// Segments that it had no room for, with their files, which have their names already. Invariant: no file in `free` has the
+    /// name of a segment that is still to be made.
+    held: VecDeque<(Arc<Segment>, Arc<dyn DiskFile>)>,
     failure: Option<Arc<str>>,
     /// A file came back since preparing last failed for lack of room.
     recycled: bool,
@@ -157,7 +160,7 @@ impl SegmentPool {
         let state = self.state.lock();
         let preparing = usize::from(state.preparing.is_some());
         PoolOutlook {
-            wanted: (state.wanted.len() + preparing) as u64,
+            wanted: (state.wanted.len() + state.held.len() + preparing) as u64,
             free: {
                 let given_up = state.given_up.iter().map(|(_, file)| file);
                 state.free.iter().chain(given_up).map(|free| free.path.clone()).collect()
@@ -202,6 +205,12 @@ impl SegmentPool {
         if let Some(file) = segment.file() {
             let free = FreeFile { path: segment.path.clone(), file: file.clone() };
             state.given_up.push((segment.tag(), free));
+        } else if let Some(place) =
+            state.held.iter().position(|(held, _)| held.id() == segment.id())
+        {
+            if let Some((held, file)) = state.held.remove(place) {
+                state.free.push(FreeFile { path: held.path.clone(), file });
+            }
         } else if state.preparing == Some(segment.id()) {
             state.abandoned.insert(segment.id());
         }
@@ -326,7 +335,9 @@ impl SegmentPool {
     pub(crate) fn run(&self) -> Result<(), Arc<str>> {
         loop {
             let mut state = self.state.lock();
-            while (state.wanted.is_empty() || state.crowded) && !state.stopping {
+            while (state.wanted.is_empty() && state.held.is_empty() || state.crowded)
+                && !state.stopping
+            {
                 self.work.wait(&mut state);
             }
             if state.stopping {
@@ -358,13 +369,23 @@ impl SegmentPool {
         if let Some(failure) = &state.failure {
             return Err(failure.clone());
         }
-        let Some(segment) = state.wanted.pop_front() else { return Ok(Prepared::Nothing) };
-        let recycled = if segment.header.slots == 1 { state.free.pop() } else { None };
+        if state.crowded {
+            return Ok(Prepared::Crowded);
+        }
+        let (segment, made) = match state.held.pop_front() {
+            Some((segment, file)) => (segment, Some(file)),
+            None => match state.wanted.pop_front() {
+                Some(segment) => (segment, None),
+                None => return Ok(Prepared::Nothing),
+            },
+        };
+        let recycles = made.is_none() && segment.header.slots == 1;
+        let recycled = if recycles { state.free.pop() } else { None };
         state.preparing = Some(segment.id());
         state.recycled = false;
         drop(state);
 
-        let prepared = self.make(&segment, recycled);
+        let prepared = made.map_or_else(|| self.make(&segment, recycled), Ok);
         let reached = self.state.lock().reached;
         let noted = prepared.is_ok() && self.note(Some(segment.tag()), &[], reached)?;
 
@@ -372,14 +393,17 @@ impl SegmentPool {
         state.preparing = None;
         match prepared {
             Ok(file) if !noted => {
-                let path = segment.path.clone();
-                state.free.push(FreeFile { path, file });
-                if !state.abandoned.remove(&segment.id()) {
-                    state.wanted.push_front(segment);
+                if state.abandoned.remove(&segment.id()) {
+                    state.free.push(FreeFile { path: segment.path.clone(), file });
+                } else {
+                    state.held.push_back((segment, file));
                 }
                 // Otherwise there may be room by now.
                 state.crowded = state.reached == reached && state.given_up.is_empty();
                 self.ready.notify_all();
+                drop(state);
+                // As many as can be named are ready, and a file was made besides.
+                self.set_full(false);
                 return Ok(Prepared::Crowded);
             }
             Ok(file) if state.abandoned.remove(&segment.id()) => {
