@@ -211,7 +211,7 @@ fn a_directory_and_lists_and_messages_of_it_may_be_damaged_at_once() {
 #[test]
 fn other_parts_of_a_checkpoint_are_replaced_by_an_older_one_or_not_at_all() {
     // From the kind on, with the version.
-    for part in [&b"\x07\0\0\0\x02"[..], b"\x08\0\0\0\x02", b"\x09\0\0\0\x02"] {
+    for part in [&b"\x07\0\0\0\x02"[..], b"\x08\0\0\0\x02", b"\x09\0\0\0\x03"] {
         let dir = example(false);
         damage_newest(dir.path(), part);
         let found = look(dir.path());
