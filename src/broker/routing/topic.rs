@@ -185,8 +185,11 @@ impl TopicRouter {
                 }
             };
         }
-        if is_new {
-            self.news.add(self.version, pattern);
+        // A walk that began before this node was born passes it over.
+        let node = self.node(at);
+        if node.destinations.is_empty() && node.born > self.news.complete_from {
+            let born = node.born;
+            self.news.add(born, self.version, pattern);
         }
         self.node_mut(at).destinations.add(target);
     }
@@ -488,13 +491,14 @@ impl Words {
 }
 
 impl News {
-    fn add(&mut self, version: u64, pattern: &[u8]) {
+    /// Notes a pattern that ends at a node of the version `born`, in a router of the version `latest`.
+    fn add(&mut self, born: u64, latest: u64, pattern: &[u8]) {
         if *self.wanted.get_mut() && self.patterns.len() < MOST_NEWS {
-            self.patterns.push_back((version, ShortStr::copy_of(pattern)));
+            self.patterns.push_back((born, ShortStr::copy_of(pattern)));
         } else {
             *self.wanted.get_mut() = false;
             self.patterns = VecDeque::new();
-            self.complete_from = version;
+            self.complete_from = latest;
         }
     }
 }

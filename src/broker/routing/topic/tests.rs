@@ -199,6 +199,16 @@ quickcheck! {
     }
 }
 
+/// The second pattern ends inside the first one, at a node that was new to the walk.
+#[test]
+fn a_pattern_within_one_that_was_added_during_a_lookup_is_found() {
+    let patterns = ["#.b.b.b.#.#", "#.*.#.#.b.a", "#.*.*.*.a.b"].map(|p| Pattern(p.to_owned()));
+    let added = ["#.#.a.b", "#.a"].map(|pattern| Change::Add(Pattern(pattern.to_owned())));
+    let keys: [&[u8]; 2] = [b"c.b.a.b.b.a.a.b.a.a.b.b.a.a", b"a.b.a.b.a.a.a.b"];
+    let [found, expected] = found_in_pieces(&patterns, &keys, &added);
+    assert_eq!(found, expected);
+}
+
 /// Random numbers, the same each time.
 struct Dice(u64);
 
