@@ -38,6 +38,7 @@
 //! after the other, so that a crash leaves one or the other.
 
 use std::io;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -227,18 +228,36 @@ fn checksum(copy: &[u8; COPY]) -> u32 {
 
 /// Takes the file for this process. The directory is locked as well; but a copy of it that was made of hard links is another
 /// directory, and has the same files.
-fn take(file: &dyn DiskFile, dir: &Path, path: &Path) -> Result<(), OpenError> {
+fn take(file: Arc<dyn DiskFile>, dir: &Path, path: &Path) -> Result<LockedFile, OpenError> {
     match file.try_lock() {
-        Ok(true) => Ok(()),
+        Ok(true) => Ok(LockedFile(file)),
         Ok(false) => Err(OpenError::Shared(dir.to_owned())),
         Err(error) => Err(OpenError::io("lock", path, error)),
+    }
+}
+
+/// A file that is locked until this is dropped.
+#[derive(Debug)]
+struct LockedFile(Arc<dyn DiskFile>);
+
+impl Deref for LockedFile {
+    type Target = dyn DiskFile;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+impl Drop for LockedFile {
+    fn drop(&mut self) {
+        self.0.unlock();
     }
 }
 
 /// The open file, and the state that is in it. It is locked for as long as it is open.
 #[derive(Debug)]
 pub(crate) struct SuperblockFile {
-    file: Arc<dyn DiskFile>,
+    file: LockedFile,
     state: Superblock,
     /// Which of the copies holds the newest state.
     newest_copy: u64,
@@ -267,7 +286,7 @@ impl SuperblockFile {
             Err(error) => return Err(OpenError::io("remove", &temporary, error)),
         }
         let file = disk.create(&temporary).map_err(|e| OpenError::io("create", &temporary, e))?;
-        take(&*file, dir, &temporary)?;
+        let file = take(file, dir, &temporary)?;
         let mut pages = vec![0; 2 * PAGE as usize];
         pages[..COPY].copy_from_slice(&state.encode());
         pages[PAGE as usize..][..COPY].copy_from_slice(&state.encode());
@@ -291,7 +310,7 @@ impl SuperblockFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(OpenError::io("open", &path, error)),
         };
-        take(&*file, dir, &path)?;
+        let file = take(file, dir, &path)?;
         if access == Access::ReadWrite && !is_active(Mutant::TrustCachedSuperblock) {
             // What is read next must not be taken away by a second crash.
             file.sync_all().map_err(|e| OpenError::io("sync", &path, e))?;

@@ -199,6 +199,14 @@ impl DiskFile for FaultyFile {
     fn size(&self) -> io::Result<u64> {
         self.file.size()
     }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        self.file.try_lock()
+    }
+
+    fn unlock(&self) {
+        self.file.unlock();
+    }
 }
 
 #[cfg(test)]

@@ -324,6 +324,12 @@ impl DiskFile for CachedFile {
         self.0.state.lock().pinned = true;
         self.0.file(false)?.try_lock()
     }
+
+    fn unlock(&self) {
+        if let Ok(file) = self.0.file(false) {
+            file.unlock();
+        }
+    }
 }
 
 #[cfg(test)]

@@ -123,4 +123,8 @@ pub trait DiskFile: Send + Sync + Debug {
     fn try_lock(&self) -> io::Result<bool> {
         Ok(true)
     }
+
+    /// Releases the lock. Closing the file is not enough: a process that is just being started has
+    /// inherited the open file until it executes its program.
+    fn unlock(&self) {}
 }

@@ -74,7 +74,7 @@ impl Disk for RealDisk {
 
     fn lock_dir(&self, dir: &Path) -> io::Result<Option<Box<dyn DirectoryLock>>> {
         let handle = File::open(dir)?;
-        Ok(lock(&handle)?.then(|| Box::new(handle) as Box<dyn DirectoryLock>))
+        Ok(lock(&handle)?.then(|| Box::new(Held(handle)) as Box<dyn DirectoryLock>))
     }
 
     fn restrict(&self, path: &Path) -> io::Result<Option<u32>> {
@@ -96,7 +96,17 @@ fn lock(file: &File) -> io::Result<bool> {
     }
 }
 
-impl DirectoryLock for File {}
+/// A locked directory.
+#[derive(Debug)]
+struct Held(File);
+
+impl DirectoryLock for Held {}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        DiskFile::unlock(&self.0);
+    }
+}
 
 impl DiskFile for File {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -134,6 +144,11 @@ impl DiskFile for File {
     fn try_lock(&self) -> io::Result<bool> {
         lock(self)
     }
+
+    fn unlock(&self) {
+        // The file was locked. If it cannot be unlocked, closing it will do.
+        File::unlock(self).ok();
+    }
 }
 
 #[cfg(test)]
@@ -161,6 +176,26 @@ mod tests {
         assert!(!again.try_lock().unwrap());
         drop(file);
         assert!(again.try_lock().unwrap());
+    }
+
+    /// A process that is being started holds duplicates of all open files until it executes its
+    /// program. A store that was closed meanwhile was still in use for the next open.
+    #[test]
+    fn a_released_lock_is_free_although_the_file_is_still_open_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let duplicate = |file: &File| file.try_clone().unwrap();
+        let held = Held(File::open(dir.path()).unwrap());
+        assert!(lock(&held.0).unwrap());
+        let inherited = duplicate(&held.0);
+        drop(held);
+        assert!(RealDisk.lock_dir(dir.path()).unwrap().is_some());
+        let file = File::create(dir.path().join("file")).unwrap();
+        assert!(lock(&file).unwrap());
+        let copy = duplicate(&file);
+        DiskFile::unlock(&file);
+        let again = RealDisk.open(&dir.path().join("file"), Access::Read).unwrap();
+        assert!(again.try_lock().unwrap());
+        drop((inherited, copy));
     }
 
     #[test]

@@ -109,6 +109,10 @@ impl DiskFile for LimitedFile {
     fn try_lock(&self) -> io::Result<bool> {
         self.file.try_lock()
     }
+
+    fn unlock(&self) {
+        self.file.unlock();
+    }
 }
 
 fn path(dir: &tempfile::TempDir, number: u8) -> PathBuf {
