@@ -76,7 +76,18 @@ impl Gateway {
         let (scarcity, finishing) = (Arc::default(), Arc::new(Semaphore::new(1)));
         let (verifier, log) = (Verifier::new(), Arc::new(Thinning::default()));
         let routing = Arc::new(Semaphore::new(1));
-        Gateway { broker, store, limits, verifier, log, failure, scarcity, room, finishing, routing }
+        Gateway {
+            broker,
+            store,
+            limits,
+            verifier,
+            log,
+            failure,
+            scarcity,
+            room,
+            finishing,
+            routing,
+        }
     }
 
     /// Says whether something is short: publishers are held back while it is. Whether that is news.

@@ -149,6 +149,13 @@ fn a_virtual_host_lets_those_in_who_may_and_goes_with_them() {
     let orders = "orders".to_owned();
     let (description, tags) = (String::new(), Vec::new());
     operated.does(&Request::AddVhost { name: orders.clone(), description, tags });
+    operated.does(&Request::Permit {
+        user: "guest".to_owned(),
+        vhost: orders.clone(),
+        configure: ".*".to_owned(),
+        write: ".*".to_owned(),
+        read: ".*".to_owned(),
+    });
     assert_eq!(
         operated.open(b"\0shop\0s3cret", "orders").expect_close(530),
         "NOT_ALLOWED - access to vhost 'orders' refused for user 'shop'"

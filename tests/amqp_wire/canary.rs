@@ -41,10 +41,22 @@ fn canaries_lose_nothing_while_each_attack_is_answered() {
     let data = directory.path().join("data");
     let server = TestServer::with(|config| config.data_dir = data.clone());
     let name = "canary".to_owned();
-    let request = Request::AddVhost { name, description: String::new(), tags: Vec::new() };
+    let all = || ".*".to_owned();
+    let requests = [
+        Request::AddVhost { name: name.clone(), description: String::new(), tags: Vec::new() },
+        Request::Permit {
+            user: "guest".to_owned(),
+            vhost: name,
+            configure: all(),
+            write: all(),
+            read: all(),
+        },
+    ];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let asked = runtime.block_on(control::ask(&data, &request)).unwrap();
-    assert!(matches!(asked, Asked::Done(_)), "{asked:?}");
+    for request in requests {
+        let asked = runtime.block_on(control::ask(&data, &request)).unwrap();
+        assert!(matches!(asked, Asked::Done(_)), "{asked:?}");
+    }
     let place = Place { address: server.address, virtual_host: "canary" };
     let stop = &AtomicBool::new(false);
     thread::scope(|scope| {

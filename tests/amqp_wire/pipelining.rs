@@ -128,13 +128,23 @@ fn what_closes_the_connection_comes_after_the_answers_to_what_was_sent_before() 
     let mut out = BytesMut::new();
     put_method(&mut out, 1, &queue_declare("a", true));
     put_method(&mut out, 1, &queue_declare("b", true));
-    put_method(&mut out, 1, &crate::exchange_declare("x", "unknown", false, true));
+    put_method(
+        &mut out,
+        1,
+        &Method::BasicPublish {
+            reserved_1: 0,
+            exchange: b"",
+            routing_key: b"a",
+            mandatory: false,
+            immediate: true,
+        },
+    );
     put_method(&mut out, 1, &queue_declare("c", true));
     client.send_bytes(&out);
     for _ in 0..2 {
         assert_eq!(client.method().name(), "queue.declare-ok");
     }
-    client.expect_close(503);
+    client.expect_close(540);
 }
 
 /// py-amqp fails when it hears that its consumer is gone while it waits for `queue.delete-ok`.
