@@ -117,7 +117,7 @@ impl Connection {
     /// Whether the next frame may be looked at: nothing has to be answered first, and there is room for answers.
     fn takes_frames(&self) -> bool {
         let answering = match &self.state {
-            State::Running(running) => running.awaits_message(),
+            State::Running(running) => running.awaits_message() || running.has_to_prune(),
             _ => false,
         };
         self.wait.is_none()
@@ -234,6 +234,9 @@ impl Connection {
     #[must_use = "what was published is not handed out before the next call"]
     pub(super) fn work(&mut self, input: &mut BytesMut) -> bool {
         self.end_some();
+        if let State::Running(running) = &mut self.state {
+            running.prune_some();
+        }
         self.receive(input);
         if let State::Running(running) = &mut self.state
             && running.confirm_at_once(self.gateway.store.durable_lsn(), &mut self.output)
@@ -566,6 +569,12 @@ impl Connection {
     /// Ready when [`Connection::work`] has something to do that is not in the input.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.ending.is_some() {
+            context.waker().wake_by_ref();
+        }
+        if let State::Running(running) = &self.state
+            && running.has_to_prune()
+        {
+            // When others of the thread have had their turn.
             context.waker().wake_by_ref();
         }
         // Frames may have waited for room, and writing has made some.

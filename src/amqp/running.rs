@@ -124,6 +124,16 @@ impl Running {
         (seconds > 0).then(|| Duration::from_secs(seconds.into()))
     }
 
+    /// Whether bindings have to be removed that lead to something deleted. No frame is looked at meanwhile.
+    pub(super) fn has_to_prune(&self) -> bool {
+        self.session.has_to_prune()
+    }
+
+    /// Removes some of them.
+    pub(super) fn prune_some(&mut self) {
+        self.session.prune_some();
+    }
+
     /// Ends the session in pieces, so that others of its thread have their turn in between. Channels first: what they hold is
     /// at once there for others. Returns whether it has ended: until then, it is to be called again.
     pub(super) fn close_some(&mut self) -> bool {

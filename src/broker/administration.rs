@@ -1,6 +1,5 @@
 //! What an operator changes: virtual hosts, users, permissions, limits, policies. One change at a time, each durable when its LSN is.
 
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use parking_lot::MutexGuard;
@@ -292,22 +291,23 @@ impl Administration<'_> {
         if *name == DEFAULT_VIRTUAL_HOST {
             return Err(AdministrationError::DefaultVirtualHost);
         }
-        // Nobody connects meanwhile: who has is told to close, who comes finds it gone.
-        let mut hosts = self.broker.virtual_hosts.write();
-        let Entry::Occupied(host) = hosts.entry(name.clone()) else {
-            return Err(AdministrationError::NoVirtualHost(name.clone()));
-        };
+        // A client that has connected is told to close, one that comes finds it gone. There may be much in it, which other
+        // clients must not wait for.
+        let removed = self.broker.virtual_hosts.write().remove(name);
+        let host = removed.ok_or_else(|| AdministrationError::NoVirtualHost(name.clone()))?;
         let mut draft = self.broker.accounts.draft();
         draft.forget_virtual_host(name);
         let mut changes = draft.take_changes();
         changes.push(Change::Remove { key: VirtualHostKey(name.clone()).encode() });
-        changes.extend(host.get().policies().iter().map(|policy| Change::Remove {
+        changes.extend(host.policies().iter().map(|policy| Change::Remove {
             key: policy_key(name, policy.kind, &policy.name).encode(),
         }));
-        let durable_at = host.get().close_down(changes)?;
+        let closed = host.close_down(changes);
+        if closed.is_err() {
+            self.broker.virtual_hosts.write().insert(name.clone(), host);
+        }
+        let durable_at = closed?;
         self.broker.accounts.adopt(draft);
-        host.remove();
-        drop(hosts);
         let reason = format!("vhost '{name}' is down");
         self.broker.connections.order_to_close(&reason, |_, live| live.virtual_host == *name);
         Ok(Some(durable_at))

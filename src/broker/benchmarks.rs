@@ -1,8 +1,9 @@
 //! Routing, to be measured: see [`benchmarks`](crate::benchmarks).
 
 use std::hint::black_box;
+use std::sync::Arc;
 
-use super::routing::{ExchangeKind, Matches, Router, Target};
+use super::routing::{ExchangeEnd, ExchangeKind, Matches, Router, Target};
 use crate::benchmarks::{Benchmark, Part};
 use crate::message::{FieldTable, RawProperties, ShortStr, Value};
 
@@ -62,7 +63,8 @@ impl Route {
             };
             let key = ShortStr::copy_of(key.as_bytes());
             // Nothing but routes is asked of them: exchanges are as good as queues, and have no store.
-            router.add(&key, &headers(binding), Target::Exchange(key.clone()));
+            let target = Target::Exchange(Arc::new(ExchangeEnd::new(key.clone(), 0)));
+            router.add(&key, &headers(binding), target);
         }
         let message = |number: u64| {
             let binding = number * 7 % bindings;

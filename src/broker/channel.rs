@@ -166,6 +166,7 @@ impl Drop for Channel {
             let queue = of_queue[0].queue();
             if queue.remove_stopped(of_queue) {
                 self.session.virtual_host.delete_abandoned(queue);
+                self.session.note_deletion();
             }
         }
         self.credit.close();

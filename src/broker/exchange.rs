@@ -1,13 +1,14 @@
 //! An exchange: how it was declared, and its index of bindings.
 
-use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::arguments::ALTERNATE_EXCHANGE;
 use super::equivalence::{check_arguments, check_field};
 use super::policy::Policy;
 use super::record::{BindingKey, ExchangeRecord};
 use super::refusal::Refusal;
-use super::routing::{ExchangeKind, Matches, Router};
+use super::routing::{ExchangeEnd, ExchangeKind, Matches, Router, Target};
 use crate::message::{FieldTable, RawProperties, ShortStr};
 use crate::storage::Lsn;
 
@@ -46,8 +47,10 @@ pub(super) struct Exchange {
     /// When its declaration is durable; `None` where there is nothing to wait for.
     pub(super) declared_at: Option<Lsn>,
     pub(super) router: Router,
-    /// The bindings that it is the source of.
-    pub(super) outgoing: HashSet<BindingKey>,
+    /// Itself, for bindings that lead to it.
+    pub(super) end: Arc<ExchangeEnd>,
+    /// How many bindings it is the source of.
+    pub(super) outgoing: usize,
     /// Where a message goes that none of the bindings takes. There need not be an exchange of that name.
     alternate: Option<ShortStr>,
 }
@@ -92,14 +95,22 @@ fn named_alternate(said: &FieldTable) -> Option<ShortStr> {
 impl Exchange {
     /// An exchange without bindings.
     pub(super) fn new(spec: ExchangeSpec, declared_at: Option<Lsn>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         let router = Router::new(spec.kind);
         let alternate = spec.alternate();
-        Self { spec, declared_at, router, outgoing: HashSet::new(), alternate }
+        let end = Arc::new(ExchangeEnd::new(spec.name.clone(), NEXT.fetch_add(1, Relaxed)));
+        Self { spec, declared_at, router, end, outgoing: 0, alternate }
     }
 
     /// Whether every virtual host has it.
     pub(super) fn is_predeclared(&self) -> bool {
         PREDECLARED.iter().any(|(name, _)| *name == self.spec.name)
+    }
+
+    /// Takes a binding out of the router.
+    pub(super) fn unbind(&mut self, key: &BindingKey, target: &Target) {
+        let bind = key.to_bind();
+        self.router.remove(&bind.routing_key, &bind.arguments, target);
     }
 
     /// What the policy says holds where the exchange's own arguments say nothing.
@@ -131,7 +142,7 @@ impl Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::routing::{NO_CROWD, Target};
+    use crate::broker::routing::NO_CROWD;
 
     /// One message of 128 KiB with keys in its header `CC` filled the memory: once for each key and each queue that it led to.
     #[test]
@@ -152,7 +163,8 @@ mod tests {
             for n in 0..TARGETS {
                 let target = ShortStr::try_from(format!("target {n}").as_str()).unwrap();
                 let every_key = ShortStr::from_static("#");
-                exchange.router.add(&every_key, &FieldTable::new(), Target::Exchange(target));
+                let target = Target::Exchange(Arc::new(ExchangeEnd::new(target, 0)));
+                exchange.router.add(&every_key, &FieldTable::new(), target);
             }
             let keys: Vec<String> = (0..2000).map(|n| n.to_string()).collect();
             let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();

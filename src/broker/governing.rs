@@ -7,7 +7,6 @@ use tracing::warn;
 
 use super::exchange::Exchange;
 use super::hosts::HostDescription;
-use super::outbox::Wakers;
 use super::policy::{Object, Policies, Policy, PolicyKind};
 use super::queue::{DeleteIf, Queue};
 use super::refusal::{Reason, Refusal};
@@ -114,26 +113,22 @@ impl VirtualHost {
     /// Deletes everything in it, with `changes` besides, in one record. Nothing new is accepted afterwards.
     pub(super) fn close_down(&self, mut changes: Vec<Change>) -> Result<Lsn, StoreError> {
         let mut topology = self.topology.write();
-        let removal = topology.plan_everything();
-        let queues: Vec<_> = topology.queues().cloned().collect();
-        changes.extend(topology.changes(self.name(), &removal));
-        for queue in queues.iter().filter(|queue| queue.is_stored()) {
+        changes.extend(topology.changes(self.name(), &topology.plan_everything()));
+        for queue in topology.queues().filter(|queue| queue.is_stored()) {
             changes.extend(queue.forget_note());
             changes.extend(queue.store().ids().map(Change::DeleteQueue));
         }
         let durable_at = self.store.apply(changes)?;
-        topology.close();
-        topology.remove(removal);
-        let mut all_wakers = Vec::new();
+        let (queues, removed) = topology.close();
+        drop(topology);
+        // No publisher finds them any more.
+        drop(removed);
         for queue in &queues {
-            topology.remove_queue(queue);
             match queue.delete(DeleteIf::default(), || Ok(())) {
-                Ok((_, (), wakers)) => all_wakers.push(wakers),
+                Ok((_, (), wakers)) => wakers.wake(),
                 Err(refusal) => warn!(queue = %queue.name(), %refusal, "cannot empty the queue"),
             }
         }
-        drop(topology);
-        all_wakers.into_iter().for_each(Wakers::wake);
         Ok(durable_at)
     }
 }

@@ -162,6 +162,7 @@ impl Broker {
             accounts: Arc::clone(accounts),
             connections: Arc::clone(connections),
             live,
+            prunes: false.into(),
         }))
     }
 

@@ -18,6 +18,8 @@ pub(super) struct InForce {
     bytes: AtomicBool,
     /// Whether each delivery says how often the message came back.
     counts_deliveries: bool,
+    /// Whether the queue has left the topology, so that bindings to it are stale. Here it takes no room.
+    pub(super) is_gone: AtomicBool,
     details: OnceLock<Box<Details>>,
 }
 
@@ -41,6 +43,7 @@ impl InForce {
             any: AtomicBool::new(false),
             bytes: AtomicBool::new(false),
             counts_deliveries: counts_deliveries(arguments),
+            is_gone: AtomicBool::new(false),
             details: OnceLock::new(),
         };
         let rules = Rules::of_arguments(arguments);

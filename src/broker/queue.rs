@@ -12,6 +12,7 @@ mod serving;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -218,6 +219,16 @@ impl Queue {
     /// The rules that it goes by.
     pub(super) fn rules(&self) -> &InForce {
         &self.rules
+    }
+
+    /// Whether it has left the topology. Publishers have that locked while they ask.
+    pub(super) fn is_gone(&self) -> bool {
+        self.rules.is_gone.load(Relaxed)
+    }
+
+    /// The queue leaves the topology, which is locked exclusively.
+    pub(super) fn set_gone(&self) {
+        self.rules.is_gone.store(true, Relaxed);
     }
 
     /// When its declaration is durable; `None` where there is nothing to wait for.
@@ -529,7 +540,7 @@ impl Queue {
     /// Marks the queue as deleted if the conditions hold, and tells its consumers. Returns how many messages
     /// were ready. `log` writes the deletion down; if that fails the queue lives on.
     ///
-    /// Called with the virtual host's topology locked, which keeps publishers out.
+    /// Called with the virtual host's topology locked, which keeps publishers out, or when none can find the queue any more.
     pub(super) fn delete<T>(
         &self,
         conditions: DeleteIf,

@@ -1,6 +1,7 @@
 //! A connection, as far as the broker is concerned.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use super::access::Accounts;
@@ -49,9 +50,18 @@ pub(super) struct Shared {
     pub(super) connections: Arc<Connections>,
     /// What others may see of it.
     pub(super) live: Arc<Live>,
+    /// It has deleted something that has left stale bindings.
+    pub(super) prunes: AtomicBool,
 }
 
 impl Shared {
+    /// Something has perhaps been deleted: its connection prunes the bindings to it.
+    pub(super) fn note_deletion(&self) {
+        if self.virtual_host.has_stale() {
+            self.prunes.store(true, Relaxed);
+        }
+    }
+
     /// Who publishes on a channel with that consumer of direct replies.
     pub(super) fn publisher<'p>(&'p self, replies: Option<&'p ReplyConsumer>) -> Publisher<'p> {
         Publisher { user: &self.user, reply_address: replies.map(ReplyConsumer::address) }
@@ -132,6 +142,20 @@ impl Session {
         self.shared.virtual_host.topology.read().memory.all()
     }
 
+    /// Whether something that it has deleted has left bindings behind, which lead nowhere.
+    #[must_use]
+    pub fn has_to_prune(&self) -> bool {
+        self.shared.prunes.load(Relaxed)
+    }
+
+    /// Removes some of these bindings. To be called until [there are no more](Self::has_to_prune), before anything else is done
+    /// for the client, and with others having their turn in between.
+    pub fn prune_some(&self) {
+        if self.has_to_prune() && !self.shared.virtual_host.prune_some() {
+            self.shared.prunes.store(false, Relaxed);
+        }
+    }
+
     /// Ends the session, as dropping it does.
     pub fn close(self) {}
 
@@ -144,10 +168,16 @@ impl Session {
             outbox.close();
             give_back(outbox.retract_all());
         }
+        if virtual_host.prune_some() {
+            return false;
+        }
         let owned = virtual_host.owned_after(*id, self.deleted, DELETED_AT_ONCE);
         for queue in &owned {
             virtual_host.delete_owned(queue);
             self.deleted = Some(queue.id());
+            if virtual_host.has_stale() {
+                return false;
+            }
         }
         owned.len() < DELETED_AT_ONCE
     }

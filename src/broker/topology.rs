@@ -2,8 +2,15 @@
 //!
 //! Locking and storing are [`VirtualHost`](super::virtual_host::VirtualHost)'s. What is taken away is first planned,
 //! so that it can be written down as one record before anything has changed.
+//!
+//! # Deletions
+//! A queue or an exchange may have a million bindings. They are kept in *links*, one for each pair of an exchange and what it
+//! leads to, and a deletion takes links out of the maps as they are. Routers know bindings one by one: those to something
+//! deleted stay in them as *stale* ones, lead nowhere, and are [pruned](Topology::prune) in pieces, with the lock released
+//! in between. They are told from new ones because no queue or exchange is ever the same as an earlier one of its name.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -11,8 +18,8 @@ use super::exchange::Exchange;
 use super::queue::Queue;
 use super::record::{BindingKey, ExchangeKey};
 use super::replies::is_address;
-use super::request::DestinationKind;
-use super::routing::{Matches, Target};
+use super::request::{Bind, DestinationKind};
+use super::routing::{Matches, Router, Target};
 use super::session::SessionId;
 use super::topology_memory::{TopologyMemory, binding_size, exchange_size, queue_size};
 use crate::message::{RawProperties, ShortStr};
@@ -25,9 +32,13 @@ pub(super) struct Topology {
     queues: HashMap<ShortStr, Arc<Queue>>,
     /// The exclusive queues of each connection, in the order in which they were declared.
     owned: HashMap<SessionId, BTreeMap<QueueId, Arc<Queue>>>,
-    bindings: HashMap<BindingKey, Binding>,
-    /// The bindings that lead to a queue or exchange.
-    incoming: HashMap<(DestinationKind, ShortStr), HashSet<BindingKey>>,
+    links: BTreeMap<LinkKey, Link>,
+    /// The same by what they lead to.
+    incoming: BTreeSet<(DestinationKind, ShortStr, ShortStr)>,
+    /// How many bindings there are.
+    bindings: usize,
+    /// Links to what has been deleted, whose bindings are still in the router of their source.
+    stale: VecDeque<Link>,
     /// What all of it takes.
     pub(super) memory: TopologyMemory,
     /// When everything that was ever taken away is so durably. Whoever asks for something to go that is gone already must not
@@ -37,8 +48,33 @@ pub(super) struct Topology {
     closed: bool,
 }
 
-/// A binding, besides what its key says. There may be a million of them, each of a few hundred bytes.
+/// Between what a link leads.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct LinkKey {
+    source: ShortStr,
+    kind: DestinationKind,
+    destination: ShortStr,
+}
+
+/// The bindings of an exchange to one queue or exchange: one at least.
 #[derive(Debug)]
+struct Link {
+    source: ShortStr,
+    target: Target,
+    bindings: Bindings,
+    /// Their bytes of memory.
+    size: usize,
+}
+
+/// The bindings of a link. Nearly all have one.
+#[derive(Debug)]
+enum Bindings {
+    One(BindingKey, Binding),
+    Many(BTreeMap<BindingKey, Binding>),
+}
+
+/// A binding, besides what its key says. There may be a million of them, each of a few hundred bytes.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Binding {
     /// Whether it is in the log: both its ends survive a restart.
     pub(super) stored: bool,
@@ -49,8 +85,91 @@ pub(super) struct Binding {
 /// What goes, all at once.
 #[derive(Debug, Default)]
 pub(super) struct Removal {
-    exchanges: Vec<ShortStr>,
-    bindings: HashSet<BindingKey>,
+    exchanges: BTreeSet<ShortStr>,
+    links: BTreeSet<LinkKey>,
+    /// One binding of a link of which others stay.
+    binding: Option<BindingKey>,
+}
+
+/// What has been removed, to be dropped when the topology is not locked any more: it may be large.
+#[derive(Debug, Default)]
+#[must_use = "it is to be dropped without the topology's lock"]
+pub(super) struct Removed {
+    exchanges: Vec<Exchange>,
+    links: BTreeMap<LinkKey, Link>,
+    _incoming: BTreeSet<(DestinationKind, ShortStr, ShortStr)>,
+    routers: Vec<Router>,
+    _stale: VecDeque<Link>,
+}
+
+/// So many stale bindings are taken out of routers at a time.
+pub(super) const PRUNED_AT_ONCE: usize = 256;
+
+/// So many are with each binding that is added, so that there are never many more than there may be bindings.
+const PRUNED_IN_PASSING: usize = 4;
+
+impl LinkKey {
+    fn of(bind: &Bind) -> Self {
+        Self { source: bind.source.clone(), kind: bind.kind, destination: bind.destination.clone() }
+    }
+
+    /// Its entry among the incoming ones.
+    fn reversed(&self) -> (DestinationKind, ShortStr, ShortStr) {
+        (self.kind, self.destination.clone(), self.source.clone())
+    }
+}
+
+impl Bindings {
+    fn len(&self) -> usize {
+        match self {
+            Self::One(..) => 1,
+            Self::Many(all) => all.len(),
+        }
+    }
+
+    fn get(&self, key: &BindingKey) -> Option<&Binding> {
+        match self {
+            Self::One(known, binding) => (known == key).then_some(binding),
+            Self::Many(all) => all.get(key),
+        }
+    }
+
+    fn add(&mut self, key: BindingKey, binding: Binding) {
+        match self {
+            Self::One(first, its) => {
+                *self = Self::Many(BTreeMap::from([(first.clone(), *its), (key, binding)]));
+            }
+            Self::Many(all) => _ = all.insert(key, binding),
+        }
+    }
+
+    /// Removes one of several.
+    fn remove(&mut self, key: &BindingKey) {
+        if let Self::Many(all) = self {
+            all.remove(key);
+        }
+    }
+
+    /// Takes a binding out; `None` after the last one.
+    fn pop(&mut self) -> Option<BindingKey> {
+        match self {
+            Self::One(key, _) => {
+                let key = key.clone();
+                *self = Self::Many(BTreeMap::new());
+                Some(key)
+            }
+            Self::Many(all) => all.pop_first().map(|(key, _)| key),
+        }
+    }
+
+    /// All of them, by key.
+    fn iter(&self) -> impl Iterator<Item = (&BindingKey, &Binding)> {
+        let (one, many) = match self {
+            Self::One(key, binding) => (Some((key, binding)), None),
+            Self::Many(all) => (None, Some(all)),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
 }
 
 impl Topology {
@@ -59,7 +178,7 @@ impl Topology {
     }
 
     pub(super) fn binding_count(&self) -> usize {
-        self.bindings.len()
+        self.bindings
     }
 
     pub(super) fn queues(&self) -> impl ExactSizeIterator<Item = &Arc<Queue>> {
@@ -68,10 +187,6 @@ impl Topology {
 
     pub(super) fn is_closed(&self) -> bool {
         self.closed
-    }
-
-    pub(super) fn close(&mut self) {
-        self.closed = true;
     }
 
     pub(super) fn add_queue(&mut self, queue: Arc<Queue>) {
@@ -102,6 +217,7 @@ impl Topology {
 
     pub(super) fn remove_queue(&mut self, queue: &Arc<Queue>) {
         if self.queues.remove(queue.name()).is_some() {
+            queue.set_gone();
             self.memory.remove(queue.spec().owner, queue_size(queue.spec()));
         }
         if let Some(owner) = queue.spec().owner
@@ -114,13 +230,14 @@ impl Topology {
         }
     }
 
-    pub(super) fn binding(&self, key: &BindingKey) -> Option<&Binding> {
-        self.bindings.get(key)
+    /// The binding that `bind` is, with that key.
+    pub(super) fn binding(&self, bind: &Bind, key: &BindingKey) -> Option<&Binding> {
+        self.links.get(&LinkKey::of(bind))?.bindings.get(key)
     }
 
     /// All bindings.
     pub(super) fn bindings(&self) -> impl Iterator<Item = &BindingKey> {
-        self.bindings.keys()
+        self.links.values().flat_map(|link| link.bindings.iter()).map(|(key, _)| key)
     }
 
     /// What a binding leads to, if it exists.
@@ -128,7 +245,8 @@ impl Topology {
         match kind {
             DestinationKind::Queue => self.queues.get(name).cloned().map(Target::Queue),
             DestinationKind::Exchange => {
-                self.exchanges.contains_key(name).then(|| Target::Exchange(name.clone()))
+                let exchange = self.exchanges.get(name)?;
+                Some(Target::Exchange(Arc::clone(&exchange.end)))
             }
         }
     }
@@ -137,15 +255,24 @@ impl Topology {
     pub(super) fn add_binding(&mut self, key: BindingKey, binding: Binding, target: Target) {
         // As it will be found again: its arguments have an order in the key.
         let bind = key.to_bind();
-        if let Some(source) = self.exchanges.get_mut(&bind.source) {
-            let size = binding_size(source.spec.kind, &key, &bind);
-            self.memory.add(owner_of(&target), size);
-            source.router.add(&bind.routing_key, &bind.arguments, target);
-            source.outgoing.insert(key.clone());
+        let Some(source) = self.exchanges.get_mut(&bind.source) else { return };
+        let size = binding_size(source.spec.kind, &key, &bind);
+        self.memory.add(owner_of(&target), size);
+        source.router.add(&bind.routing_key, &bind.arguments, target.clone());
+        source.outgoing += 1;
+        self.bindings += 1;
+        match self.links.entry(LinkKey::of(&bind)) {
+            Entry::Occupied(mut link) => {
+                link.get_mut().bindings.add(key, binding);
+                link.get_mut().size += size;
+            }
+            Entry::Vacant(entry) => {
+                self.incoming.insert(entry.key().reversed());
+                let (source, bindings) = (bind.source, Bindings::One(key, binding));
+                entry.insert(Link { source, target, bindings, size });
+            }
         }
-        let destination = (bind.kind, bind.destination.clone());
-        self.incoming.entry(destination).or_default().insert(key.clone());
-        self.bindings.insert(key, binding);
+        self.prune(PRUNED_IN_PASSING);
     }
 
     /// Routes a message with these keys that was published to `exchange`, the default one if `None`. An exchange that is named
@@ -178,20 +305,46 @@ impl Topology {
         }
     }
 
+    /// The links to something.
+    fn links_to(&self, kind: DestinationKind, name: &ShortStr) -> Vec<LinkKey> {
+        let from = (kind, name.clone(), ShortStr::default());
+        let incoming =
+            self.incoming.range(from..).take_while(|(k, to, _)| *k == kind && to == name);
+        incoming
+            .map(|(kind, destination, source)| LinkKey {
+                source: source.clone(),
+                kind: *kind,
+                destination: destination.clone(),
+            })
+            .collect()
+    }
+
+    /// The links from an exchange.
+    fn links_from(&self, source: &ShortStr) -> Vec<LinkKey> {
+        let (kind, destination) = (DestinationKind::Queue, ShortStr::default());
+        let from = LinkKey { source: source.clone(), kind, destination };
+        let outgoing = self.links.range(from..).take_while(|(key, _)| key.source == *source);
+        outgoing.map(|(key, _)| key.clone()).collect()
+    }
+
     /// What goes with a queue: the bindings to it, and what is deleted with them.
     pub(super) fn plan_queue_removal(&self, queue: &Queue) -> Removal {
-        let destination = (DestinationKind::Queue, queue.name().clone());
-        self.plan(Vec::new(), self.incoming.get(&destination).into_iter().flatten())
+        self.plan(Vec::new(), self.links_to(DestinationKind::Queue, queue.name()))
     }
 
     /// What goes with an exchange: its bindings, and what is deleted with them.
     pub(super) fn plan_exchange_removal(&self, name: &ShortStr) -> Removal {
-        self.plan(vec![name.clone()], [])
+        self.plan(vec![name.clone()], Vec::new())
     }
 
-    /// What goes with a binding.
-    pub(super) fn plan_binding_removal(&self, key: &BindingKey) -> Removal {
-        self.plan(Vec::new(), [key])
+    /// What goes with a binding that there is: `bind`, with that key.
+    pub(super) fn plan_binding_removal(&self, bind: &Bind, key: &BindingKey) -> Removal {
+        let link = LinkKey::of(bind);
+        if self.links.get(&link).is_none_or(|link| link.bindings.len() == 1) {
+            return self.plan(Vec::new(), vec![link]);
+        }
+        // Others stay, so that the exchange does.
+        Removal { binding: Some(key.clone()), ..Removal::default() }
     }
 
     /// All but the pre-declared exchanges.
@@ -199,53 +352,47 @@ impl Topology {
         let declared = self.exchanges.keys().filter(|name| !name.starts_with(b"amq."));
         Removal {
             exchanges: declared.cloned().collect(),
-            bindings: self.bindings.keys().cloned().collect(),
+            links: self.links.keys().cloned().collect(),
+            binding: None,
         }
     }
 
     /// An auto-delete exchange goes with the last binding that it is the source of, which may be the last
     /// one of another exchange to it, and so on.
-    fn plan<'a>(
-        &self,
-        mut going: Vec<ShortStr>,
-        bindings: impl IntoIterator<Item = &'a BindingKey>,
-    ) -> Removal {
+    fn plan(&self, mut going: Vec<ShortStr>, mut unbound: Vec<LinkKey>) -> Removal {
         let mut removal = Removal::default();
-        let mut left: HashMap<&ShortStr, usize> = HashMap::new();
-        let mut unbound: Vec<&BindingKey> = bindings
-            .into_iter()
-            .filter_map(|key| self.bindings.get_key_value(key))
-            .map(|(k, _)| k)
-            .collect();
+        let mut left: HashMap<ShortStr, usize> = HashMap::new();
         loop {
             while let Some(key) = unbound.pop() {
-                if !removal.bindings.insert(key.clone()) {
+                let Some(link) = self.links.get(&key) else { continue };
+                if !removal.links.insert(key) {
                     continue;
                 }
-                let Some(source) = self.exchanges.get(key.source()) else { continue };
-                let left = left.entry(&source.spec.name).or_insert(source.outgoing.len());
-                *left = left.saturating_sub(1);
+                let Some(source) = self.exchanges.get(&link.source) else { continue };
+                let left = left.entry(link.source.clone()).or_insert(source.outgoing);
+                *left = left.saturating_sub(link.bindings.len());
                 if *left == 0 && source.spec.auto_delete {
-                    going.push(source.spec.name.clone());
+                    going.push(link.source.clone());
                 }
             }
             let Some(name) = going.pop() else { return removal };
-            if removal.exchanges.contains(&name) {
-                continue;
+            if removal.exchanges.insert(name.clone()) {
+                unbound.extend(self.links_from(&name));
+                unbound.extend(self.links_to(DestinationKind::Exchange, &name));
             }
-            if let Some(exchange) = self.exchanges.get(&name) {
-                unbound.extend(&exchange.outgoing);
-            }
-            let incoming = self.incoming.get(&(DestinationKind::Exchange, name.clone()));
-            unbound.extend(incoming.into_iter().flatten());
-            removal.exchanges.push(name);
         }
     }
 
-    /// The removal as changes to what is stored.
+    /// The removal as changes to what is stored. The same requests always write the same bytes.
     pub(super) fn changes(&self, virtual_host: &ShortStr, removal: &Removal) -> Vec<Change> {
-        let stored = |key: &&BindingKey| self.bindings.get(*key).is_some_and(|b| b.stored);
-        let bindings = removal.bindings.iter().filter(stored).map(BindingKey::to_bytes);
+        let of_links = removal.links.iter().filter_map(|key| self.links.get(key));
+        let of_links = of_links.flat_map(|link| link.bindings.iter());
+        let one = removal.binding.iter().filter_map(|key| {
+            let link = self.links.get(&LinkKey::of(&key.to_bind()))?;
+            Some((key, link.bindings.get(key)?))
+        });
+        let stored = of_links.chain(one).filter(|(_, binding)| binding.stored);
+        let bindings = stored.map(|(key, _)| key.to_bytes());
         let exchanges = removal
             .exchanges
             .iter()
@@ -253,41 +400,112 @@ impl Topology {
             .map(|name| {
                 ExchangeKey { virtual_host: virtual_host.clone(), name: name.clone() }.encode()
             });
-        let mut keys: Vec<_> = bindings.chain(exchanges).collect();
-        // So that the same requests always write the same bytes.
-        keys.sort_unstable();
-        keys.into_iter().map(|key| Change::Remove { key }).collect()
+        bindings.chain(exchanges).map(|key| Change::Remove { key }).collect()
     }
 
-    /// Does what was planned. Call it before a queue that goes as well is removed.
-    pub(super) fn remove(&mut self, removal: Removal) {
-        for key in removal.bindings {
-            if self.bindings.remove(&key).is_none() {
-                continue;
-            }
-            let bind = key.to_bind();
-            let target = self.target(bind.kind, &bind.destination);
-            if let Some(source) = self.exchanges.get_mut(&bind.source) {
-                let size = binding_size(source.spec.kind, &key, &bind);
-                self.memory.remove(target.as_ref().and_then(owner_of), size);
-                source.outgoing.remove(&key);
-                if let Some(target) = &target {
-                    source.router.remove(&bind.routing_key, &bind.arguments, target);
-                }
-            }
-            let destination = (bind.kind, bind.destination);
-            if let Some(incoming) = self.incoming.get_mut(&destination) {
-                incoming.remove(&key);
-                if incoming.is_empty() {
-                    self.incoming.remove(&destination);
-                }
-            }
+    /// Does what was planned, but for bindings that something deleted leaves [stale](Self::prune). A queue that goes as well must
+    /// have been removed before, with the same lock held.
+    pub(super) fn remove(&mut self, removal: Removal) -> Removed {
+        let mut removed = Removed::default();
+        if let Some(key) = removal.binding {
+            self.remove_binding(&key);
         }
         for name in removal.exchanges {
             if let Some(exchange) = self.exchanges.remove(&name) {
+                exchange.end.set_gone();
                 self.memory.remove(None, exchange_size(&exchange.spec));
+                removed.exchanges.push(exchange);
             }
         }
+        for key in removal.links {
+            self.incoming.remove(&key.reversed());
+            let Some(link) = self.links.remove(&key) else { continue };
+            self.bindings -= link.bindings.len();
+            self.memory.remove(owner_of(&link.target), link.size);
+            match self.exchanges.get_mut(&link.source) {
+                Some(source) => {
+                    source.outgoing -= link.bindings.len();
+                    if link.target.is_gone() {
+                        self.stale.push_back(link);
+                    } else {
+                        // Its only binding has gone, and the target stays.
+                        link.bindings.iter().for_each(|(key, _)| source.unbind(key, &link.target));
+                    }
+                }
+                None => _ = removed.links.insert(key, link),
+            }
+        }
+        self.prune(PRUNED_AT_ONCE);
+        removed
+    }
+
+    /// Removes everything but the pre-declared exchanges, for good. Returns the queues.
+    pub(super) fn close(&mut self) -> (Vec<Arc<Queue>>, Removed) {
+        self.closed = true;
+        let mut removed = Removed {
+            links: std::mem::take(&mut self.links),
+            _incoming: std::mem::take(&mut self.incoming),
+            _stale: std::mem::take(&mut self.stale),
+            ..Removed::default()
+        };
+        for (name, mut exchange) in std::mem::take(&mut self.exchanges) {
+            if name.starts_with(b"amq.") {
+                let router = Router::new(exchange.spec.kind);
+                removed.routers.push(std::mem::replace(&mut exchange.router, router));
+                exchange.outgoing = 0;
+                self.exchanges.insert(name, exchange);
+            } else {
+                exchange.end.set_gone();
+                removed.exchanges.push(exchange);
+            }
+        }
+        self.owned.clear();
+        self.memory = TopologyMemory::default();
+        self.bindings = 0;
+        let queues: Vec<_> = std::mem::take(&mut self.queues).into_values().collect();
+        queues.iter().for_each(|queue| queue.set_gone());
+        (queues, removed)
+    }
+
+    /// Removes one binding of a link of which others stay.
+    fn remove_binding(&mut self, key: &BindingKey) {
+        let bind = key.to_bind();
+        let Some(link) = self.links.get_mut(&LinkKey::of(&bind)) else { return };
+        let Some(source) = self.exchanges.get_mut(&bind.source) else { return };
+        let size = binding_size(source.spec.kind, key, &bind);
+        self.memory.remove(owner_of(&link.target), size);
+        source.router.remove(&bind.routing_key, &bind.arguments, &link.target);
+        source.outgoing -= 1;
+        link.bindings.remove(key);
+        link.size -= size;
+        self.bindings -= 1;
+    }
+
+    /// Takes stale bindings out of the routers, in `most` steps.
+    pub(super) fn prune(&mut self, most: usize) {
+        let mut left = most;
+        while left > 0
+            && let Some(link) = self.stale.front_mut()
+        {
+            left -= 1;
+            match (link.bindings.pop(), self.exchanges.get_mut(&link.source)) {
+                (Some(key), Some(source)) => source.unbind(&key, &link.target),
+                // The source has gone meanwhile, and another one of its name has never had them.
+                (Some(_), None) => {}
+                (None, _) => _ = self.stale.pop_front(),
+            }
+        }
+    }
+
+    /// Whether there are stale bindings.
+    pub(super) fn has_stale(&self) -> bool {
+        !self.stale.is_empty()
+    }
+
+    /// How many stale bindings there are.
+    #[cfg(test)]
+    pub(super) fn stale_bindings(&self) -> usize {
+        self.stale.iter().map(|link| link.bindings.len()).sum()
     }
 }
 

@@ -6,9 +6,10 @@ mod publishing;
 mod staging;
 mod together;
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use tracing::{error, warn};
 
 pub(super) use self::publishing::Routed;
@@ -25,7 +26,7 @@ use super::replies::Replies;
 use super::request::{Bind, DeclareExchange, DestinationKind};
 use super::routing::{ExchangeKind, Target, check_headers_arguments};
 use super::session::SessionId;
-use super::topology::{Binding, Removal, Topology};
+use super::topology::{Binding, PRUNED_AT_ONCE, Removal, Removed, Topology};
 use super::topology_memory::{binding_size, exchange_size, queue_size};
 use super::workers::Workers;
 use crate::message::ShortStr;
@@ -41,6 +42,8 @@ pub(super) struct VirtualHost {
     workers: Arc<Workers>,
     limits: Limits,
     pub(super) topology: RwLock<Topology>,
+    /// Whether the topology has stale bindings. Written with the topology locked.
+    has_stale: AtomicBool,
     pub(super) governed: Governed,
     /// When everything that was ever purged is so durably. Held while a queue is purged.
     purged_at: Mutex<Option<Lsn>>,
@@ -64,6 +67,7 @@ impl VirtualHost {
             workers,
             limits,
             topology,
+            has_stale: AtomicBool::new(false),
             governed: Governed::default(),
             purged_at,
             replies,
@@ -283,25 +287,52 @@ impl VirtualHost {
                 format_args!("deletion of system {} not allowed", self.exchange_label(name)),
             ));
         }
-        let mut topology = self.topology.write();
+        let topology = self.topology.write();
         let Some(exchange) = topology.exchanges.get(name) else { return Ok(topology.removed_at) };
-        if if_unused && !exchange.outgoing.is_empty() {
+        if if_unused && exchange.outgoing > 0 {
             return Err(Refusal::new(
                 Reason::PreconditionFailed,
                 format_args!("{} in use", self.exchange_label(name)),
             ));
         }
         let removal = topology.plan_exchange_removal(&exchange.spec.name);
-        self.remove(&mut topology, removal)
+        self.remove(topology, removal)
     }
 
     /// Writes the removal down, then does it.
-    fn remove(&self, topology: &mut Topology, removal: Removal) -> Result<Option<Lsn>, Refusal> {
+    fn remove(
+        &self,
+        mut topology: RwLockWriteGuard<'_, Topology>,
+        removal: Removal,
+    ) -> Result<Option<Lsn>, Refusal> {
         let changes = topology.changes(&self.name, &removal);
         let durable_at = self.apply(changes)?;
         topology.removed_at = topology.removed_at.max(durable_at);
-        topology.remove(removal);
+        let removed = topology.remove(removal);
+        self.unlock(topology, removed);
         Ok(durable_at)
+    }
+
+    /// Unlocks the topology, and drops what has been removed from it.
+    fn unlock(&self, topology: RwLockWriteGuard<'_, Topology>, removed: Removed) {
+        self.has_stale.store(topology.has_stale(), Relaxed);
+        drop(topology);
+        drop(removed);
+    }
+
+    /// Whether something that has been deleted has left bindings to be [pruned](Self::prune_some).
+    pub(super) fn has_stale(&self) -> bool {
+        self.has_stale.load(Relaxed)
+    }
+
+    /// Takes some of the bindings out of their exchanges that lead to what has been deleted. Returns whether there are more.
+    pub(super) fn prune_some(&self) -> bool {
+        if self.has_stale() {
+            let mut topology = self.topology.write();
+            topology.prune(PRUNED_AT_ONCE);
+            self.has_stale.store(topology.has_stale(), Relaxed);
+        }
+        self.has_stale()
     }
 
     fn apply(&self, changes: Vec<Change>) -> Result<Option<Lsn>, StoreError> {
@@ -328,8 +359,9 @@ impl VirtualHost {
                 queue.check_access(session)?;
                 queue.is_stored()
             }
-            Some(Target::Exchange(name)) => {
-                topology.exchanges.get(name).is_some_and(|exchange| exchange.spec.durable)
+            Some(Target::Exchange(_)) => {
+                let destination = topology.exchanges.get(&bind.destination);
+                destination.is_some_and(|exchange| exchange.spec.durable)
             }
         };
         let Some(target) = target else { return Ok(None) };
@@ -337,7 +369,7 @@ impl VirtualHost {
             check_headers_arguments(&bind.arguments)?;
         }
         let key = BindingKey::new(&self.name, bind);
-        if let Some(found) = topology.binding(&key) {
+        if let Some(found) = topology.binding(bind, &key) {
             return Ok(found.declared_at);
         }
         self.check_count(topology.binding_count(), self.limits.bindings, "cannot bind: binding")?;
@@ -359,16 +391,16 @@ impl VirtualHost {
     /// `queue.unbind`, `exchange.unbind`; a binding that does not exist is as good as removed.
     pub(super) fn unbind(&self, bind: &Bind, session: SessionId) -> Result<Option<Lsn>, Refusal> {
         self.check_ends(bind)?;
-        let mut topology = self.topology.write();
+        let topology = self.topology.write();
         if let Some(Target::Queue(queue)) = topology.target(bind.kind, &bind.destination) {
             queue.check_access(session)?;
         }
         let key = BindingKey::new(&self.name, bind);
-        if topology.binding(&key).is_none() {
+        if topology.binding(bind, &key).is_none() {
             return Ok(topology.removed_at);
         }
-        let removal = topology.plan_binding_removal(&key);
-        self.remove(&mut topology, removal)
+        let removal = topology.plan_binding_removal(bind, &key);
+        self.remove(topology, removal)
     }
 
     fn check_ends(&self, bind: &Bind) -> Result<(), Refusal> {
@@ -453,13 +485,12 @@ impl VirtualHost {
             queue.check_access(session)?;
             self.settle_dead_letters(&queue);
         }
-        let mut topology = self.topology.write();
+        let topology = self.topology.write();
         let Some(queue) = topology.queue(name).cloned() else {
             return Ok((0, topology.removed_at));
         };
         queue.check_access(session)?;
-        let (messages, durable_at, wakers) = self.take_away(&mut topology, &queue, conditions)?;
-        drop(topology);
+        let (messages, durable_at, wakers) = self.take_away(topology, &queue, conditions)?;
         wakers.wake();
         Ok((messages, durable_at))
     }
@@ -496,15 +527,12 @@ impl VirtualHost {
 
     fn delete_unasked(&self, queue: &Arc<Queue>, conditions: DeleteIf) {
         self.settle_dead_letters(queue);
-        let mut topology = self.topology.write();
+        let topology = self.topology.write();
         if topology.queue(queue.name()) != Some(queue) {
             return;
         }
-        match self.take_away(&mut topology, queue, conditions) {
-            Ok((_, _, wakers)) => {
-                drop(topology);
-                wakers.wake();
-            }
+        match self.take_away(topology, queue, conditions) {
+            Ok((_, _, wakers)) => wakers.wake(),
             // In use again: it stays.
             Err(refusal) if refusal.reason() == Reason::PreconditionFailed => {}
             Err(refusal) => warn!(queue = %queue.name(), %refusal, "cannot delete the queue"),
@@ -514,7 +542,7 @@ impl VirtualHost {
     /// Deletes a queue with its bindings, in one record.
     fn take_away(
         &self,
-        topology: &mut Topology,
+        mut topology: RwLockWriteGuard<'_, Topology>,
         queue: &Arc<Queue>,
         conditions: DeleteIf,
     ) -> Result<(u32, Option<Lsn>, Wakers), Refusal> {
@@ -529,8 +557,9 @@ impl VirtualHost {
         });
         let (messages, durable_at, wakers) = deleted?;
         topology.removed_at = topology.removed_at.max(durable_at);
-        topology.remove(removal);
         topology.remove_queue(queue);
+        let removed = topology.remove(removal);
+        self.unlock(topology, removed);
         Ok((messages, durable_at, wakers))
     }
 }

@@ -279,7 +279,7 @@ impl Store {
         let mut catalog = self.shared.catalog.lock();
         let id = catalog.take_queue_id();
         let created = StoredChange::CreateQueue { id, attributes: attributes.to_vec() };
-        let end = self.append_topology(vec![created])?;
+        let (_, end) = self.append_topology(vec![created])?;
         Ok((self.insert_queue(&mut catalog, id, attributes), end))
     }
 
@@ -298,7 +298,7 @@ impl Store {
             id: *id,
             attributes: attributes.clone(),
         });
-        let end = self.append_topology(created.collect())?;
+        let (_, end) = self.append_topology(created.collect())?;
         let queues = ids.into_iter().zip(&given);
         let queues = queues.map(|(id, attributes)| self.insert_queue(&mut catalog, id, attributes));
         Ok((queues.collect(), end))
@@ -325,20 +325,21 @@ impl Store {
     pub fn apply(&self, changes: Vec<Change>) -> Result<Lsn, StoreError> {
         let mut catalog = self.shared.catalog.lock();
         let stored = changes
-            .iter()
-            .map(|change| match change.clone() {
+            .into_iter()
+            .map(|change| match change {
                 Change::Put { key, value } => StoredChange::Put { key, value },
                 Change::Remove { key } => StoredChange::Remove { key },
                 Change::DeleteQueue(id) => StoredChange::DeleteQueue { id },
             })
             .collect();
-        let end = self.append_topology(stored)?;
+        let (record, end) = self.append_topology(stored)?;
         let mut released = Released::default();
-        for change in changes {
+        for change in record.changes {
             match change {
-                Change::Put { key, value } => catalog.put(key.into(), value.into()),
-                Change::Remove { key } => catalog.remove(&key),
-                Change::DeleteQueue(id) => {
+                StoredChange::CreateQueue { .. } => {}
+                StoredChange::Put { key, value } => catalog.put(key.into(), value.into()),
+                StoredChange::Remove { key } => catalog.remove(&key),
+                StoredChange::DeleteQueue { id } => {
                     if let Some(core) = catalog.remove_queue(id) {
                         let mut state = core.state.lock();
                         state.deleted = true;
@@ -352,19 +353,23 @@ impl Store {
         Ok(end)
     }
 
-    fn append_topology(&self, changes: Vec<StoredChange>) -> Result<Lsn, StoreError> {
+    fn append_topology(
+        &self,
+        changes: Vec<StoredChange>,
+    ) -> Result<(TopologyRecord, Lsn), StoreError> {
         let mut payload = Vec::new();
         let grows = changes.iter().any(|change| {
             matches!(change, StoredChange::CreateQueue { .. } | StoredChange::Put { .. })
         });
-        TopologyRecord { changes }.encode(&mut payload);
+        let record = TopologyRecord { changes };
+        record.encode(&mut payload);
         if grows {
             self.shared.log.admit(payload.len())?;
         }
         let placed = self.shared.log.append(RecordKind::Topology, payload.len(), 0, |buffer| {
             buffer.extend_from_slice(&payload);
         })?;
-        Ok(placed.end)
+        Ok((record, placed.end))
     }
 
     /// Everything below this is on stable storage.

@@ -350,3 +350,49 @@ fn others_have_their_turn_while_a_long_key_is_looked_up() {
     two.publish("amq.topic", &key);
     assert_eq!(two.received(), ["basic.ack"]);
 }
+
+/// A queue with 150,000 bindings was deleted in one go, with all publishers of the virtual host waiting.
+#[test]
+fn others_have_their_turn_while_bindings_to_a_deleted_queue_are_removed() {
+    let rig = Rig::new();
+    let [mut one, mut other] = [rig.connect(), rig.connect()];
+    one.send(&Method::QueueDeclare {
+        reserved_1: 0,
+        queue: b"q",
+        passive: false,
+        durable: false,
+        exclusive: false,
+        auto_delete: false,
+        nowait: true,
+        arguments: RawTable::EMPTY,
+    });
+    for number in 0..1024 {
+        one.put(
+            1,
+            &Method::QueueBind {
+                reserved_1: 0,
+                queue: b"q",
+                exchange: b"amq.direct",
+                routing_key: number.to_string().as_bytes(),
+                nowait: true,
+                arguments: RawTable::EMPTY,
+            },
+        );
+    }
+    one.select_confirms();
+    other.select_confirms();
+    one.send(&Method::QueueDelete {
+        reserved_1: 0,
+        queue: b"q",
+        if_unused: false,
+        if_empty: false,
+        nowait: false,
+    });
+    assert_eq!(one.received(), ["queue.delete-ok"]);
+    one.publish("amq.direct", "1000");
+    assert_eq!(one.received(), [""; 0], "it is not done yet");
+    other.publish("amq.direct", "1000");
+    assert_eq!(other.received(), ["basic.ack"]);
+    settle(&mut [&mut one]);
+    assert_eq!(one.received(), ["basic.ack"]);
+}

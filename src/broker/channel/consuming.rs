@@ -132,6 +132,7 @@ impl Channel {
         let queue = consumer.queue();
         if queue.remove_consumer(consumer) {
             self.session.virtual_host.delete_abandoned(queue);
+            self.session.note_deletion();
         }
     }
 

@@ -39,7 +39,9 @@ impl Channel {
     ) -> Result<Option<Lsn>, Refusal> {
         let name = strip_line_breaks(&ShortStr::copy_of(name));
         self.powers.check_delete_exchange(&name)?;
-        self.session.virtual_host.delete_exchange(&name, if_unused)
+        let deleted = self.session.virtual_host.delete_exchange(&name, if_unused);
+        self.session.note_deletion();
+        deleted
     }
 
     /// `queue.bind`, `exchange.bind`. Binding twice is the same as once.
@@ -61,7 +63,9 @@ impl Channel {
         let bind = self.expand(request)?;
         let virtual_host = &self.session.virtual_host;
         self.powers.check_bind(&bind, || virtual_host.is_topic(&bind.source))?;
-        virtual_host.unbind(&bind, self.session.id)
+        let unbound = virtual_host.unbind(&bind, self.session.id);
+        self.session.note_deletion();
+        unbound
     }
 
     /// An empty queue name is the last queue declared; with an empty routing key, that one is its name too. Other names lose
@@ -171,6 +175,7 @@ impl Channel {
         let virtual_host = &self.session.virtual_host;
         let (messages, durable_at) =
             virtual_host.delete_queue(&name, conditions, self.session.id)?;
+        self.session.note_deletion();
         Ok(QueueDeleted { messages, durable_at })
     }
 

@@ -502,7 +502,8 @@ struct KnownBindings {
 impl KnownBindings {
     /// Whether there is a binding that says the same. Files do not tell how wide a number is.
     fn has(&mut self, host: &VirtualHost, bind: &Bind) -> bool {
-        if host.topology.read().binding(&BindingKey::new(host.name(), bind)).is_some() {
+        let key = BindingKey::new(host.name(), bind);
+        if host.topology.read().binding(bind, &key).is_some() {
             return true;
         }
         let Some(wide) = widened(bind) else { return false };

@@ -126,6 +126,7 @@ impl Queue {
         {
             info!(queue = %self.name(), "nobody has used the queue for as long as it may be unused: it is deleted");
             host.delete_abandoned(self);
+            while host.prune_some() {}
         }
     }
 

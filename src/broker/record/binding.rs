@@ -64,13 +64,6 @@ impl BindingKey {
         self.0.len()
     }
 
-    /// The exchange that the binding leads from.
-    pub(in crate::broker) fn source(&self) -> &[u8] {
-        let mut reader = Reader::new(&self.0);
-        let read = reader.u8().and_then(|_| reader.short_str()).and_then(|_| reader.short_str());
-        read.expect("it was made of a binding")
-    }
-
     /// The binding that it stands for.
     pub(in crate::broker) fn to_bind(&self) -> Bind {
         let record = BindingRecord::decode(&self.0, &Self::value());
@@ -164,6 +157,24 @@ mod tests {
         let ab = binding([entry("a", 1), entry("b", 2)].into_iter().collect());
         let ba = binding([entry("b", 2), entry("a", 1)].into_iter().collect());
         assert_eq!(BindingKey::new(b"/", &ab), BindingKey::new(b"/", &ba));
+    }
+
+    /// Tables are read to a depth of 32, and kept as bytes below that.
+    #[test]
+    fn a_binding_with_deeply_nested_arguments_is_read_back_from_its_key() {
+        use crate::message::RawTable;
+        let mut nested = Vec::new();
+        for _ in 0..1000 {
+            let inner = std::mem::take(&mut nested);
+            nested = b"\x01tF".to_vec();
+            nested.extend_from_slice(&u32::try_from(inner.len()).unwrap().to_be_bytes());
+            nested.extend_from_slice(&inner);
+        }
+        let arguments = RawTable::parse(&nested).unwrap().to_table();
+        let bind = binding(arguments);
+        let read = BindingKey::new(b"/", &bind).to_bind();
+        assert_eq!(read, bind);
+        assert_eq!(&read.arguments.to_bytes()[..], nested);
     }
 
     #[test]

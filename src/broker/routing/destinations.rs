@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::topic::{Effort, Walks};
 use crate::broker::queue::Queue;
@@ -14,22 +15,50 @@ use crate::storage::QueueId;
 pub(in crate::broker) enum Target {
     /// A queue.
     Queue(Arc<Queue>),
-    /// The exchange of that name.
-    Exchange(ShortStr),
+    /// An exchange.
+    Exchange(Arc<ExchangeEnd>),
+}
+
+/// An exchange, as bindings lead to it. A later exchange of the same name is another one.
+#[derive(Debug)]
+pub(in crate::broker) struct ExchangeEnd {
+    name: ShortStr,
+    number: u64,
+    is_gone: AtomicBool,
+}
+
+impl ExchangeEnd {
+    /// The end for an exchange with a number of its own.
+    pub(in crate::broker) fn new(name: ShortStr, number: u64) -> Self {
+        Self { name, number, is_gone: AtomicBool::new(false) }
+    }
+
+    /// The exchange has been deleted. Called with the topology locked exclusively, which publishers share.
+    pub(in crate::broker) fn set_gone(&self) {
+        self.is_gone.store(true, Relaxed);
+    }
 }
 
 /// What tells targets apart, and orders them.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Identity<'a> {
     Queue(QueueId),
-    Exchange(&'a ShortStr),
+    Exchange(&'a ShortStr, u64),
 }
 
 impl Target {
+    /// Whether it has been deleted: bindings that lead to it are stale.
+    pub(in crate::broker) fn is_gone(&self) -> bool {
+        match self {
+            Self::Queue(queue) => queue.is_gone(),
+            Self::Exchange(end) => end.is_gone.load(Relaxed),
+        }
+    }
+
     fn identity(&self) -> Identity<'_> {
         match self {
             Self::Queue(queue) => Identity::Queue(queue.id()),
-            Self::Exchange(name) => Identity::Exchange(name),
+            Self::Exchange(end) => Identity::Exchange(&end.name, end.number),
         }
     }
 }
@@ -146,10 +175,12 @@ impl Matches {
         &self.replies
     }
 
+    /// Adds what a binding leads to, unless it has been deleted.
     pub(super) fn add(&mut self, target: &Target) {
         match target {
+            _ if target.is_gone() => {}
             Target::Queue(queue) => self.add_queue(queue),
-            Target::Exchange(name) => self.add_exchange(name),
+            Target::Exchange(end) => self.add_exchange(&end.name),
         }
     }
 

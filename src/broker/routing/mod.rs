@@ -10,7 +10,7 @@ mod topic;
 
 #[cfg(test)]
 pub(super) use destinations::NO_CROWD;
-pub(super) use destinations::{Destinations, Matches, Target};
+pub(super) use destinations::{Destinations, ExchangeEnd, Matches, Target};
 pub(super) use headers::check_arguments as check_headers_arguments;
 
 use self::direct::DirectRouter;

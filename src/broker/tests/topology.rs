@@ -1,6 +1,7 @@
 //! Declaring, binding, deleting, and what is refused with which words.
 
 use super::*;
+use crate::broker::topology::PRUNED_AT_ONCE;
 
 fn inequivalent(what: &str, arg: &str, received: &str, current: &str) -> (u16, String) {
     let text = format!(
@@ -479,4 +480,129 @@ fn a_connection_that_ends_deletes_its_queues_in_pieces() {
     assert_eq!(["127", "128"].map(&mut is_there), [false, true]);
     assert!(session.close_some());
     assert!(!is_there("129"));
+}
+
+/// Binds `queue` to the exchange as often as that, with keys `0`, `1` and so on.
+fn bind_often(client: &mut Client, exchange: &str, queue: &str, count: usize) {
+    for number in 0..count {
+        client.channel.bind(&binding(exchange, queue, &number.to_string())).unwrap();
+    }
+}
+
+#[test]
+fn bindings_to_a_deleted_queue_lead_nowhere_and_are_pruned_in_pieces() {
+    const BINDINGS: usize = 3 * PRUNED_AT_ONCE;
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    let mut publisher = rig.connect();
+    let host = Arc::clone(&rig.broker.inner.virtual_hosts.read()[&name("/")]);
+    let stale = || host.topology.read().stale_bindings();
+    for kind in ["direct", "topic", "headers", "fanout"] {
+        client.channel.declare_queue(&durable("gone")).unwrap();
+        client.channel.declare_queue(&durable("alternate")).unwrap();
+        let arguments = table(&[("alternate-exchange", Value::text("amq.fanout"))]);
+        let source = DeclareExchange { durable: true, arguments, ..exchange("x", kind) };
+        client.channel.declare_exchange(&source).unwrap();
+        client.channel.bind(&binding("amq.fanout", "alternate", "")).unwrap();
+        bind_often(&mut client, "x", "gone", BINDINGS);
+        client.channel.delete_queue(b"gone", false, false).unwrap();
+        assert_eq!(stale(), BINDINGS - PRUNED_AT_ONCE, "{kind}");
+        assert_eq!(host.topology.read().binding_count(), 1);
+        let pruned_last = (BINDINGS - 1).to_string();
+        publisher.send_to("x", &pruned_last, "nowhere");
+        assert_eq!(publisher.ready("alternate"), 1, "{kind}");
+        // A new queue has the bindings that it is given, and no others.
+        client.channel.declare_queue(&durable("gone")).unwrap();
+        publisher.send_to("x", &pruned_last, "nowhere");
+        assert_eq!(publisher.ready("gone"), 0, "{kind}");
+        client.channel.bind(&binding("x", "gone", &pruned_last)).unwrap();
+        publisher.send_to("x", &pruned_last, "there");
+        while client.session.has_to_prune() {
+            let before = stale();
+            client.session.prune_some();
+            assert!(stale() + PRUNED_AT_ONCE >= before);
+        }
+        assert_eq!(stale(), 0);
+        publisher.send_to("x", &pruned_last, "there");
+        assert_eq!(publisher.ready("gone"), 2, "{kind}");
+        assert_eq!(publisher.ready("alternate"), 2, "{kind}");
+        for name in ["gone", "alternate"] {
+            client.channel.delete_queue(name.as_bytes(), false, false).unwrap();
+        }
+        client.channel.delete_exchange(b"x", false).unwrap();
+        assert_eq!(client.session.topology_memory(), 0);
+    }
+}
+
+#[test]
+fn bindings_to_a_deleted_exchange_do_not_lead_to_a_new_one_of_its_name() {
+    const BINDINGS: usize = 3 * PRUNED_AT_ONCE;
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.channel.declare_queue(&queue("q")).unwrap();
+    client.channel.declare_exchange(&exchange("to", "fanout")).unwrap();
+    let links = |number: usize| Bind {
+        kind: DestinationKind::Exchange,
+        ..binding("amq.direct", "to", &number.to_string())
+    };
+    (0..BINDINGS).for_each(|number| _ = client.channel.bind(&links(number)).unwrap());
+    client.channel.delete_exchange(b"to", false).unwrap();
+    assert!(client.session.has_to_prune());
+    client.channel.declare_exchange(&exchange("to", "fanout")).unwrap();
+    client.channel.bind(&binding("to", "q", "")).unwrap();
+    let last = (BINDINGS - 1).to_string();
+    assert_eq!(client.send_to("amq.direct", &last, "nowhere"), 0);
+    client.channel.bind(&links(BINDINGS - 1)).unwrap();
+    while client.session.has_to_prune() {
+        client.session.prune_some();
+    }
+    assert_eq!(client.send_to("amq.direct", &last, "there"), 1);
+    assert_eq!(client.send_to("amq.direct", "0", "nowhere"), 0);
+}
+
+#[test]
+fn a_binding_is_removed_at_once_while_others_are_pruned() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.channel.declare_queue(&queue("gone")).unwrap();
+    client.channel.declare_queue(&queue("there")).unwrap();
+    bind_often(&mut client, "amq.direct", "gone", 3 * PRUNED_AT_ONCE);
+    client.channel.bind(&binding("amq.direct", "there", "0")).unwrap();
+    client.channel.delete_queue(b"gone", false, false).unwrap();
+    assert_eq!(client.send_to("amq.direct", "0", "there"), 1);
+    client.channel.unbind(&binding("amq.direct", "there", "0")).unwrap();
+    assert!(client.session.has_to_prune());
+    assert_eq!(client.send_to("amq.direct", "0", "nowhere"), 0);
+}
+
+#[test]
+fn bindings_that_have_not_been_pruned_do_not_come_back_after_a_restart() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.channel.declare_queue(&durable("gone")).unwrap();
+    bind_often(&mut client, "amq.direct", "gone", 3 * PRUNED_AT_ONCE);
+    client.channel.delete_queue(b"gone", false, false).unwrap();
+    assert!(client.session.has_to_prune());
+    client.channel.declare_queue(&durable("gone")).unwrap();
+    client.channel.bind(&binding("amq.direct", "gone", "700")).unwrap();
+    drop(client);
+    let rig = rig.restart();
+    let mut client = rig.connect();
+    assert_eq!(client.send_to("amq.direct", "700", "there"), 1);
+    assert_eq!(client.send_to("amq.direct", "701", "nowhere"), 0);
+}
+
+#[test]
+fn a_deletion_of_a_queue_with_many_bindings_is_one_change_of_the_store() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.channel.declare_queue(&durable("q")).unwrap();
+    let (count, key) = (3 * PRUNED_AT_ONCE, "k".repeat(200));
+    for number in 0..count {
+        client.channel.bind(&binding("amq.direct", "q", &format!("{key}{number}"))).unwrap();
+    }
+    let first = client.channel.bind(&binding("amq.direct", "q", "last")).unwrap().unwrap();
+    let deleted = client.channel.delete_queue(b"q", false, false).unwrap().durable_at.unwrap();
+    let size = deleted.get() - first.get();
+    assert!(size > (count * key.len()) as u64, "all bindings are in it: {size}");
 }
