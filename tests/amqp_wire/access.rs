@@ -1,9 +1,14 @@
 //! Logging in as a stored user, what a user may do, and connections that are closed by an operator.
 
+use std::io::{Read, Write};
+use std::thread;
+use std::time::Duration;
+
+use haypile::amqp::codec::{Method, PROTOCOL_HEADER};
 use haypile::broker::access::Password;
 use haypile::server::control::{self, Answer, Outcome, Request};
 
-use super::*;
+use crate::common::{Client, TestServer, eventually, queue_declare};
 
 /// A server, and the way an operator talks to it.
 struct Operated {

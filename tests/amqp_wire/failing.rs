@@ -10,7 +10,7 @@ use haypile::message::{Properties, RawProperties};
 use haypile::server::RunError;
 use haypile::storage::disk::{Access, DirectoryLock, Disk, DiskFile, RealDisk};
 
-use crate::common::{TestServer, eventually};
+use crate::common::{Client, TestServer, eventually};
 
 /// The real disk, until it is told to fail: no sync succeeds from then on.
 #[derive(Debug, Default)]
@@ -83,7 +83,7 @@ fn failing_server() -> (TestServer, Arc<AtomicBool>) {
 
 /// The connection ends without an answer: at once, or, when the log had failed before the request came (at a segment to
 /// come), with an internal error, or as all connections do when the server ends because of that.
-fn expect_the_end(client: &mut crate::Client) {
+fn expect_the_end(client: &mut Client) {
     while let Some(received) = client.method_or_end() {
         let method = received.method();
         assert!(

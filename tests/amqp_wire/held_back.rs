@@ -1,12 +1,15 @@
 //! A publisher that is held back is still looked at: its end, its silence and its `connection.close` are noticed. And a message that
 //! arrives by a part does not stay for ever.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
-use haypile::amqp::codec::{Method, put_body_frame_header, put_content_header, put_method};
+use haypile::amqp::codec::{
+    Method, PROTOCOL_HEADER, put_body_frame_header, put_content_header, put_method,
+};
 use haypile::message::{RawProperties, RawTable};
 
-use super::*;
-use crate::common::publish_method;
+use crate::common::{Client, TestServer, eventually, publish_method, queue_declare};
 
 /// A server that is always low on disk.
 fn server() -> TestServer {

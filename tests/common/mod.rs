@@ -474,3 +474,41 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         thread::sleep(Duration::from_millis(5));
     }
 }
+
+pub(crate) fn exchange_declare<'a>(
+    exchange: &'a str,
+    kind: &'a str,
+    passive: bool,
+    durable: bool,
+) -> Method<'a> {
+    Method::ExchangeDeclare {
+        reserved_1: 0,
+        exchange: exchange.as_bytes(),
+        kind: kind.as_bytes(),
+        passive,
+        durable,
+        auto_delete: false,
+        internal: false,
+        nowait: false,
+        arguments: RawTable::EMPTY,
+    }
+}
+
+pub(crate) fn queue_bind<'a>(
+    queue: &'a str,
+    exchange: &'a str,
+    routing_key: &'a str,
+) -> Method<'a> {
+    Method::QueueBind {
+        reserved_1: 0,
+        queue: queue.as_bytes(),
+        exchange: exchange.as_bytes(),
+        routing_key: routing_key.as_bytes(),
+        nowait: false,
+        arguments: RawTable::EMPTY,
+    }
+}
+
+pub(crate) fn basic_get(queue: &str) -> Method<'_> {
+    Method::BasicGet { reserved_1: 0, queue: queue.as_bytes(), no_ack: true }
+}
