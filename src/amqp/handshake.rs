@@ -127,7 +127,7 @@ impl Handshake {
         self.step = Step::StartOk;
         output.speak(dialect);
         let (version_major, version_minor) = dialect.version();
-        let properties = server_properties().to_bytes();
+        let properties = server_properties(dialect).to_bytes();
         output.method(
             0,
             &Method::ConnectionStart {
@@ -287,22 +287,26 @@ fn negotiated(name: &str, value: u32, least: u32, most: u32) -> Result<(), Fault
     ))
 }
 
-/// What `connection.start` says of this server. Only capabilities that work are announced.
-fn server_properties() -> FieldTable {
-    let capabilities: FieldTable = [
-        "publisher_confirms",
-        "exchange_exchange_bindings",
-        "basic.nack",
-        "consumer_cancel_notify",
-        "connection.blocked",
-        "consumer_priorities",
-        "authentication_failure_close",
-        "per_consumer_qos",
-        "direct_reply_to",
-    ]
-    .into_iter()
-    .map(|name| (ShortStr::from_static(name), Value::Bool(true)))
-    .collect();
+/// The capabilities that `connection.start` announces. Each of them works.
+const CAPABILITIES: [&str; 9] = [
+    "publisher_confirms",
+    "exchange_exchange_bindings",
+    "basic.nack",
+    "consumer_cancel_notify",
+    "connection.blocked",
+    "consumer_priorities",
+    "authentication_failure_close",
+    "per_consumer_qos",
+    "direct_reply_to",
+];
+
+/// The description of this server in `connection.start`.
+fn server_properties(dialect: Dialect) -> FieldTable {
+    let capabilities: FieldTable = CAPABILITIES
+        .into_iter()
+        .filter(|_| dialect.has_capabilities())
+        .map(|name| (ShortStr::from_static(name), Value::Bool(true)))
+        .collect();
     [
         ("capabilities", Value::Table(capabilities)),
         ("product", Value::text("Haypile")),

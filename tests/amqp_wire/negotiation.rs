@@ -4,7 +4,7 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use haypile::amqp::codec::{Method, PROTOCOL_HEADER};
-use haypile::message::Value;
+use haypile::message::{FieldTable, Value};
 
 use crate::common::{PATIENCE, TestServer};
 
@@ -44,6 +44,28 @@ fn the_protocol_headers_of_older_clients_are_accepted() {
         assert_eq!((version_major, version_minor), version);
         client.start_ok("PLAIN", b"\0guest\0guest", true);
         assert_eq!(client.method().name(), "connection.tune");
+    }
+}
+
+/// Some of them fail at a table with booleans in it: Debian's `python3-amqplib` does.
+#[test]
+fn clients_of_0_8_are_told_no_capabilities() {
+    let server = TestServer::start();
+    for (header, announced) in [
+        (&PROTOCOL_HEADER, true),
+        (b"AMQP\x01\x01\x00\x09", true),
+        (b"AMQP\x01\x01\x08\x00", false),
+        (b"AMQP\x01\x01\x09\x01", false),
+    ] {
+        let mut client = server.connect();
+        client.send_bytes(header);
+        let start = client.method();
+        let Method::ConnectionStart { server_properties, .. } = start.method() else {
+            panic!("{start:?}");
+        };
+        let capabilities = server_properties.get(b"capabilities").map(|value| value.to_value());
+        let Some(Value::Table(capabilities)) = capabilities else { panic!("{capabilities:?}") };
+        assert_eq!(capabilities != FieldTable::default(), announced, "{header:?}");
     }
 }
 
