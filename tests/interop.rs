@@ -24,7 +24,8 @@ mod certificates;
 mod environment;
 
 use environment::{
-    amqp_tools, bounded, bunny, go_client, node_modules, source_distributions, virtual_environment,
+    amqp_tools, amqplib_of_debian, bounded, bunny, go_client, node_modules, source_distributions,
+    virtual_environment,
 };
 
 /// How long a quick scenario may take. The Python side has tighter bounds of its own, and explains
@@ -231,6 +232,21 @@ mod py_amqp {
     }
 }
 
+/// Clients that speak AMQP 0-8, or say that they speak 0-9.
+mod older_clients {
+    use super::{Client, SCENARIO, run};
+
+    #[test]
+    fn carbon_stores_a_hundred_metrics_of_its_own_publisher() {
+        run(Client::Older, "test_older_clients.py", &["carbon"], SCENARIO);
+    }
+
+    #[test]
+    fn confirmed_messages_of_aioamqp_survive_kill_nine_and_are_consumed_in_order() {
+        run(Client::Older, "test_older_clients.py", &["aioamqp"], SCENARIO);
+    }
+}
+
 mod amqplib {
     use super::{Client, SCENARIO, run};
 
@@ -327,6 +343,16 @@ mod suites {
     #[test]
     fn amqpstorm() {
         run(Client::PythonSuites, "test_suites.py", &["amqpstorm"], SCENARIO);
+    }
+
+    #[test]
+    fn amqplib() {
+        run(Client::DebianAmqplib, "test_suites.py", &["amqplib"], SCENARIO);
+    }
+
+    #[test]
+    fn txamqp() {
+        run(Client::Older, "test_suites.py", &["txamqp"], SCENARIO);
     }
 
     #[test]
@@ -488,6 +514,10 @@ enum Client {
     Go,
     /// The sources of Python's clients, with what runs the tests in them.
     PythonSuites,
+    /// Python's aioamqp, and the sources of carbon and of its client, txAMQP.
+    Older,
+    /// Python's amqplib, at the version that is installed.
+    DebianAmqplib,
 }
 
 impl Client {
@@ -500,6 +530,7 @@ impl Client {
             Client::ClassicPika => "requirements-0x.txt",
             Client::Celery => "requirements-celery.txt",
             Client::PythonSuites => "requirements-suites.txt",
+            Client::Older | Client::DebianAmqplib => "requirements-older.txt",
         }
     }
 
@@ -509,11 +540,13 @@ impl Client {
         static CLASSIC_PIKA: OnceLock<Result<PathBuf, String>> = OnceLock::new();
         static CELERY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
         static SUITES: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        static OLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
         let made = match self {
             Client::Pika | Client::Amqplib | Client::Tools | Client::Bunny | Client::Go => &PIKA,
             Client::ClassicPika => &CLASSIC_PIKA,
             Client::Celery => &CELERY,
             Client::PythonSuites => &SUITES,
+            Client::Older | Client::DebianAmqplib => &OLDER,
         };
         made.get_or_init(|| virtual_environment(self.requirements())).clone()
     }
@@ -522,6 +555,12 @@ impl Client {
     fn variables(self) -> Result<Option<(&'static str, PathBuf)>, String> {
         static AMQPLIB: OnceLock<Result<PathBuf, String>> = OnceLock::new();
         static SOURCES: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        static OLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        let packed = |kept: &'static OnceLock<Result<PathBuf, String>>, pins| {
+            let python = self.python()?;
+            let packed = || source_distributions(&python, pins);
+            Ok(Some(("INTEROP_SOURCES", kept.get_or_init(packed).clone()?)))
+        };
         match self {
             Client::Pika | Client::Celery => Ok(None),
             Client::ClassicPika => Ok(Some(("PYTHONPATH", sources().join("python310")))),
@@ -532,10 +571,11 @@ impl Client {
             Client::Tools => amqp_tools().map(|()| None),
             Client::Bunny => bunny().map(|()| None),
             Client::Go => go_client().map(|()| None),
-            Client::PythonSuites => {
-                let python = self.python()?;
-                let packed = || source_distributions(&python, "suites/sources.txt");
-                Ok(Some(("INTEROP_SOURCES", SOURCES.get_or_init(packed).clone()?)))
+            Client::PythonSuites => packed(&SOURCES, "suites/sources.txt"),
+            Client::Older => packed(&OLDER, "suites/sources-older.txt"),
+            Client::DebianAmqplib => {
+                amqplib_of_debian()?;
+                packed(&OLDER, "suites/sources-older.txt")
             }
         }
     }

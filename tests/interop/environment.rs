@@ -36,7 +36,8 @@ pub(crate) fn virtual_environment(requirements: &str) -> Result<PathBuf, String>
 /// pip: that of a virtual environment has it, also where the machine's has none.
 pub(crate) fn source_distributions(python: &Path, requirements: &str) -> Result<PathBuf, String> {
     let wanted = super::sources().join(requirements);
-    kept("source-distributions", &pins(&wanted)?, |directory| {
+    let name = format!("source-distributions-{}", requirements.replace('/', "-"));
+    kept(&name, &pins(&wanted)?, |directory| {
         let mut download = Command::new(python);
         download.args(["-m", "pip", "download", "--quiet", "--no-input"]);
         download.args(["--disable-pip-version-check", "--no-deps", "--require-hashes"]);
@@ -93,6 +94,15 @@ pub(crate) fn go_client() -> Result<(), String> {
 pub(crate) fn bunny() -> Result<(), String> {
     let complaint = "Ruby has no bunny (on Debian it is the package ruby-bunny)";
     capture(Command::new("ruby").args(["-e", "require 'bunny'"]), complaint).map(drop)
+}
+
+/// Checks that Debian's amqplib is installed. That of PyPI is for Python 2.
+pub(crate) fn amqplib_of_debian() -> Result<(), String> {
+    let package = Path::new("/usr/lib/python3/dist-packages/amqplib");
+    if package.exists() {
+        return Ok(());
+    }
+    Err(format!("there is no {} (on Debian it is the package python3-amqplib)", package.display()))
 }
 
 /// The text of the file that pins a client.

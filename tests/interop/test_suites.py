@@ -6,6 +6,7 @@ tries: it measures how fast two of its own threads are.
 
 The first argument is the suite. Python's are in the source distributions in INTEROP_SOURCES, and the directory with the
 certificates is the second argument; Go's is in Debian's package, and is compiled below INTEROP_SCRATCH, where it is kept.
+amqplib itself is Debian's package, the only one for Python 3.
 """
 
 import collections
@@ -29,6 +30,7 @@ SECONDS = 200
 TRIES = 5
 GO_PATH = Path("/usr/share/gocode")
 GO_PACKAGE = "github.com/rabbitmq/amqp091-go"
+DEBIAN_PACKAGES = Path("/usr/lib/python3/dist-packages")
 
 
 def py_amqp(scratch):
@@ -88,6 +90,34 @@ def amqpstorm(scratch):
         return dict(collections.ChainMap(*pool.map(lambda part: pytest(sources, part, server, **variables), parts)))
 
 
+def amqplib(scratch):
+    """All tests of amqplib, which speaks AMQP 0-8."""
+    tests = unpack("amqplib", scratch) / "tests" / "client_0_8"
+    packages = scratch / "packages"
+    packages.mkdir()
+    (packages / "amqplib").symlink_to(DEBIAN_PACKAGES / "amqplib")
+    return placed("amqplib", tests, ["."], start(scratch), packages)
+
+
+def txamqp(scratch):
+    """All tests of txAMQP, in AMQP 0-8: the description of the protocol is carbon's."""
+    sources = unpack("txAMQP", scratch) / "src"
+    description = unpack("carbon", scratch) / "lib" / "carbon" / "amqp0-8.xml"
+    # Where its repository has them, seen from the package and from what it is in.
+    for place in ["standard/amqp0-9.stripped.xml", "rabbitmq/amqp0-8.stripped.rabbitmq.xml"]:
+        for specs in [sources / "specs", sources.parent / "specs"]:
+            (specs / place).parent.mkdir(parents=True)
+            shutil.copy(description, specs / place)
+    return placed("txamqp", sources, ["txamqp/test"], start(scratch), sources, TXAMQP_BROKER="RABBITMQ")
+
+
+def placed(suite, directory, tests, server, packages, **variables):
+    """Runs tests that know but one place for a broker, with `packages` to import from."""
+    path = os.pathsep.join([str(harness.HERE / "suites"), str(packages)])
+    variables.update(SUITE=suite, SUITE_PORT=str(server.port), PYTHONPATH=path)
+    return pytest(directory, ["-p", "placing", *tests], server, **variables)
+
+
 def amqp091(scratch):
     """The tests of Go's client, those that need no broker among them."""
     kept = Path(os.environ.get("INTEROP_SCRATCH", scratch)) / "go"
@@ -121,10 +151,10 @@ def start(scratch, *settings):
 
 
 def unpack(name, scratch):
-    (archive,) = Path(os.environ["INTEROP_SOURCES"]).glob(f"{name}-*.tar.gz")
+    (archive,) = Path(os.environ["INTEROP_SOURCES"]).glob(f"{name}-*gz")
     with tarfile.open(archive) as sources:
         sources.extractall(scratch)
-    return scratch / archive.name.removesuffix(".tar.gz")
+    return scratch / archive.name.removesuffix(".tar.gz").removesuffix(".tgz")
 
 
 def pytest(directory, tests, server, **variables):
@@ -190,7 +220,7 @@ def judge(suite, passed):
     assert f" {told} " in row, f"docs/compatibility.md should say {told}: {row}"
 
 
-SUITES = {"py_amqp": py_amqp, "kombu": kombu, "amqpstorm": amqpstorm, "amqp091": amqp091}
+SUITES = {suite.__name__: suite for suite in [py_amqp, kombu, amqpstorm, amqp091, amqplib, txamqp]}
 
 if len(sys.argv) < 2 or sys.argv[1] not in SUITES:
     raise SystemExit(f"usage: test_suites.py {'|'.join(SUITES)}")
