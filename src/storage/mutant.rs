@@ -13,6 +13,8 @@ pub enum Mutant {
     SkipDirectorySync,
     /// A recycled file may come back under its old name: that it lost it is not durable when its header changes.
     KeepOldName,
+    /// The log goes on in a segment that the superblock does not name.
+    UnnamedSegment,
     /// A new store may be gone as a whole: the directories that lead to it are not synced.
     SkipParentSync,
     /// A new segment's header and zeros may be gone: its file is not synced before it is used.

@@ -33,6 +33,10 @@
 //! superblock names keeps its name until a superblock without it is durable. So each of these files must be there at
 //! an open, used or not, and the log cannot have gone on in any other.
 //!
+//! # Copies made of hard links
+//! A copy of the store that was made of hard links (`cp -al`) has the same file. An [update](SuperblockFile::update) leaves that
+//! file to the copy, and renames a new one into its place: so a copy stays what it was.
+//!
 //! # Version 3
 //! Bytes 96..512 were zero. Such a superblock is read, and the first [update](SuperblockFile::update) writes version 4: one copy
 //! after the other, so that a crash leaves one or the other.
@@ -47,7 +51,7 @@ use parking_lot::Mutex;
 use super::checksum::StoreId;
 use super::clock::Timestamp;
 use super::compaction::Compacted;
-use super::disk::{Access, Disk, DiskFile, read_exact_at, write_all_at};
+use super::disk::{Access, Disk, DiskFile, is_out_of_descriptors, read_exact_at, write_all_at};
 use super::error::{Damage, OpenError};
 use super::mutant::{Mutant, is_active};
 use super::segment::{PAGE, Register, is_segment_size};
@@ -265,6 +269,8 @@ pub(crate) struct SuperblockFile {
     damaged: Option<u64>,
     /// Both copies are whole, and say the same.
     agree: bool,
+    /// Where a file that is shared with a copy of the store is replaced. `None`: it never is.
+    home: Option<(Arc<dyn Disk>, PathBuf)>,
 }
 
 impl SuperblockFile {
@@ -280,22 +286,13 @@ impl SuperblockFile {
         state: Superblock,
     ) -> Result<SuperblockFile, OpenError> {
         let (path, temporary) = (Self::path(dir), dir.join(NEW_FILE_NAME));
-        match disk.remove(&temporary) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(OpenError::io("remove", &temporary, error)),
-        }
-        let file = disk.create(&temporary).map_err(|e| OpenError::io("create", &temporary, e))?;
-        let file = take(file, dir, &temporary)?;
-        let mut pages = vec![0; 2 * PAGE as usize];
-        pages[..COPY].copy_from_slice(&state.encode());
-        pages[PAGE as usize..][..COPY].copy_from_slice(&state.encode());
-        write_all_at(&*file, &pages, 0)
-            .and_then(|()| file.sync_all())
+        let file = write_new(disk, &temporary, &state)
             .map_err(|e| OpenError::io("write", &temporary, e))?;
+        file.sync_all().map_err(|e| OpenError::io("sync", &temporary, e))?;
+        let file = take(file, dir, &temporary)?;
         disk.rename(&temporary, &path).map_err(|e| OpenError::io("rename", &temporary, e))?;
         disk.sync_dir(dir).map_err(|e| OpenError::io("sync", dir, e))?;
-        Ok(SuperblockFile { file, state, newest_copy: 0, damaged: None, agree: true })
+        Ok(SuperblockFile { file, state, newest_copy: 0, damaged: None, agree: true, home: None })
     }
 
     /// Opens and reads the superblock; `None` where there is none.
@@ -373,7 +370,13 @@ impl SuperblockFile {
             return Err(damaged(120, "the number of a segment ahead makes no sense"));
         }
         agree &= damaged_copy.is_none();
-        Ok(Some(SuperblockFile { file, state, newest_copy, damaged: damaged_copy, agree }))
+        let damaged = damaged_copy;
+        Ok(Some(SuperblockFile { file, state, newest_copy, damaged, agree, home: None }))
+    }
+
+    /// From now on an update leaves a file that is shared with a copy of the store to that copy.
+    pub(crate) fn leave_to_copies(&mut self, disk: Arc<dyn Disk>, dir: &Path) {
+        self.home = Some((disk, dir.to_owned()));
     }
 
     /// Where in the file there was a damaged copy when it was opened, in bytes.
@@ -400,6 +403,15 @@ impl SuperblockFile {
             return Err(io::Error::other("the superblock's generations are used up"));
         }
         let state = Superblock { generation, version: FORMAT_VERSION, ..state };
+        if !self.replace(&state)? {
+            self.write_over(&state)?;
+        }
+        self.state = state;
+        self.agree = true;
+        Ok(())
+    }
+
+    fn write_over(&mut self, state: &Superblock) -> io::Result<()> {
         for turn in 0..2 {
             let target = 1 - self.newest_copy;
             write_all_at(&*self.file, &state.encode(), target * PAGE)?;
@@ -408,10 +420,78 @@ impl SuperblockFile {
             }
             self.newest_copy = target;
         }
-        self.state = state;
-        self.agree = true;
         Ok(())
     }
+
+    /// Puts a new file with this state into the place of one that a copy of the store has as well. Returns `false` if no copy
+    /// has it, or if there is no room for another file: a full disk is no reason to stop.
+    fn replace(&mut self, state: &Superblock) -> io::Result<bool> {
+        let Some((disk, dir)) = &self.home else { return Ok(false) };
+        if self.file.links()? <= 1 {
+            return Ok(false);
+        }
+        let (path, temporary) = (Self::path(dir), dir.join(NEW_FILE_NAME));
+        let no_room = |error: io::Error| {
+            if !is_lack_of_room(&error) {
+                return Err(error);
+            }
+            tracing::warn!(
+                file = %path.display(),
+                "a copy of the store that was made of hard links can no longer be opened, because there is no room \
+                 for a superblock of its own: {error}"
+            );
+            if let Err(error) = disk.remove(&temporary) {
+                tracing::debug!(%error, file = %temporary.display(), "left behind");
+            }
+            Ok(false)
+        };
+        let file = match write_new(&**disk, &temporary, state) {
+            Ok(file) => file,
+            Err(error) => return no_room(error),
+        };
+        // A sync that fails is final, whatever the reason.
+        file.sync_all()?;
+        if !file.try_lock()? {
+            return Err(io::Error::other("another process has locked the new superblock"));
+        }
+        let file = LockedFile(file);
+        if let Err(error) = disk.rename(&temporary, &path) {
+            return no_room(error);
+        }
+        self.file = file;
+        disk.sync_dir(dir)?;
+        self.newest_copy = 0;
+        tracing::info!(
+            file = %path.display(),
+            "a copy of the store that was made of hard links keeps the files it shares; new ones take their place here"
+        );
+        Ok(true)
+    }
+}
+
+/// Writes a new file with two copies of a state under a passing name. It is not synced yet.
+fn write_new(
+    disk: &dyn Disk,
+    temporary: &Path,
+    state: &Superblock,
+) -> io::Result<Arc<dyn DiskFile>> {
+    match disk.remove(temporary) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let file = disk.create(temporary)?;
+    let mut pages = vec![0; 2 * PAGE as usize];
+    pages[..COPY].copy_from_slice(&state.encode());
+    pages[PAGE as usize..][..COPY].copy_from_slice(&state.encode());
+    write_all_at(&*file, &pages, 0)?;
+    Ok(file)
+}
+
+/// Whether creating, writing or renaming a file failed because the disk, the quota or the table of descriptors is full.
+fn is_lack_of_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        || is_out_of_descriptors(error)
 }
 
 impl Register for Mutex<SuperblockFile> {
@@ -436,179 +516,4 @@ impl Register for Mutex<SuperblockFile> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::disk::RealDisk;
-
-    fn example() -> Superblock {
-        let mut ahead = Ahead::default();
-        assert!(ahead.insert(SegmentTag { id: SegmentId(44), salt: 0xa4 }));
-        assert!(ahead.insert(SegmentTag { id: SegmentId(43), salt: 0xa3 }));
-        Superblock {
-            version: FORMAT_VERSION,
-            store: *b"0123456789abcdef",
-            generation: 7,
-            segment_size: 64 << 20,
-            root: Lsn(0x0123_4567_89ab_cdef),
-            root_salt: 0x0807_0605_0403_0201,
-            newest: Some(SegmentTag { id: SegmentId(42), salt: 0xa2 }),
-            durable: Lsn(0x0123_4567_89ab_ceff),
-            ahead,
-            written: Some(Timestamp(0x0000_0198_7654_3210)),
-            compacted: Compacted { segments: 0x1122, messages: 0x3344_5566, bytes: 0x77_8899_aabb },
-        }
-    }
-
-    fn flip(dir: &Path, offset: u64) {
-        let file = RealDisk.open(&SuperblockFile::path(dir), Access::ReadWrite).unwrap();
-        let mut byte = [0];
-        read_exact_at(&*file, &mut byte, offset).unwrap();
-        write_all_at(&*file, &[byte[0] ^ 1], offset).unwrap();
-    }
-
-    #[test]
-    fn the_bytes_on_disk_do_not_change_by_accident() {
-        let bytes = example().encode();
-        let mut expected = Vec::new();
-        expected.extend_from_slice(b"HAYPILE\0\x04\0\0\0\xb2\x7f\xef\x540123456789abcdef");
-        expected.extend_from_slice(b"\x07\0\0\0\0\0\0\0\0\0\0\x04\0\0\0\0");
-        expected.extend_from_slice(b"\xef\xcd\xab\x89\x67\x45\x23\x01\x2a\0\0\0\0\0\0\0");
-        expected.extend_from_slice(b"\x10\x32\x54\x76\x98\x01\0\0\x22\x11\0\0\0\0\0\0");
-        expected.extend_from_slice(b"\x66\x55\x44\x33\0\0\0\0\xbb\xaa\x99\x88\x77\0\0\0");
-        expected.extend_from_slice(b"\x01\x02\x03\x04\x05\x06\x07\x08\xa2\0\0\0\0\0\0\0");
-        expected.extend_from_slice(b"\xff\xce\xab\x89\x67\x45\x23\x01\x02\0\0\0\0\0\0\0");
-        expected.extend_from_slice(b"\x2b\0\0\0\0\0\0\0\xa3\0\0\0\0\0\0\0");
-        expected.extend_from_slice(b"\x2c\0\0\0\0\0\0\0\xa4\0\0\0\0\0\0\0");
-        expected.resize(512, 0);
-        assert_eq!(bytes[..160], expected[..160], "{:02x?}", &bytes[12..16]);
-        assert_eq!(bytes[160..], expected[160..]);
-        assert_eq!(Superblock::decode(&bytes), Ok(example()));
-    }
-
-    #[test]
-    fn a_superblock_of_version_3_is_read_and_the_next_update_writes_version_4() {
-        let mut bytes = Vec::new();
-        bytes.extend_from_slice(b"HAYPILE\0\x03\0\0\0\xe5\xf1\x76\x2b0123456789abcdef");
-        bytes.extend_from_slice(b"\x07\0\0\0\0\0\0\0\0\0\0\x04\0\0\0\0");
-        bytes.extend_from_slice(b"\xef\xcd\xab\x89\x67\x45\x23\x01\x2a\0\0\0\0\0\0\0");
-        bytes.resize(PAGE as usize, 0);
-        bytes.extend_from_within(..);
-        let dir = tempfile::tempdir().unwrap();
-        let path = SuperblockFile::path(dir.path());
-        let file = RealDisk.create(&path).unwrap();
-        write_all_at(&*file, &bytes, 0).unwrap();
-        drop(file);
-        let open = || SuperblockFile::open(&RealDisk, dir.path(), Access::ReadWrite);
-        let mut file = open().unwrap().unwrap();
-        let expected = Superblock {
-            version: 3,
-            root_salt: 0,
-            newest: Some(SegmentTag { id: SegmentId(42), salt: 0 }),
-            durable: Lsn::ZERO,
-            ahead: Ahead::default(),
-            written: None,
-            compacted: Compacted::default(),
-            ..example()
-        };
-        assert_eq!(*file.state(), expected);
-        assert!(!expected.tells_histories());
-        file.update(expected).unwrap();
-        drop(file);
-        let state = *open().unwrap().unwrap().state();
-        assert_eq!(state, Superblock { version: 4, generation: 8, ..expected });
-        assert!(state.tells_histories());
-    }
-
-    #[test]
-    fn segments_ahead_are_ascending_and_end_with_the_newest() {
-        let tag = |id| SegmentTag { id: SegmentId(id), salt: id };
-        let mut state = Superblock { ahead: Ahead::default(), ..example() };
-        for id in (43..43 + AHEAD as u64).rev() {
-            assert!(state.ahead.insert(tag(id)));
-        }
-        assert!(state.ahead.iter().map(|tag| tag.id.0).eq(43..43 + AHEAD as u64));
-        assert!(!state.clone().ahead.insert(tag(100)), "there is no room");
-        assert!(
-            state.ahead.insert(SegmentTag { salt: 1, ..tag(50) }),
-            "it takes the place of another"
-        );
-        state.reach(Some(tag(60)), Lsn(5));
-        assert_eq!((state.newest, state.durable), (Some(tag(60)), example().durable));
-        assert_eq!(state.ahead.iter().next(), Some(tag(61)));
-        assert_eq!(state.last_known(), Some(SegmentId(64)));
-        state.reach(Some(tag(59)), Lsn::ZERO);
-        assert_eq!(state.newest, Some(tag(60)));
-    }
-
-    #[test]
-    fn either_copy_alone_is_enough() {
-        for damaged in [0, PAGE] {
-            let dir = tempfile::tempdir().unwrap();
-            let mut file = SuperblockFile::create(&RealDisk, dir.path(), example()).unwrap();
-            file.update(Superblock { root: Lsn(99), ..example() }).unwrap();
-            drop(file);
-            flip(dir.path(), damaged + 33);
-            let read = SuperblockFile::open(&RealDisk, dir.path(), Access::Read).unwrap().unwrap();
-            assert_eq!(read.state().root, Lsn(99));
-            assert_eq!(read.state().generation, 8);
-        }
-    }
-
-    #[test]
-    fn two_damaged_copies_are_an_error_that_names_the_file() {
-        let dir = tempfile::tempdir().unwrap();
-        SuperblockFile::create(&RealDisk, dir.path(), example()).unwrap();
-        flip(dir.path(), 20);
-        flip(dir.path(), PAGE + 20);
-        let error = SuperblockFile::open(&RealDisk, dir.path(), Access::Read).unwrap_err();
-        assert!(error.to_string().contains("superblock is damaged"), "{error}");
-    }
-
-    /// With checksums that are right: only a defect writes that, and nothing is to be calculated with it.
-    #[test]
-    fn what_cannot_be_is_refused_although_its_checksum_is_right() {
-        let cannot_be = [
-            Superblock { generation: u64::MAX, ..example() },
-            Superblock { segment_size: 0, ..example() },
-            Superblock { segment_size: 4096, ..example() },
-            Superblock { segment_size: 1 << 33, ..example() },
-            Superblock { root: Lsn(1 << 62), ..example() },
-            Superblock {
-                newest: Some(SegmentTag { id: SegmentId(u64::MAX), salt: 1 }),
-                ..example()
-            },
-            Superblock { durable: Lsn(1 << 62), ..example() },
-        ];
-        for state in cannot_be {
-            let dir = tempfile::tempdir().unwrap();
-            SuperblockFile::create(&RealDisk, dir.path(), state).unwrap();
-            let error = SuperblockFile::open(&RealDisk, dir.path(), Access::Read).unwrap_err();
-            assert!(error.to_string().contains("makes no sense"), "{error}");
-        }
-    }
-
-    #[test]
-    fn no_update_writes_a_generation_that_would_be_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let last = Superblock { generation: u64::MAX - 1, ..example() };
-        let mut file = SuperblockFile::create(&RealDisk, dir.path(), last).unwrap();
-        file.update(Superblock { root: Lsn(99), ..last }).unwrap_err();
-        drop(file);
-        let read = SuperblockFile::open(&RealDisk, dir.path(), Access::Read).unwrap().unwrap();
-        assert_eq!(*read.state(), last);
-    }
-
-    #[test]
-    fn a_newer_format_is_refused_by_its_number() {
-        let dir = tempfile::tempdir().unwrap();
-        SuperblockFile::create(&RealDisk, dir.path(), example()).unwrap();
-        let file = RealDisk.open(&SuperblockFile::path(dir.path()), Access::ReadWrite).unwrap();
-        let mut copy = example().encode();
-        copy[8] = 9;
-        let sum = checksum(&copy);
-        copy[12..16].copy_from_slice(&sum.to_le_bytes());
-        write_all_at(&*file, &copy, 0).unwrap();
-        let error = SuperblockFile::open(&RealDisk, dir.path(), Access::Read).unwrap_err();
-        assert!(matches!(error, OpenError::Format { found: 9, .. }), "{error}");
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ mod exhaustive;
 mod failed_syncs;
 mod faults;
 mod full_disk;
+mod hard_links;
 mod lies;
 mod mutants;
 mod power_cuts;

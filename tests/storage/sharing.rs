@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use haypile::storage::disk::{Disk, RealDisk};
 use haypile::storage::inspect::{RepairError, inspect, repair, verify};
-use haypile::storage::{OpenError, Store};
+use haypile::storage::{OpenError, SequenceRange, Store};
 use tempfile::tempdir;
 
 use crate::support::*;
@@ -35,6 +35,81 @@ fn a_hard_linked_copy_of_an_open_store_is_refused() {
     }
     drop((store, orders));
     assert_eq!(bodies(&queue(&Store::open(dir.path(), manual()).unwrap(), "orders")), ["mine"]);
+}
+
+fn link(from: &Path, to: &Path) {
+    for name in files(from).into_keys() {
+        fs::hard_link(from.join(&name), to.join(&name)).unwrap();
+    }
+}
+
+/// Publishes and acknowledges until segments have been recycled several times; leaves the last messages of each.
+fn go_on(store: &Store, whose: &str) {
+    let orders = queue(store, "orders");
+    for round in 0..6 {
+        let first = orders.next_sequence();
+        for n in 0..150 {
+            append(store, &orders, format!("{whose} {round} {n:>1000}"));
+        }
+        let last = orders.next_sequence().previous().unwrap();
+        confirm(store, &orders, format!("{whose} {round}"));
+        let lsn = orders.acknowledge(&[SequenceRange { first, last }]).unwrap().durable_at;
+        store.wait_durable(lsn.unwrap()).unwrap();
+        store.checkpoint().unwrap();
+    }
+}
+
+/// The copy and the original had one superblock and the same segments, and whichever went on ruined the other.
+#[test]
+fn a_hard_linked_copy_and_its_original_go_on_independently() {
+    let (dir, copied) = (tempdir().unwrap(), tempdir().unwrap());
+    let store = Store::open(dir.path(), manual()).unwrap();
+    store.create_queue(b"orders").unwrap();
+    go_on(&store, "before");
+    let before = bodies(&queue(&store, "orders"));
+    drop(store);
+    link(dir.path(), copied.path());
+    let backup = files(copied.path());
+    let original = Store::open(dir.path(), manual()).unwrap();
+    go_on(&original, "original");
+    assert!(files(copied.path()) == backup, "the original's going on has changed the copy");
+    assert!(verify(&RealDisk, copied.path(), |_| {}).unwrap().is_whole());
+    // Both are open now.
+    let copy = Store::open(copied.path(), manual()).unwrap();
+    assert_eq!(bodies(&queue(&copy, "orders")), before);
+    go_on(&copy, "copy");
+    go_on(&original, "original again");
+    drop((original, copy));
+    for (dir, its, other) in [(&dir, "original again", "copy"), (&copied, "copy", "original")] {
+        assert!(verify(&RealDisk, dir.path(), |_| {}).unwrap().is_whole());
+        let found = bodies(&queue(&Store::open(dir.path(), manual()).unwrap(), "orders"));
+        assert!(found.starts_with(&before), "{found:?}");
+        assert!(found.iter().any(|body| body.starts_with(its)), "{found:?}");
+        assert!(!found.iter().any(|body| body.starts_with(other)), "{found:?}");
+    }
+}
+
+/// Its superblock was the running store's, which did without the segments that the copy had.
+#[test]
+fn a_hard_linked_copy_of_a_running_store_opens_after_the_store_has_gone_on() {
+    let (dir, copied) = (tempdir().unwrap(), tempdir().unwrap());
+    let store = Store::open(dir.path(), manual()).unwrap();
+    store.create_queue(b"orders").unwrap();
+    go_on(&store, "before");
+    let before = bodies(&queue(&store, "orders"));
+    link(dir.path(), copied.path());
+    go_on(&store, "after");
+    let copy = Store::open(copied.path(), manual()).unwrap();
+    let found = bodies(&queue(&copy, "orders"));
+    // The segments that were ready at that moment are shared, so the copy may have more than that moment's messages.
+    assert!(found.starts_with(&before), "{found:?}");
+    go_on(&copy, "copy");
+    let after = bodies(&queue(&store, "orders"));
+    drop((store, copy));
+    for dir in [&dir, &copied] {
+        assert!(verify(&RealDisk, dir.path(), |_| {}).unwrap().is_whole());
+    }
+    assert_eq!(bodies(&queue(&Store::open(dir.path(), manual()).unwrap(), "orders")), after);
 }
 
 fn mode(path: &Path) -> u32 {

@@ -319,6 +319,10 @@ impl DiskFile for CachedFile {
         self.0.file(false)?.size()
     }
 
+    fn links(&self) -> io::Result<u64> {
+        self.0.file(false)?.links()
+    }
+
     fn try_lock(&self) -> io::Result<bool> {
         // Closing the file would give the lock back.
         self.0.state.lock().pinned = true;

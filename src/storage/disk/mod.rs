@@ -112,6 +112,12 @@ pub trait DiskFile: Send + Sync + Debug {
     /// The size in bytes.
     fn size(&self) -> io::Result<u64>;
 
+    /// The number of names that the file has. A file with more than one is shared with a copy of its directory that was made of
+    /// hard links. A file system without hard links says 1.
+    fn links(&self) -> io::Result<u64> {
+        Ok(1)
+    }
+
     /// Cuts a file that is longer off at `length` bytes; durable after [`sync_all`](DiskFile::sync_all).
     fn truncate(&self, length: u64) -> io::Result<()> {
         let _ = length;

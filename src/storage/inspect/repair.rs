@@ -190,9 +190,10 @@ fn readable(attributes: &[u8]) -> String {
 fn rewrite(
     disk: &Arc<dyn Disk>,
     dir: &Path,
-    examined: Examined,
+    mut examined: Examined,
     found: &Verification,
 ) -> Result<(), OpenError> {
+    examined.superblock.leave_to_copies(disk.clone(), dir);
     let recovered = examined.recovered.expect("a store without a checkpoint was refused before");
     mend::mend(&recovered, &examined.readable, &found.damage)?;
     mend::restore_sizes(&recovered)?;

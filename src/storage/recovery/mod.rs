@@ -130,6 +130,7 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<OpenedStore, OpenErr
     history::learn(&mut directory, superblock.state())?;
     let mut recovered = recover(&directory, superblock.state(), LastGroup::Anew)?;
     recovered.report.created = created;
+    superblock.leave_to_copies(options.disk.clone(), dir);
     // From here on the store is accepted, and may be changed. First what the superblock says is made to hold: of its newer
     // copy it is not known whether it ever got to the disk, and what only the older one needs is about to be recycled. A
     // file that it names keeps its name until it does so no more.
@@ -405,7 +406,7 @@ pub(crate) fn examine(disk: &dyn Disk, dir: &Path, access: Access) -> Result<Exa
     let superblock = SuperblockFile::open(disk, dir, access)?
         .ok_or_else(|| OpenError::NoStore(dir.to_owned()))?;
     let mut directory = Directory::read(disk, dir, access, superblock.state().segment_size)?;
-    history::learn(&mut directory, superblock.state())?;
+    let learned = history::learn(&mut directory, superblock.state());
     let (readable, unreadable) = directory.all_segments(superblock.state())?;
     let mut examined = Examined {
         lock,
@@ -420,7 +421,10 @@ pub(crate) fn examine(disk: &dyn Disk, dir: &Path, access: Access) -> Result<Exa
         superblock,
     };
     match recover(&directory, examined.superblock.state(), LastGroup::AsItIs) {
-        Ok(recovered) => examined.recovered = Some(recovered),
+        Ok(recovered) => {
+            learned?;
+            examined.recovered = Some(recovered);
+        }
         Err(OpenError::Damaged(damage)) => {
             examined.refusal = Some(damage);
             examined.salvage(&directory)?;

@@ -387,7 +387,9 @@ impl SegmentPool {
 
         let prepared = made.map_or_else(|| self.make(&segment, recycled), Ok);
         let reached = self.state.lock().reached;
-        let noted = prepared.is_ok() && self.note(Some(segment.tag()), &[], reached)?;
+        let noted = prepared.is_ok()
+            && (is_active(Mutant::UnnamedSegment)
+                || self.note(Some(segment.tag()), &[], reached)?);
 
         let mut state = self.state.lock();
         state.preparing = None;
@@ -497,6 +499,11 @@ impl SegmentPool {
         }
         if !is_active(Mutant::KeepOldName) {
             self.config.disk.sync_dir(&self.config.dir).map_err(Trouble::Failed)?;
+        }
+        if free.file.links().map_err(Trouble::Failed)? > 1 {
+            // A copy of the store that was made of hard links has this file as well, and needs what is in it.
+            self.config.disk.remove(unfinished).map_err(Trouble::Failed)?;
+            return self.write_whole(segment, unfinished);
         }
         write_all_at(&*free.file, &segment.header.encode(), 0).map_err(retryable)?;
         if !is_active(Mutant::SkipFileSync) {
