@@ -11,7 +11,10 @@
 //! From the superblock backwards this gives the salt that each segment must have. Formats up to 3 say nothing of it, and
 //! what they have left is taken as it is.
 
+use std::io::ErrorKind;
+
 use super::directory::Directory;
+use super::load::damaged;
 use crate::storage::disk::read_exact_at;
 use crate::storage::error::OpenError;
 use crate::storage::log::group::{GROUP_HEADER, GroupHeader};
@@ -21,7 +24,10 @@ use crate::storage::segment::{PAGE, SegmentSet};
 use crate::storage::superblock::Superblock;
 use crate::storage::units::{Lsn, SegmentId, SegmentTag};
 
-/// Has the directory refuse segments of another history from now on. Whatever else is wrong is for others to tell.
+/// Has the directory refuse segments of another history from now on.
+///
+/// # Errors
+/// The first thing that could not be read, so that some segments are not tied to the others. All the others are.
 pub(super) fn learn(
     directory: &mut Directory<'_>,
     superblock: &Superblock,
@@ -34,41 +40,49 @@ pub(super) fn learn(
     directory.expect(SegmentTag { id: home, salt: superblock.root_salt });
     superblock.newest.into_iter().chain(superblock.ahead.iter()).for_each(|t| directory.expect(t));
     let mut tail = SegmentId::FIRST;
-    if let Some(root) = read_root(directory, superblock, home)? {
-        root.segments.iter().for_each(|tag| directory.expect(*tag));
-        tail = SegmentId::holding(root.replay_from, size);
+    let mut learned = Ok(());
+    match read_root(directory, superblock, home) {
+        Ok(Some(root)) => {
+            root.segments.iter().for_each(|tag| directory.expect(*tag));
+            tail = SegmentId::holding(root.replay_from, size);
+        }
+        Ok(None) => {}
+        Err(error) => learned = Err(error),
     }
     let behind_tail: Vec<SegmentId> =
         directory.segments().map(|(id, _)| id).filter(|id| *id > tail).collect();
     for id in behind_tail.into_iter().rev() {
-        if let Some(tag) = predecessor(directory, superblock, id)? {
-            directory.expect(tag);
+        match predecessor(directory, superblock, id) {
+            Ok(Some(tag)) => directory.expect(tag),
+            Ok(None) => {}
+            Err(error) => learned = learned.and(Err(error)),
         }
     }
-    Ok(())
+    learned
 }
 
-/// The root, if there is one that can be read.
+/// The root, if there is one.
 fn read_root(
     directory: &Directory<'_>,
     superblock: &Superblock,
     home: SegmentId,
 ) -> Result<Option<Root>, OpenError> {
-    if superblock.root == Lsn::ZERO || !directory.contains(home) {
+    if superblock.root == Lsn::ZERO {
         return Ok(None);
     }
-    let Ok(segment) = directory.open_segment(&superblock.store, home, false)? else {
-        return Ok(None);
-    };
     let segments = SegmentSet::new(superblock.segment_size);
-    segments.insert(segment.into());
+    segments.insert(directory.needed_segment(&superblock.store, home, false)?.into());
     let lsn = superblock.root;
     let mut buffer = Vec::new();
-    let payload = reader::read_length(&segments, lsn).and_then(|length| {
-        reader::read_record(&segments, lsn, length, RecordKind::Root, &mut buffer)
-            .map(|record| record.payload)
-    });
-    Ok(payload.ok().and_then(|payload| Root::decode(payload).ok()))
+    let root = reader::read_length(&segments, lsn)
+        .and_then(|length| {
+            reader::read_record(&segments, lsn, length, RecordKind::Root, &mut buffer)
+        })
+        .and_then(|record| {
+            let malformed = |malformed| reader::unreadable(&segments, lsn, &malformed);
+            Root::decode(record.payload).map_err(malformed)
+        });
+    root.map(Some).map_err(|error| damaged(directory.dir(), &error))
 }
 
 /// The segment that the log came from to the one with this number, if that is known to be of this history itself.
@@ -85,8 +99,11 @@ fn predecessor(
     };
     let mut bytes = [0; GROUP_HEADER];
     let file = segment.file().expect("a segment that was found has a file");
-    if read_exact_at(&**file, &mut bytes, PAGE).is_err() {
-        return Ok(None);
+    match read_exact_at(&**file, &mut bytes, PAGE) {
+        Ok(()) => {}
+        // Not the disk's failure: the file has lost its end.
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(OpenError::io("read", &segment.path, error)),
     }
     let size = superblock.segment_size;
     let Ok(first) = GroupHeader::decode(&bytes, id.start(size).plus(PAGE), segment.seed) else {
