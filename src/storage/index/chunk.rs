@@ -628,15 +628,20 @@ impl Chunk {
         released: &mut Released,
     ) {
         let Some(place) = self.live_place(sequence) else { return };
-        match &mut self.content {
+        let left = match &mut self.content {
             Content::Resident(entries) => {
                 let entry = &mut entries[place as usize];
+                let left = entry.stored();
                 (entry.lsn, entry.length, entry.sharers) = (to.lsn, to.length, to.sharers);
                 self.page_places = 0;
+                Some(left)
             }
             Content::InLog(log) => log.relocate(place as u16, from, to, segment_size),
+        };
+        // Nothing but what was counted: in a damaged log an earlier move may be missing.
+        if let Some(left) = left {
+            released.segment(SegmentId::holding(left.lsn, segment_size), 1, left.share());
         }
-        released.segment(SegmentId::holding(from.lsn, segment_size), 1, from.share());
         self.bytes = (self.bytes + to.share()).saturating_sub(from.share());
         self.changed = true;
     }

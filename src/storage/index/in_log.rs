@@ -70,15 +70,17 @@ impl InLog {
         Some(self.moved[at].1)
     }
 
-    /// Notes that the record of a live place is somewhere else now.
+    /// Notes that the record of a live place is somewhere else now. Returns the record that it had before, if the shares count
+    /// one in that segment.
     pub(super) fn relocate(
         &mut self,
         place: u16,
         from: ChunkEntry,
         to: ChunkEntry,
         segment_size: u64,
-    ) {
-        self.forget(from, segment_size);
+    ) -> Option<ChunkEntry> {
+        let left = self.moved_to(place).unwrap_or(from);
+        let left = self.forget(left, segment_size).then_some(left);
         let segment = SegmentId::holding(to.lsn, segment_size);
         match self.shares.iter_mut().find(|share| share.segment == segment) {
             Some(share) => {
@@ -93,6 +95,7 @@ impl InLog {
             Ok(at) => self.moved[at].1 = to,
             Err(at) => self.moved.insert(at, (place, to)),
         }
+        left
     }
 
     /// Takes what is gone out of the shares, as the chunk's record tells where it was.
@@ -105,16 +108,19 @@ impl InLog {
         let unsettled = std::mem::take(&mut self.unsettled);
         for place in unsettled.iter().map(|place| place as u16) {
             if let Some(entry) = self.moved_to(place).or_else(|| record.entry(place)) {
-                self.forget(entry, segment_size);
-                released.segment(SegmentId::holding(entry.lsn, segment_size), 1, entry.share());
+                if self.forget(entry, segment_size) {
+                    let segment = SegmentId::holding(entry.lsn, segment_size);
+                    released.segment(segment, 1, entry.share());
+                }
             }
         }
     }
 
-    fn forget(&mut self, entry: ChunkEntry, segment_size: u64) {
+    /// Takes a record out of the shares. Returns `false` if they count none in its segment.
+    fn forget(&mut self, entry: ChunkEntry, segment_size: u64) -> bool {
         let segment = SegmentId::holding(entry.lsn, segment_size);
         let Some(at) = self.shares.iter().position(|share| share.segment == segment) else {
-            return;
+            return false;
         };
         let share = &mut self.shares[at];
         share.references = share.references.saturating_sub(1);
@@ -122,6 +128,7 @@ impl InLog {
         if share.references == 0 {
             self.shares.remove(at);
         }
+        true
     }
 
     /// How many of `live` places a restart brings back.

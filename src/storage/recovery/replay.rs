@@ -11,6 +11,7 @@ use super::walk::ApplyError;
 use crate::storage::catalog::Catalog;
 use crate::storage::index::{Entry, QueueIndex, Released};
 use crate::storage::queue::QueueCore;
+use crate::storage::reader;
 use crate::storage::record::{
     AcknowledgeRecord, ChunkEntry, DeliveredRecord, Malformed, MessageRecord, MovedRecord, Part,
     RecordKind, Reference, StoredChange, TopologyRecord,
@@ -62,11 +63,19 @@ impl<'a> Meaning<'a> {
 pub(super) struct Replay<'a> {
     segments: &'a SegmentSet,
     catalog: Catalog,
+    /// An earlier move of the message may be lost, so that it is not known to have been where the next move says.
+    moves_missing: bool,
 }
 
 impl<'a> Replay<'a> {
     pub(super) fn new(segments: &'a SegmentSet, catalog: Catalog) -> Replay<'a> {
-        Replay { segments, catalog }
+        Replay { segments, catalog, moves_missing: false }
+    }
+
+    /// Whether moves from now on are applied to where the index has the message, which may have to be read, and not to where
+    /// they say that it was.
+    pub(super) fn set_moves_missing(&mut self, missing: bool) {
+        self.moves_missing = missing;
     }
 
     /// The place that the next message of a queue gets.
@@ -137,11 +146,24 @@ impl<'a> Replay<'a> {
             let mut released = Released::default();
             let mut state = queue.state.lock();
             let place = reference.sequence;
-            if state.index.replay_relocation(place, moved.from, to, &mut released) {
+            let found = if self.moves_missing { self.find(&state.index, place) } else { None };
+            let from = found.unwrap_or(moved.from);
+            if state.index.replay_relocation(place, from, to, &mut released) {
                 state.changed = true;
                 let segment = SegmentId::holding(lsn, self.segments.segment_size());
                 self.segments.add(segment, 1, to.share());
                 self.give_back(&released);
+            }
+        }
+    }
+
+    /// The record that the index has for a place, if that can be read.
+    fn find(&self, index: &QueueIndex, place: Sequence) -> Option<ChunkEntry> {
+        match index.find(place) {
+            Ok(found) => found,
+            Err(missing) => {
+                let chunk = reader::read_chunk(self.segments, missing.page).ok()?;
+                chunk.entry(place.since(missing.base) as u16)
             }
         }
     }

@@ -112,6 +112,12 @@ struct Salvage<'a, 'r> {
     totals: Walked,
 }
 
+/// Where a message was before compaction moved it, of the record of a move.
+fn moved_from(record: &Record<'_>) -> Option<ChunkEntry> {
+    let is_move = record.kind == RecordKind::Moved;
+    is_move.then(|| MovedRecord::decode(record.payload).ok()).flatten().map(|moved| moved.from)
+}
+
 impl Salvage<'_, '_> {
     fn run(&mut self, from: Lsn) -> Result<(), OpenError> {
         self.find_candidates(from)?;
@@ -347,6 +353,8 @@ impl Salvage<'_, '_> {
 
     fn record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), OpenError> {
         self.account(record);
+        let missing = moved_from(record).is_some_and(|from| self.is_in_hole(from.lsn));
+        self.replay.set_moves_missing(missing);
         match self.replay.apply(lsn, &Part::whole(record)) {
             Ok(()) => {
                 self.totals.records += 1;
@@ -393,6 +401,10 @@ impl Salvage<'_, '_> {
         }
     }
 
+    fn is_in_hole(&self, lsn: Lsn) -> bool {
+        self.holes.iter().any(|hole| hole.from <= lsn && lsn < hole.to)
+    }
+
     /// Takes a message from where compaction has moved it to, if its record before that is lost in a hole. It was live when
     /// it was moved, so nothing in front of this says that it is gone.
     fn bring_back(&mut self, lsn: Lsn, record: &Record<'_>) {
@@ -401,7 +413,6 @@ impl Salvage<'_, '_> {
         }
         let Ok(MovedRecord { from, message }) = MovedRecord::decode(record.payload) else { return };
         // A message of which nothing is lost has been replayed, or was acknowledged.
-        let lost = |hole: &Hole| hole.from <= from.lsn && from.lsn < hole.to;
         let mut in_hole = None;
         let references = message.references();
         let sharers = u16::try_from(references.len()).unwrap_or(u16::MAX);
@@ -410,7 +421,7 @@ impl Salvage<'_, '_> {
             if reference.queue.is_volatile() || self.replay.is_live(reference) {
                 continue;
             }
-            if !*in_hole.get_or_insert_with(|| self.holes.iter().any(lost)) {
+            if !*in_hole.get_or_insert_with(|| self.is_in_hole(from.lsn)) {
                 return;
             }
             match (self.replay.next_of(reference.queue), self.accounts.newest_hole()) {
