@@ -9,6 +9,10 @@ use super::entropy::{Entropy, SystemEntropy};
 use super::error::OpenError;
 use super::segment::{PAGE, SLOT_SIZES};
 
+/// How many segments can be made ready ahead of need. Fewer than the superblock can name, because it also names those that the
+/// log has gone through without a sync so far.
+const MOST_AHEAD: usize = 16;
+
 /// What a program that embeds the engine can choose. The defaults are meant for production.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -16,8 +20,8 @@ pub struct Options {
     /// take it from the store. Default: 64 MiB.
     pub segment_size: u64,
     /// How many segments are made ready ahead of need. When the disk turns out to be full, the last three of those that
-    /// are ready are a reserve (see [`Store::is_full`](super::Store::is_full)), so there should be one more. 22 are made ready
-    /// at most. Default: 4.
+    /// are ready are a reserve (see [`Store::is_full`](super::Store::is_full)), so there should be one more. From 1 to
+    /// 16, because the superblock names them. Default: 4.
     pub segments_ahead: usize,
     /// How many dead segments beyond these are kept for recycling, until the store has been quiet for a while: checkpoints free
     /// several at a time, and making a new one costs as much as writing it. Default: 8.
@@ -94,6 +98,12 @@ impl Options {
         }
         if self.segments_ahead == 0 {
             return wrong("segments_ahead", "must be 1 at least: the log needs a place to go");
+        }
+        if self.segments_ahead > MOST_AHEAD {
+            return wrong(
+                "segments_ahead",
+                "must not exceed 16, because the superblock names them",
+            );
         }
         Ok(())
     }

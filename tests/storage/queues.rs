@@ -520,3 +520,18 @@ fn the_last_number_is_a_place_like_any_other_that_holds_nothing() {
     let told: Vec<_> = fetched.iter().map(|one| (body(one), one.deliveries)).collect();
     assert_eq!(told, [("first".to_owned(), 0), ("second".to_owned(), 0)]);
 }
+
+/// The setting went up to 1,000, and 22 were made ready.
+#[test]
+fn as_many_segments_are_made_ready_as_were_asked_for() {
+    let dir = tempdir().unwrap();
+    for segments_ahead in [16, 1] {
+        let store = Store::open(dir.path(), Options { segments_ahead, ..manual() }).unwrap();
+        confirm(&store, &store.create_queue(b"orders").unwrap().0, "one");
+        assert_eq!(store.inspect().open.unwrap().segments_ready, segments_ahead as u64);
+    }
+    for segments_ahead in [0, 17, 1000] {
+        let error = Store::open(dir.path(), Options { segments_ahead, ..manual() }).unwrap_err();
+        assert!(matches!(error, OpenError::Option { option: "segments_ahead", .. }), "{error}");
+    }
+}
