@@ -1,6 +1,7 @@
 //! The configuration of a server as it runs: file, environment and flags, what is refused, and what is then in force.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -337,5 +338,54 @@ fn a_data_directory_that_is_a_file_is_named_as_one() {
         let errors = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{errors}");
         assert!(errors.contains("is a file"), "{errors}");
+    }
+}
+
+/// A file that every user of the machine can read, or its owner alone.
+fn set_readers(file: &Path, all: bool) {
+    fs::set_permissions(file, fs::Permissions::from_mode(if all { 0o644 } else { 0o600 })).unwrap();
+}
+
+#[test]
+fn a_configuration_file_with_a_password_that_every_user_can_read_is_warned_of() {
+    let place = Place::with("[login]\npassword = \"meadow\"\n");
+    for (all, password) in [(true, true), (false, true), (true, false)] {
+        if !password {
+            fs::write(place.file(), "log = \"info\"\n").unwrap();
+        }
+        set_readers(&place.file(), all);
+        let output = config(&["--config", utf8(&place.file())], &[]);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{errors}");
+        let warned = errors.contains("warning: every user of this machine can read")
+            && errors.contains(utf8(&place.file()))
+            && errors.contains("chmod o=");
+        assert_eq!(warned, all && password, "{errors}");
+    }
+}
+
+#[test]
+fn a_private_key_that_every_user_can_read_is_warned_of() {
+    let place = Place::with("");
+    let (certificate, key) =
+        (place.0.path().join("certificate.pem"), place.0.path().join("key.pem"));
+    let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(&certificate, identity.cert.pem()).unwrap();
+    fs::write(&key, identity.signing_key.serialize_pem()).unwrap();
+    let file = format!(
+        "[tls]\ncertificate = {:?}\nkey = {:?}\nlisten = [\"127.0.0.1:0\"]\n",
+        utf8(&certificate),
+        utf8(&key)
+    );
+    fs::write(place.file(), file).unwrap();
+    for all in [true, false] {
+        set_readers(&key, all);
+        let server = place.serve();
+        server.signal("TERM");
+        let (status, errors) = server.end();
+        assert_eq!(status.code(), Some(0), "{errors}");
+        let warned = errors.contains("every user of this machine can read the private key");
+        assert_eq!(warned, all, "{errors}");
+        assert!(!all || errors.contains(utf8(&key)), "{errors}");
     }
 }
