@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::dead_letters::PendingSources;
 use super::outbox::Wakers;
 use super::queue::Queue;
 use super::replies::Replies;
@@ -66,8 +67,9 @@ impl Arrivals {
     }
 
     /// Has the queues hand out what they can, in the order in which they got their first message.
-    pub(super) fn dispatch(&mut self) {
+    /// Adds queues that have dead letters then to `pending`.
+    pub(super) fn dispatch(&mut self, pending: &mut PendingSources) {
         let published_at = self.published_at.take();
-        self.queues.drain(..).for_each(|queue| queue.dispatch(published_at));
+        self.queues.drain(..).for_each(|queue| queue.dispatch(published_at, pending));
     }
 }

@@ -14,6 +14,7 @@ use super::access::Powers;
 use super::arrivals::Arrivals;
 use super::confirms::Confirms;
 use super::consumer::{ChannelCredit, Consumer};
+use super::dead_letters::PendingSources;
 use super::delivery::{ChannelNumber, DeliveryTag};
 use super::queue::Queue;
 use super::replies::ReplyConsumer;
@@ -58,6 +59,8 @@ pub struct Channel {
     settlement: Settlement,
     /// Queues that have got messages, and have not looked for consumers since.
     arrivals: Arrivals,
+    /// Queues that have dead letters because of the channel's methods.
+    pending_sources: PendingSources,
     /// Queues that owe an answer to `basic.get`.
     pending_gets: Vec<Arc<Queue>>,
     /// What an empty queue name stands for.
@@ -86,6 +89,7 @@ impl Channel {
             unacknowledged,
             settlement: Settlement::default(),
             arrivals: Arrivals::default(),
+            pending_sources: PendingSources::default(),
             pending_gets: Vec::new(),
             last_queue: None,
         }
@@ -100,7 +104,9 @@ impl Channel {
     /// Whether [`Channel::flush`] has something to tell, or to have handed out.
     #[must_use]
     pub fn is_pending(&self) -> bool {
-        self.arrivals.is_pending() || self.settlement.is_pending()
+        self.arrivals.is_pending()
+            || self.settlement.is_pending()
+            || self.pending_sources.is_pending()
     }
 
     /// Tells the queues what has been accepted and acknowledged since the last time; that frees credit, and more may be
@@ -109,7 +115,7 @@ impl Channel {
     /// # Errors
     /// Those of the store. Everything has been told all the same.
     pub fn flush(&mut self) -> Result<(), StoreError> {
-        let outcome = self.settlement.flush();
+        let outcome = self.settlement.flush(&mut self.pending_sources);
         self.hand_out();
         self.arrivals.send_replies(self.session.virtual_host.replies());
         self.resume_starved();
@@ -117,9 +123,10 @@ impl Channel {
         outcome
     }
 
-    /// Has what was published handed out, and nothing else.
+    /// Has published messages handed out. Transfers dead letters where they are few.
     pub fn hand_out(&mut self) {
-        self.arrivals.dispatch();
+        self.arrivals.dispatch(&mut self.pending_sources);
+        self.pending_sources.transfer();
     }
 
     /// Lets consumers that wait for credit of the channel take turns.
@@ -155,13 +162,14 @@ impl Drop for Channel {
         // Deliveries that have not been sent, answers to `basic.get`, and notices that nobody will read.
         let number = self.number;
         give_back(self.session.outbox.retract_channel(number));
-        self.arrivals.dispatch();
+        self.arrivals.dispatch(&mut self.pending_sources);
         self.arrivals.send_replies(self.session.virtual_host.replies());
-        if let Err(error) = self.settlement.flush() {
+        if let Err(error) = self.settlement.flush(&mut self.pending_sources) {
             tracing::error!(%error, "acknowledgements of a closing channel are lost");
         }
         self.abandon_transaction();
-        requeue(self.unacknowledged.take_all_back());
+        requeue(self.unacknowledged.take_all_back(), &mut self.pending_sources);
+        self.pending_sources.transfer();
         for of_queue in of_queues() {
             let queue = of_queue[0].queue();
             if queue.remove_stopped(of_queue) {

@@ -28,17 +28,21 @@
 //! acknowledgement goes to the queue, which removes the message from the engine and dispatches again. A message
 //! that is returned goes back to its sequence, which is its place for ever.
 //!
-//! A message that has been handed out is in exactly one of three places: an outbox, a channel's unacknowledged
-//! deliveries, or on the way between them in the one task that owns both. One that leaves for the dead-letter exchange is in its queue's
-//! list of those until the carrier has moved it, and counts as unacknowledged meanwhile. Whoever takes it out of such a
-//! place either acknowledges it or puts it back, and releases its consumer's credit then and only then.
+//! A message that has been handed out is in exactly one of three places: an outbox, a channel's
+//! unacknowledged deliveries, or on the way between them in the one task that owns both. One that
+//! leaves for the dead-letter exchange is in its queue's list of those until the carrier or a
+//! channel has transferred it, and counts as unacknowledged meanwhile. Whoever takes it out of such
+//! a place either acknowledges it or puts it back, and releases its consumer's credit then and only
+//! then.
 //!
 //! # Lock order
 //! Whoever administers takes the right to, then the list of virtual hosts if that changes; who connects shares that list, and takes the list of
 //! connections and then the users. Nobody takes one of these with one of the following locked, but for the users, which are
 //! looked at with nothing locked behind them. A virtual host's description and policies come after its topology.
 //!
-//! 0. A queue's turn to have its dead letters carried: by the carrier, or by who is about to delete it.
+//! 0. A queue's turn to have its dead letters transferred: by the carrier, by a channel that is
+//!    about to delete it, or by a channel that does not wait for the turn. Never two at a time: the
+//!    target queues are dispatched when the turn is over.
 //! 1. A virtual host's topology: shared while a message is routed and appended, exclusive while
 //!    something is declared, bound or deleted.
 //! 2. A virtual host's note of the last purge, while a queue is purged.

@@ -8,6 +8,7 @@ mod counting;
 mod leaving;
 mod lifetime;
 mod reading;
+mod removal;
 mod serving;
 
 use std::collections::VecDeque;
@@ -20,14 +21,15 @@ use parking_lot::{Mutex, MutexGuard};
 use self::counting::{Uncounted, counted_body};
 pub(super) use self::leaving::Leaving;
 pub(super) use self::lifetime::Lifetime;
+pub(super) use self::removal::DeleteIf;
 use super::arguments::turns;
 use super::backlog::{Backlog, Supply, push_sequence};
 use super::consumer::{Consumer, Returned};
-use super::dead_letters::Death;
-use super::delivery::{ChannelNumber, Delivery, Event, Get, Origin};
+use super::dead_letters::{Death, PendingSources};
+use super::delivery::{ChannelNumber, Delivery, Get, Origin};
 use super::in_force::InForce;
 use super::levels::Levels;
-use super::outbox::{Outbox, Wakers};
+use super::outbox::Outbox;
 use super::refusal::{Reason, Refusal};
 use super::rotation::{Rotation, Turns};
 use super::session::SessionId;
@@ -35,7 +37,9 @@ use super::unacknowledged::GivenBack;
 use super::virtual_host::VirtualHost;
 use super::workers::Workers;
 use crate::message::{FieldTable, ShortStr};
-use crate::storage::{Fetched, Lsn, QueueId, Sequence, SequenceRange, StoreError, Timestamp};
+use crate::storage::{
+    Fetched, Lsn, Message, QueueId, Sequence, SequenceRange, StoreError, Timestamp,
+};
 
 /// A queue as it was declared.
 #[derive(Debug, Clone)]
@@ -80,7 +84,7 @@ struct State {
     all_under_way: bool,
     /// Dead letters that wait to be carried away. They count as unacknowledged until they have arrived.
     leaving: VecDeque<Leaving>,
-    /// The carrier has been told of them.
+    /// The carrier has been told of them, or a channel transfers them.
     carried: bool,
     /// Those that the carrier took last could not be stored.
     stuck: bool,
@@ -135,16 +139,17 @@ pub(super) struct Settled<'s> {
     /// How many these are.
     pub(super) acknowledged: u64,
     /// Rejected, where that is not the same as acknowledged.
-    pub(super) rejected: &'s [Sequence],
+    pub(super) rejected: &'s mut Vec<Rejected>,
     /// Who has got credit back.
     pub(super) consumers: &'s [Returned],
 }
 
-/// Conditions of `queue.delete`.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct DeleteIf {
-    pub(super) unused: bool,
-    pub(super) empty: bool,
+/// A message that was rejected for good.
+#[derive(Debug)]
+pub(super) struct Rejected {
+    pub(super) sequence: Sequence,
+    /// The message, if it is in memory still.
+    pub(super) message: Option<Message>,
 }
 
 impl fmt::Debug for Queue {
@@ -395,6 +400,7 @@ impl Queue {
         outbox: &Arc<Outbox>,
         channel: ChannelNumber,
         no_ack: bool,
+        pending: &mut PendingSources,
     ) -> Result<Get, Refusal> {
         self.touch();
         let moment = self.moment(None);
@@ -426,7 +432,7 @@ impl Queue {
         };
         if moment.is_some() {
             // Messages may have left, and another one is next.
-            self.run(guard);
+            self.run_for(guard, None, pending);
         }
         Ok(got)
     }
@@ -466,7 +472,8 @@ impl Queue {
     /// acknowledgements are durable, if they are to be.
     pub(super) fn settle(
         self: &Arc<Self>,
-        settled: &Settled<'_>,
+        settled: &mut Settled<'_>,
+        pending: &mut PendingSources,
     ) -> Result<Option<Lsn>, StoreError> {
         let mut guard = self.state.lock();
         let state = guard.get_or_insert_default();
@@ -478,21 +485,27 @@ impl Queue {
             state.unacknowledged = state.unacknowledged.saturating_sub(settled.acknowledged);
             outcome = self.store.acknowledge(settled.ranges).map(|done| done.durable_at);
         }
+        let rejected = settled.rejected.drain(..);
         match self.moment(None) {
-            Some(moment) => settled.rejected.iter().for_each(|sequence| {
-                self.discard(state, &moment, *sequence, Death::Rejected, None);
+            Some(moment) => rejected.for_each(|Rejected { sequence, message }| {
+                self.discard(state, &moment, sequence, Death::Rejected, message);
             }),
             // A policy has gone since they were rejected: that is the same as acknowledged now.
-            None => state.dropped.extend_from_slice(settled.rejected),
+            None => state.dropped.extend(rejected.map(|rejected| rejected.sequence)),
         }
         settled.consumers.iter().for_each(|returned| state.consumers.unpark(&returned.consumer));
-        self.run(guard);
+        self.run_for(guard, None, pending);
         outcome
     }
 
     /// Puts messages back into their places, or has them leave that came back too often. The credit for them has been released
     /// already.
-    pub(super) fn requeue(self: &Arc<Self>, given_back: &mut [GivenBack], consumers: &[Returned]) {
+    pub(super) fn requeue(
+        self: &Arc<Self>,
+        given_back: &mut [GivenBack],
+        consumers: &[Returned],
+        pending: &mut PendingSources,
+    ) {
         let moment = self.moment(None);
         let mut guard = self.state.lock();
         let state = guard.get_or_insert_default();
@@ -518,78 +531,17 @@ impl Queue {
         }
         self.store.keep(in_memory);
         consumers.iter().for_each(|returned| state.consumers.unpark(&returned.consumer));
-        self.run(guard);
-    }
-
-    /// Removes all messages that are ready.
-    pub(super) fn purge(&self) -> Result<(u32, Option<Lsn>), Refusal> {
-        let mut guard = self.state.lock();
-        let state = guard.get_or_insert_default();
-        if state.deleted {
-            return Err(self.not_found());
-        }
-        let ranges = state.backlog.take_all(&self.store);
-        self.nothing_ready(state);
-        if ranges.is_empty() {
-            return Ok((0, None));
-        }
-        let acknowledged = self.store.acknowledge(&ranges)?;
-        Ok((saturate(acknowledged.messages), acknowledged.durable_at))
-    }
-
-    /// Marks the queue as deleted if the conditions hold, and tells its consumers. Returns how many messages
-    /// were ready. `log` writes the deletion down; if that fails the queue lives on.
-    ///
-    /// Called with the virtual host's topology locked, which keeps publishers out, or when none can find the queue any more.
-    pub(super) fn delete<T>(
-        &self,
-        conditions: DeleteIf,
-        log: impl FnOnce() -> Result<T, Refusal>,
-    ) -> Result<(u32, T, Wakers), Refusal> {
-        let mut guard = self.state.lock();
-        let state = guard.get_or_insert_default();
-        if state.deleted {
-            return Err(self.not_found());
-        }
-        let ready = self.ready(state);
-        if conditions.unused && !state.consumers.is_empty() {
-            return Err(self.refuse_deletion("in use"));
-        }
-        if conditions.empty && ready > 0 {
-            return Err(self.refuse_deletion("not empty"));
-        }
-        let logged = log()?;
-        state.deleted = true;
-        if !self.is_stored() {
-            // The engine knows nothing of its deletion, and handles to it may live on for a while.
-            self.store.acknowledge(&state.backlog.take_all(&self.store))?;
-        }
-        state.backlog.clear();
-        state.leaving.clear();
-        let mut wakers = Wakers::default();
-        for consumer in state.consumers.clear() {
-            let event = Event::ConsumerCancelled {
-                channel: consumer.channel(),
-                consumer_tag: consumer.tag().clone(),
-            };
-            // A connection that has gone need not be told.
-            wakers.add(consumer.outbox().push(event).unwrap_or(None));
-        }
-        for get in std::mem::take(&mut state.gets) {
-            let event = Event::Got { channel: get.channel, message: None };
-            wakers.add(get.outbox.push(event).unwrap_or(None));
-        }
-        Ok((ready, logged, wakers))
-    }
-
-    fn refuse_deletion(&self, why: &str) -> Refusal {
-        Refusal::new(Reason::PreconditionFailed, format_args!("{} {why}", self.label()))
+        self.run_for(guard, None, pending);
     }
 
     /// Hands out what can be handed out. `arrival`: when the first of the messages was published that have just
     /// arrived, if that is known.
-    pub(super) fn dispatch(self: &Arc<Self>, arrival: Option<Timestamp>) {
-        self.run_at(self.state.lock(), arrival);
+    pub(super) fn dispatch(
+        self: &Arc<Self>,
+        arrival: Option<Timestamp>,
+        pending: &mut PendingSources,
+    ) {
+        self.run_for(self.state.lock(), arrival, pending);
     }
 
     /// The timer says that it is time, for the earliest of what it was asked for. It is asked again for the rest.

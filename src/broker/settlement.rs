@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::backlog::push_sequence;
 use super::consumer::Returned;
-use super::queue::{Queue, Settled};
+use super::dead_letters::PendingSources;
+use super::queue::{Queue, Rejected, Settled};
 use super::unacknowledged::{GivenBack, Held};
 use crate::storage::{Lsn, Sequence, SequenceRange, StoreError};
 
@@ -29,7 +30,7 @@ struct Batch {
     /// Acknowledged.
     done: Vec<Sequence>,
     /// Rejected for good, and not the same as acknowledged.
-    rejected: Vec<Sequence>,
+    rejected: Vec<Rejected>,
     /// Consumers that got credit back.
     released: Vec<Returned>,
 }
@@ -53,25 +54,27 @@ impl Settlement {
     }
 
     /// A message has been rejected for good. Its credit is given back with it.
-    pub(super) fn rejected(&mut self, held: &Held) {
+    pub(super) fn rejected(&mut self, GivenBack { held, message }: GivenBack) {
         let queue = held.origin.queue();
         if !queue.rules().any() {
-            return self.done(held);
+            return self.done(&held);
         }
         let batch = self.batch(queue);
-        batch.rejected.push(held.sequence);
-        batch.release(held);
+        batch.rejected.push(Rejected { sequence: held.sequence, message });
+        batch.release(&held);
     }
+
     /// Whether there is anything to tell.
     pub(super) fn is_pending(&self) -> bool {
         self.batches.iter().any(Batch::is_pending)
     }
 
-    /// Tells the queues. Nothing is left over.
-    pub(super) fn flush(&mut self) -> Result<(), StoreError> {
+    /// Tells the queues. Nothing is left over. Adds queues that have dead letters then to
+    /// `pending`.
+    pub(super) fn flush(&mut self, pending: &mut PendingSources) -> Result<(), StoreError> {
         let mut outcome = Ok(());
         for batch in &mut self.batches {
-            let flushed = batch.flush(&mut self.ranges);
+            let flushed = batch.flush(&mut self.ranges, pending);
             outcome = outcome.and(flushed.map(|durable_at| {
                 self.durable_at = self.durable_at.max(durable_at);
             }));
@@ -116,7 +119,11 @@ impl Batch {
         }
     }
 
-    fn flush(&mut self, ranges: &mut Vec<SequenceRange>) -> Result<Option<Lsn>, StoreError> {
+    fn flush(
+        &mut self,
+        ranges: &mut Vec<SequenceRange>,
+        pending: &mut PendingSources,
+    ) -> Result<Option<Lsn>, StoreError> {
         // Both are told before anything is returned to the queue, or a message could go
         // out again without its hand-out having been counted.
         // Sorted, because the engine keeps them like that, and requeued ones come out of order.
@@ -132,12 +139,13 @@ impl Batch {
         for sequence in &self.done {
             push_sequence(ranges, *sequence);
         }
-        let settled = self.queue.settle(&Settled {
+        let mut settled = Settled {
             ranges,
             acknowledged: self.done.len() as u64,
-            rejected: &self.rejected,
+            rejected: &mut self.rejected,
             consumers: &self.released,
-        });
+        };
+        let settled = self.queue.settle(&mut settled, pending);
         self.done.clear();
         self.rejected.clear();
         self.released.clear();
@@ -146,7 +154,7 @@ impl Batch {
 }
 
 /// Returns messages to their queues, and their credit to the consumers, which may get them again.
-pub(super) fn requeue(mut given_back: Vec<GivenBack>) {
+pub(super) fn requeue(mut given_back: Vec<GivenBack>, pending: &mut PendingSources) {
     // Stable: the order of the queues does not matter, that of the sequences is the queue's own.
     given_back.sort_by_key(|given_back| given_back.queue().id());
     for group in given_back.chunk_by_mut(|one, other| one.queue() == other.queue()) {
@@ -156,7 +164,7 @@ pub(super) fn requeue(mut given_back: Vec<GivenBack>) {
         }
         Returned::give_back(&mut released);
         if let Some(queue) = group.first().map(|first| Arc::clone(first.queue())) {
-            queue.requeue(group, &released);
+            queue.requeue(group, &released, pending);
         }
     }
 }

@@ -68,15 +68,28 @@ fn open(server: &TestServer) -> Client {
     client
 }
 
-/// Declares the queue `q` with a maximum length.
-fn declare_with_max_length(client: &mut Client, length: i32) {
-    let name = ShortStr::from_static("x-max-length");
-    let table = [(name, Value::I32(length))].into_iter().collect::<FieldTable>().to_bytes();
+/// Declares the queue `q` with these arguments.
+fn declare_with(client: &mut Client, arguments: &[(&'static str, Value)]) {
+    let entry =
+        |(name, value): &(&'static str, Value)| (ShortStr::from_static(name), value.clone());
+    let table = arguments.iter().map(entry).collect::<FieldTable>().to_bytes();
     let mut declare = queue_declare("q", false);
     if let Method::QueueDeclare { arguments, .. } = &mut declare {
         *arguments = RawTable::parse(&table).unwrap();
     }
     assert_eq!(client.call(1, &declare).name(), "queue.declare-ok");
+}
+
+fn declare_with_max_length(client: &mut Client, length: i32) {
+    declare_with(client, &[("x-max-length", Value::I32(length))]);
+}
+
+/// To the queue `dead`, by the default exchange.
+fn to_dead() -> [(&'static str, Value); 2] {
+    [
+        ("x-dead-letter-exchange", Value::text("")),
+        ("x-dead-letter-routing-key", Value::text("dead")),
+    ]
 }
 
 fn passive_declare() -> Method<'static> {
@@ -176,6 +189,46 @@ fn a_maximum_length_holds_for_the_next_method() {
         .method(&passive_declare())
         .get("q")
         .expect(&mut client, &["queue.declare-ok 1", "basic.get-ok 3, 0 left"]);
+}
+
+#[test]
+fn a_dead_letter_is_in_its_queue_before_the_next_method() {
+    let server = TestServer::start();
+    let mut client = open(&server);
+    client.declare_queue(1, "dead", false);
+    declare_with(&mut client, &to_dead());
+    client.consume(1, "q", false);
+    let settled = [
+        Method::BasicReject { delivery_tag: 1, requeue: false },
+        Method::BasicNack { delivery_tag: 0, multiple: true, requeue: false },
+    ];
+    let bodies = [&["One"][..], &["Two", "Three"]];
+    for (method, bodies) in settled.iter().zip(bodies) {
+        for body in bodies {
+            Write::default()
+                .publish("q", body)
+                .expect(&mut client, &[&format!("basic.deliver {body}")]);
+        }
+        let mut write = Write::default().method(method).get("q");
+        let mut expected = vec!["basic.get-empty".to_owned()];
+        for (place, body) in bodies.iter().enumerate() {
+            write = write.get("dead");
+            expected.push(format!("basic.get-ok {body}, {} left", bodies.len() - 1 - place));
+        }
+        let expected: Vec<_> = expected.iter().map(String::as_str).collect();
+        write.expect(&mut client, &expected);
+    }
+    Write::default().method(&CANCEL).expect(&mut client, &["basic.cancel-ok"]);
+    client.delete_queue(1, "q");
+    // One that is removed to make room.
+    let arguments = [&to_dead()[..], &[("x-max-length", Value::I32(1))]].concat();
+    declare_with(&mut client, &arguments);
+    Write::default()
+        .publish("q", "Four")
+        .publish("q", "Five")
+        .get("dead")
+        .get("q")
+        .expect(&mut client, &["basic.get-ok Four, 0 left", "basic.get-ok Five, 0 left"]);
 }
 
 #[test]

@@ -162,7 +162,10 @@ impl Channel {
                 format_args!("reached maximum ({most}) of unacknowledged deliveries per channel"),
             ));
         }
-        let got = queue.get(&self.session.outbox, self.number, no_ack)?;
+        let got = queue.get(&self.session.outbox, self.number, no_ack, &mut self.pending_sources);
+        // Messages in front of it may have expired.
+        self.pending_sources.transfer();
+        let got = got?;
         if matches!(got, Get::Pending)
             && !self.pending_gets.iter().any(|other| Arc::ptr_eq(other, &queue))
         {

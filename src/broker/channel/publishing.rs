@@ -108,7 +108,7 @@ impl Channel {
         // A confirm vouches for what the channel did before as well: whoever acknowledges a message, publishes its result
         // and sees that confirmed, will not see the message again.
         if self.confirms.is_some() && self.settlement.is_pending() {
-            let settled = self.settlement.flush();
+            let settled = self.settlement.flush(&mut self.pending_sources);
             self.resume_starved();
             settled?;
         }

@@ -67,8 +67,9 @@ impl Channel {
             let given_back = self.unacknowledged.take_back(tag, multiple);
             return self.requeue(given_back.ok_or_else(|| unknown(tag))?);
         }
-        let held = self.unacknowledged.take_tagged(tag, multiple).ok_or_else(|| unknown(tag))?;
-        held.iter().for_each(|(_, held)| self.settlement.rejected(held));
+        // With their retained messages, because the channel transfers only dead letters in memory.
+        let rejected = self.unacknowledged.take_back(tag, multiple).ok_or_else(|| unknown(tag))?;
+        rejected.into_iter().for_each(|rejected| self.settlement.rejected(rejected));
         Ok(())
     }
 
@@ -87,7 +88,8 @@ impl Channel {
     pub(super) fn requeue(&mut self, given_back: Vec<GivenBack>) -> Result<(), Refusal> {
         // The hand-outs are counted before the messages can go out again.
         let flushed = self.flush();
-        requeue(given_back);
+        requeue(given_back, &mut self.pending_sources);
+        self.pending_sources.transfer();
         self.resume_starved();
         Ok(flushed?)
     }

@@ -143,7 +143,8 @@ impl Channel {
                 Ok(())
             }
             Verdict::Rejected => {
-                held.iter().for_each(|held| self.settlement.rejected(held));
+                let rejected = GivenBack::from_log(held);
+                rejected.into_iter().for_each(|rejected| self.settlement.rejected(rejected));
                 Ok(())
             }
             Verdict::Requeued => self.requeue(GivenBack::from_log(held)),
@@ -178,7 +179,7 @@ impl Channel {
     pub(super) fn abandon_transaction(&mut self) {
         if let Some(mut transaction) = self.transaction.take() {
             let held = transaction.roll_back().into_iter().map(|(_, held)| held).collect();
-            requeue(GivenBack::from_log(held));
+            requeue(GivenBack::from_log(held), &mut self.pending_sources);
         }
     }
 }

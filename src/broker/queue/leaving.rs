@@ -12,11 +12,11 @@ use tracing::error;
 use super::counting::counted_body;
 use super::{Queue, State, push_sequence};
 use crate::broker::backlog::Supply;
-use crate::broker::dead_letters::Death;
+use crate::broker::dead_letters::{Budget, Death};
 use crate::broker::promises::milliseconds;
 use crate::broker::rules::{Load, Rules};
 use crate::message::{Envelope, FieldTable};
-use crate::storage::{Fetched, MOST_DELIVERIES, Message, Sequence, Timestamp};
+use crate::storage::{Fetch, Fetched, MOST_DELIVERIES, Message, Sequence, Timestamp};
 
 /// Dead letters of a queue that stay in memory while they wait for the carrier. Others are read back.
 const KEPT: usize = 512;
@@ -314,7 +314,55 @@ impl Queue {
         }
     }
 
-    // ---- For the carrier ----
+    // ---- Transfer of dead letters ----
+
+    /// Submits the queue to the carrier.
+    pub(in crate::broker) fn leave_to_carrier(self: &Arc<Self>) {
+        self.workers.carrier.submit(Arc::clone(self));
+    }
+
+    /// Takes all dead letters, with their messages, and reduces the budget by them. Returns `None`
+    /// if they exceed the budget, or one is not in memory: the carrier has to transfer them.
+    pub(in crate::broker) fn take_few(&self, budget: &mut Budget) -> Option<Vec<Leaving>> {
+        let mut guard = self.state.lock();
+        let Some(state) = &mut *guard else { return Some(Vec::new()) };
+        if state.leaving.len() > budget.count {
+            return None;
+        }
+        let (mut bytes, mut found) = (0, Vec::new());
+        for leaving in &mut state.leaving {
+            if leaving.message.is_none() {
+                let sequence = leaving.sequence;
+                if self.store.fetch(sequence, 1, &mut found) == Fetch::NeedsLoad {
+                    return None;
+                }
+                leaving.message = found
+                    .pop()
+                    .filter(|found| found.sequence == sequence)
+                    .map(|found| found.message);
+            }
+            bytes += leaving.message.as_ref()?.size();
+            if bytes > budget.bytes {
+                return None;
+            }
+        }
+        budget.count -= state.leaving.len();
+        budget.bytes -= bytes;
+        Some(state.leaving.drain(..).collect())
+    }
+
+    /// Ends a channel's transfer. Returns `false` if there are more dead letters by now: the caller
+    /// must leave them to the carrier.
+    pub(in crate::broker) fn has_carried_all(&self) -> bool {
+        let mut guard = self.state.lock();
+        let Some(state) = &mut *guard else { return true };
+        state.carried = !state.leaving.is_empty();
+        let all = !state.carried;
+        if state.is_idle() {
+            *guard = None;
+        }
+        all
+    }
 
     /// How many dead letters wait to be carried away.
     pub(in crate::broker) fn letters(&self) -> usize {

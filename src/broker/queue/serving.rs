@@ -7,6 +7,7 @@ use parking_lot::MutexGuard;
 use super::leaving::Moment;
 use super::{Queue, State};
 use crate::broker::backlog::Supply;
+use crate::broker::dead_letters::PendingSources;
 use crate::broker::delivery::Event;
 use crate::broker::outbox::{Offer, Wakers};
 use crate::storage::Timestamp;
@@ -14,21 +15,37 @@ use crate::storage::Timestamp;
 impl Queue {
     /// Dispatches, then wakes the connections that got something once the queue is unlocked.
     pub(super) fn run(self: &Arc<Self>, guard: MutexGuard<'_, Option<Box<State>>>) {
-        self.run_at(guard, None);
+        if self.run_at(guard, None) {
+            self.leave_to_carrier();
+        }
     }
 
-    pub(super) fn run_at(
+    /// The same for a channel, which transfers dead letters itself: adds the queue to `pending` if
+    /// it has any.
+    pub(super) fn run_for(
+        self: &Arc<Self>,
+        guard: MutexGuard<'_, Option<Box<State>>>,
+        arrival: Option<Timestamp>,
+        pending: &mut PendingSources,
+    ) {
+        if self.run_at(guard, arrival) {
+            pending.add(self);
+        }
+    }
+
+    /// Returns `true` if there are dead letters: the caller must have them transferred.
+    fn run_at(
         self: &Arc<Self>,
         mut guard: MutexGuard<'_, Option<Box<State>>>,
         arrival: Option<Timestamp>,
-    ) {
+    ) -> bool {
         let moment = self.moment(arrival);
         if moment.is_some() {
             guard.get_or_insert_default();
         }
-        let Some(state) = &mut *guard else { return };
+        let Some(state) = &mut *guard else { return false };
         if state.deleted {
-            return;
+            return false;
         }
         state.left = 0;
         let moment = moment.map(|moment| moment.for_waiting(state));
@@ -49,9 +66,7 @@ impl Queue {
         }
         drop(guard);
         wakers.wake();
-        if leaves {
-            self.workers.carrier.submit(Arc::clone(self));
-        }
+        leaves
     }
 
     fn serve_gets(

@@ -7,6 +7,7 @@ mod arguments;
 mod bounding;
 mod confirming;
 mod copying;
+mod dead_letter_transfer;
 mod dead_lettering;
 mod dispatching;
 mod expiring;

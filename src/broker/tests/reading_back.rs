@@ -3,6 +3,7 @@
 use std::sync::Weak;
 
 use super::super::backlog::{Backlog, Supply};
+use super::super::dead_letters::PendingSources;
 use super::super::levels::Levels;
 use super::super::outbox::Outbox;
 use super::super::queue::{Queue, QueueSpec};
@@ -103,13 +104,14 @@ fn a_read_that_failed_is_tried_again() {
     let (_dir, store, queue) = on_disk(1);
     let queue = broker_queue(queue, &store);
     let outbox = Arc::new(Outbox::default());
+    let mut pending = PendingSources::default();
     let channel = ChannelNumber(1);
-    assert!(matches!(queue.get(&outbox, channel, true), Ok(Get::Pending)));
+    assert!(matches!(queue.get(&outbox, channel, true, &mut pending), Ok(Get::Pending)));
     assert!(queue.load_failed(unreadable()), "to be tried again");
     let Some(Event::GetRefused { refusal, .. }) = take_event(&outbox) else { panic!("refused") };
     assert_eq!(refusal.code(), 541);
     // Whoever asks now waits for the next try.
-    assert!(matches!(queue.get(&outbox, channel, true), Ok(Get::Pending)));
+    assert!(matches!(queue.get(&outbox, channel, true, &mut pending), Ok(Get::Pending)));
     let any = queue.load(Sequence::FIRST).unwrap();
     queue.loaded(any);
     assert!(matches!(take_event(&outbox), Some(Event::Got { message: Some(_), .. })));
@@ -123,12 +125,13 @@ fn a_read_that_finds_nothing_to_do_leaves_nothing_undone() {
         let (_dir, store, queue) = on_disk(2);
         let queue = broker_queue(queue, &store);
         let outbox = Arc::new(Outbox::default());
+        let mut pending = PendingSources::default();
         let channel = ChannelNumber(1);
         for _ in 0..3 {
-            assert!(matches!(queue.get(&outbox, channel, true), Ok(Get::Pending)));
+            assert!(matches!(queue.get(&outbox, channel, true, &mut pending), Ok(Get::Pending)));
         }
         // Something comes up while that is read, and asks for the second read.
-        queue.dispatch(None);
+        queue.dispatch(None, &mut pending);
         // The first read has begun, and ends before the second or after it.
         let any = queue.load(Sequence::FIRST).unwrap();
         assert!(any);
@@ -151,8 +154,12 @@ fn a_store_that_failed_is_asked_again_only_when_somebody_wants_to_know() {
     let (_dir, store, queue) = on_disk(1);
     let queue = broker_queue(queue, &store);
     let outbox = Arc::new(Outbox::default());
+    let mut pending = PendingSources::default();
     for _ in 0..2 {
-        assert!(matches!(queue.get(&outbox, ChannelNumber(1), true), Ok(Get::Pending)));
+        assert!(matches!(
+            queue.get(&outbox, ChannelNumber(1), true, &mut pending),
+            Ok(Get::Pending)
+        ));
         assert!(!queue.load_failed(StoreError::Failed("Input/output error".into())));
         assert!(matches!(take_event(&outbox), Some(Event::GetRefused { .. })));
     }
@@ -165,7 +172,8 @@ fn what_is_put_off_comes_back_in_time() {
     // So that the queue itself does not ask: its own loader has no threads.
     let queue = broker_queue(queue, &store);
     let outbox = Arc::new(Outbox::default());
-    assert!(matches!(queue.get(&outbox, ChannelNumber(1), true), Ok(Get::Pending)));
+    let mut pending = PendingSources::default();
+    assert!(matches!(queue.get(&outbox, ChannelNumber(1), true, &mut pending), Ok(Get::Pending)));
     threads.workers().loader.submit_later(queue, Sequence::FIRST, Duration::from_millis(10));
     let begun = Instant::now();
     loop {

@@ -14,7 +14,7 @@ use super::publishing::{Refusing, persistence};
 use super::together::Part;
 use crate::broker::arrivals::Arrivals;
 use crate::broker::copies::Copies;
-use crate::broker::dead_letters::{Death, bury, is_cycle};
+use crate::broker::dead_letters::{Budget, Death, PendingSources, bury, is_cycle};
 use crate::broker::queue::{Leaving, Queue};
 use crate::broker::routing::Matches;
 use crate::broker::rules::DeadLetters;
@@ -77,18 +77,50 @@ impl VirtualHost {
         self.carry_batch(queue, BATCH)
     }
 
-    /// The same, so many at most, for who has the queue's turn.
+    /// Transfers the queue's dead letters for a channel, where they are few, small and in memory.
+    /// Adds the target queues to `arrivals`: the caller must dispatch them. Returns `false` if dead
+    /// letters are left: the caller must leave them to the carrier.
+    pub(in crate::broker) fn carry_few(
+        &self,
+        queue: &Arc<Queue>,
+        budget: &mut Budget,
+        arrivals: &mut Arrivals,
+    ) -> bool {
+        if self.store.congested().is_some() {
+            return false;
+        }
+        // The thread that has the turn may be reading from the disk.
+        let Some(_turn) = queue.rules().details().carrying.try_lock() else { return false };
+        let Some(leaving) = queue.take_few(budget) else { return false };
+        self.carry(queue, leaving, arrivals).is_ok() && queue.has_carried_all()
+    }
+
+    /// Transfers so many dead letters at most. The caller has the queue's turn. Returns how many
+    /// were tried.
     fn carry_batch(&self, queue: &Arc<Queue>, most: usize) -> Result<usize, StoreError> {
         let mut arrivals = Arrivals::default();
-        let mut leaving = VecDeque::from(queue.take_leaving(most));
+        let leaving = queue.take_leaving(most);
         let count = leaving.len();
+        let outcome = self.carry(queue, leaving, &mut arrivals);
+        // Dead letters of the target queues are left to the carrier, because this turn is not over.
+        arrivals.dispatch(&mut PendingSources::default());
+        outcome.map(|()| count)
+    }
+
+    /// Transfers dead letters that were taken. Puts those back that cannot be stored.
+    fn carry(
+        &self,
+        queue: &Arc<Queue>,
+        leaving: Vec<Leaving>,
+        arrivals: &mut Arrivals,
+    ) -> Result<(), StoreError> {
+        let mut leaving = VecDeque::from(leaving);
         let mut outcome = Ok(());
         while outcome.is_ok() && !leaving.is_empty() {
-            outcome = self.carry_some(queue, &mut leaving, BATCH_BYTES, &mut arrivals);
+            outcome = self.carry_some(queue, &mut leaving, BATCH_BYTES, arrivals);
         }
         queue.put_back_leaving(leaving.into());
-        arrivals.dispatch();
-        outcome.map(|()| count)
+        outcome
     }
 
     /// Carries the first of them, as many as have so many bytes together, and one at least.

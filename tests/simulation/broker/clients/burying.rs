@@ -1,7 +1,8 @@
 //! What the broker does by itself: it carries dead letters away.
 //!
-//! What its carrier has moved in one turn is one change. Which queue's letters it takes first is its own business: each queue of
-//! these sessions gets the letters of one other at most, so that their order does not depend on it.
+//! All that its carrier, or a channel, has moved in one turn is one change. Which queue's letters
+//! it takes first is its own business: each queue of these sessions gets the letters of one other
+//! at most, so that their order does not depend on it.
 
 use super::super::letters::{Reason, letter};
 use super::super::model::{Cause, Effect, Incarnation, Name, Place};
@@ -16,13 +17,27 @@ const LETTER_BYTES: usize = 8 << 10;
 impl Clients {
     /// The broker does what there is to do. Whether there was anything.
     pub(in super::super) fn work_off(&mut self) -> bool {
+        self.note_burials();
+        self.broker.work_off()
+    }
+
+    /// Notes that dead letters are transferred, by a channel before this step of its client is
+    /// over, or by the carrier. The carrier has to [end](Self::end_burials) before another step.
+    pub(super) fn note_burials(&mut self) {
         let queues: Vec<_> = self.leaving.keys().copied().collect();
         let chains = queues.into_iter().map(|queue| self.burials(queue));
         let chains: Vec<_> = chains.filter(|chain| !chain.is_empty()).collect();
         if !chains.is_empty() {
             self.note(chains);
+            self.burying = true;
         }
-        self.broker.work_off()
+    }
+
+    /// The carrier carries what was noted, and a channel has not carried.
+    pub(super) fn end_burials(&mut self) {
+        if std::mem::take(&mut self.burying) {
+            while self.broker.work_off() {}
+        }
     }
 
     /// Has messages leave that somebody held: what there is to note now. Where there is a dead-letter exchange, it is nothing yet.
@@ -57,6 +72,9 @@ impl Clients {
             if let Some(gone) = self.discard(queue, places, Reason::MaxLength) {
                 self.one(gone);
             }
+        }
+        if any {
+            self.note_burials();
         }
         any
     }

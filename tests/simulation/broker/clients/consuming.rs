@@ -194,6 +194,7 @@ impl Clients {
         }
         let relieves = self.drop_excess();
         self.chan(at).inner.nack(tag, multiple, true).unwrap();
+        self.end_burials();
         if relieves {
             self.relieve();
         }
@@ -203,5 +204,6 @@ impl Clients {
     pub(in super::super) fn flush(&mut self, at: At) {
         self.note_flush(at);
         self.chan(at).inner.flush().unwrap();
+        self.end_burials();
     }
 }

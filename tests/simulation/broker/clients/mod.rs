@@ -175,6 +175,8 @@ pub(super) struct Clients {
     out: BTreeSet<(Incarnation, Place)>,
     /// Messages on their way to the dead-letter exchange of their queue, in order. They are out, too.
     leaving: BTreeMap<(Name, Incarnation), Vec<(Place, Reason)>>,
+    /// Dead letters have been noted as carried, and the carrier may still have some of them.
+    burying: bool,
     /// The numbers of messages that were in a queue of that name and went with it.
     gone: BTreeSet<(Name, usize)>,
     owners: BTreeMap<Incarnation, usize>,
@@ -200,6 +202,7 @@ impl Clients {
             changed: BTreeMap::new(),
             out: BTreeSet::new(),
             leaving: BTreeMap::new(),
+            burying: false,
             gone: BTreeSet::new(),
             owners: BTreeMap::new(),
             incarnations,
@@ -397,6 +400,12 @@ impl Clients {
         let step = self.note(chains);
         if acknowledges {
             chan.acknowledged = Some(step);
+        }
+        self.note_burials();
+        if self.burying {
+            // Before anything else of what its channel does now.
+            chan.inner.flush().unwrap();
+            self.end_burials();
         }
     }
 }

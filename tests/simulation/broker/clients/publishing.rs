@@ -52,6 +52,7 @@ impl Clients {
         if chan.confirming {
             chan.published.push_back(vouches_for);
         }
+        self.end_burials();
         if relieves {
             self.relieve();
         }

@@ -1,0 +1,82 @@
+//! Purging and deletion of a queue.
+
+use super::{Queue, saturate};
+use crate::broker::delivery::Event;
+use crate::broker::outbox::Wakers;
+use crate::broker::refusal::{Reason, Refusal};
+use crate::storage::Lsn;
+
+/// Conditions of `queue.delete`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::broker) struct DeleteIf {
+    pub(in crate::broker) unused: bool,
+    pub(in crate::broker) empty: bool,
+}
+
+impl Queue {
+    /// Removes all messages that are ready.
+    pub(in crate::broker) fn purge(&self) -> Result<(u32, Option<Lsn>), Refusal> {
+        let mut guard = self.state.lock();
+        let state = guard.get_or_insert_default();
+        if state.deleted {
+            return Err(self.not_found());
+        }
+        let ranges = state.backlog.take_all(&self.store);
+        self.nothing_ready(state);
+        if ranges.is_empty() {
+            return Ok((0, None));
+        }
+        let acknowledged = self.store.acknowledge(&ranges)?;
+        Ok((saturate(acknowledged.messages), acknowledged.durable_at))
+    }
+
+    /// Marks the queue as deleted if the conditions hold, and tells its consumers. Returns how many
+    /// messages were ready. `log` writes the deletion down; if that fails the queue lives on.
+    ///
+    /// Called with the virtual host's topology locked, which keeps publishers out, or when none can
+    /// find the queue any more.
+    pub(in crate::broker) fn delete<T>(
+        &self,
+        conditions: DeleteIf,
+        log: impl FnOnce() -> Result<T, Refusal>,
+    ) -> Result<(u32, T, Wakers), Refusal> {
+        let mut guard = self.state.lock();
+        let state = guard.get_or_insert_default();
+        if state.deleted {
+            return Err(self.not_found());
+        }
+        let ready = self.ready(state);
+        if conditions.unused && !state.consumers.is_empty() {
+            return Err(self.refuse_deletion("in use"));
+        }
+        if conditions.empty && ready > 0 {
+            return Err(self.refuse_deletion("not empty"));
+        }
+        let logged = log()?;
+        state.deleted = true;
+        if !self.is_stored() {
+            // The engine knows nothing of its deletion, and handles to it may live on for a while.
+            self.store.acknowledge(&state.backlog.take_all(&self.store))?;
+        }
+        state.backlog.clear();
+        state.leaving.clear();
+        let mut wakers = Wakers::default();
+        for consumer in state.consumers.clear() {
+            let event = Event::ConsumerCancelled {
+                channel: consumer.channel(),
+                consumer_tag: consumer.tag().clone(),
+            };
+            // A connection that has gone need not be told.
+            wakers.add(consumer.outbox().push(event).unwrap_or(None));
+        }
+        for get in std::mem::take(&mut state.gets) {
+            let event = Event::Got { channel: get.channel, message: None };
+            wakers.add(get.outbox.push(event).unwrap_or(None));
+        }
+        Ok((ready, logged, wakers))
+    }
+
+    fn refuse_deletion(&self, why: &str) -> Refusal {
+        Refusal::new(Reason::PreconditionFailed, format_args!("{} {why}", self.label()))
+    }
+}
