@@ -10,7 +10,7 @@ use super::equivalence::{check_arguments, check_field, type_name};
 use super::queue::{Queue, QueueSpec};
 use super::refusal::{Reason, Refusal};
 use super::rotation::Turns;
-use super::rules::{LONGEST, Overflow};
+use super::rules::{LONGEST, Overflow, Rules, Strategy};
 use crate::message::{FieldTable, Value};
 
 const QUEUE_TYPE: &str = "x-queue-type";
@@ -216,10 +216,14 @@ fn check_rules(label: &str, arguments: &FieldTable) -> Result<(), Refusal> {
     check_name(label, arguments, "x-overflow", |text| {
         Overflow::named(text).map(|_| ()).ok_or("invalid_overflow")
     })?;
-    check_name(label, arguments, "x-dead-letter-strategy", |text| match text {
-        b"at-most-once" | b"at-least-once" => Ok(()),
-        _ => Err("invalid_dlx_strategy"),
+    check_name(label, arguments, "x-dead-letter-strategy", |text| {
+        Strategy::named(text).map(|_| ()).ok_or("invalid_dlx_strategy")
     })?;
+    if Rules::of_arguments(arguments).contradicts_at_least_once() {
+        let why =
+            "\"at-least-once needs x-overflow reject-publish where the queue's length is limited\"";
+        return Err(invalid(label, "x-dead-letter-strategy", why));
+    }
     let exchange = arguments.get(DEAD_LETTER_EXCHANGE.as_bytes());
     if let Some(value) = exchange
         && value.as_long_str().is_none()

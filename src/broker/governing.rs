@@ -93,6 +93,7 @@ impl VirtualHost {
             topology.queues().filter(govern).cloned().collect()
         };
         queues.iter().for_each(Queue::obey);
+        self.retry_unrouted();
     }
 
     /// Has a new queue go by its policies.

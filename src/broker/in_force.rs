@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{Mutex, RwLock};
 
 use super::arguments::counts_deliveries;
+use super::dead_letters::WaitingSources;
 use super::queue::Lifetime;
 use super::rules::Rules;
 use crate::message::FieldTable;
@@ -32,6 +33,8 @@ pub(super) struct Details {
     /// Bytes of the bodies of ready messages, where the rules bound them.
     pub(super) ready_bytes: AtomicI64,
     pub(super) lifetime: Lifetime,
+    /// Source queues whose dead letters wait for room in this queue.
+    pub(super) waiting_sources: WaitingSources,
     /// Held by whoever carries dead letters away, so that they stay in order.
     pub(super) carrying: Mutex<()>,
 }

@@ -49,7 +49,8 @@
 //! 3. A queue's state: never two queues at a time. Consumers come, go and are served under it.
 //! 4. A virtual host's consumers of direct replies, while one is served, added or removed: with no other lock held before.
 //! 5. An outbox: never two at a time.
-//! 6. A channel credit's list of starved consumers, the loader's and the carrier's lists of jobs, and the timer's. Nothing is locked inside.
+//! 6. A channel credit's list of starved consumers, the loader's and the carrier's lists of jobs,
+//!    the timer's, and lists of source queues that wait for a change. Nothing is locked inside.
 //!
 //! The engine may be called under 1 to 3; it never calls back into the broker. Wakers are called with
 //! nothing locked.

@@ -5,6 +5,8 @@
 //! per queue to wake.
 
 mod counting;
+mod dead_letter_list;
+mod dead_letter_transfer;
 mod leaving;
 mod lifetime;
 mod reading;
@@ -15,11 +17,13 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
 use self::counting::{Uncounted, counted_body};
-pub(super) use self::leaving::Leaving;
+use self::dead_letter_list::DeadLetterList;
+pub(super) use self::dead_letter_list::{Leaving, WINDOW};
 pub(super) use self::lifetime::Lifetime;
 pub(super) use self::removal::DeleteIf;
 use super::arguments::turns;
@@ -83,9 +87,15 @@ struct State {
     /// All that is missing is being read: another read has found nothing to do.
     all_under_way: bool,
     /// Dead letters that wait to be carried away. They count as unacknowledged until they have arrived.
-    leaving: VecDeque<Leaving>,
+    dead_letters: DeadLetterList,
     /// The carrier has been told of them, or a channel transfers them.
     carried: bool,
+    /// The topology, the rules or the room has changed since dead letters were taken.
+    has_change: bool,
+    /// When held dead letters are tried again.
+    retry_at: Option<Timestamp>,
+    /// The last pause before that.
+    pause: Duration,
     /// Those that the carrier took last could not be stored.
     stuck: bool,
     /// Messages that have left and go nowhere. They count as unacknowledged until they are taken out.
@@ -117,7 +127,7 @@ impl State {
             && self.uncounted.is_none()
             && self.unacknowledged == 0
             && self.gets.is_empty()
-            && self.leaving.is_empty()
+            && self.dead_letters.len() == 0
             && !self.carried
             && self.consumers.is_empty()
             && self.backlog.is_empty()
@@ -148,6 +158,8 @@ pub(super) struct Settled<'s> {
 #[derive(Debug)]
 pub(super) struct Rejected {
     pub(super) sequence: Sequence,
+    /// Bytes of its body.
+    pub(super) body: u32,
     /// The message, if it is in memory still.
     pub(super) message: Option<Message>,
 }
@@ -487,8 +499,9 @@ impl Queue {
         }
         let rejected = settled.rejected.drain(..);
         match self.moment(None) {
-            Some(moment) => rejected.for_each(|Rejected { sequence, message }| {
-                self.discard(state, &moment, sequence, Death::Rejected, message);
+            Some(moment) => rejected.for_each(|Rejected { sequence, body, message }| {
+                let leaving = Leaving { sequence, death: Death::Rejected, message };
+                self.discard(state, &moment, leaving, body as usize);
             }),
             // A policy has gone since they were rejected: that is the same as acknowledged now.
             None => state.dropped.extend(rejected.map(|rejected| rejected.sequence)),
@@ -517,7 +530,8 @@ impl Queue {
             let (sequence, message) = (held.sequence, message.take());
             match &moment {
                 Some(moment) if moment.is_too_often(held.deliveries) => {
-                    self.discard(state, moment, sequence, Death::DeliveryLimit, message);
+                    let leaving = Leaving { sequence, death: Death::DeliveryLimit, message };
+                    self.discard(state, moment, leaving, held.body as usize);
                 }
                 _ => {
                     state.unacknowledged = state.unacknowledged.saturating_sub(1);
@@ -549,6 +563,7 @@ impl Queue {
         let mut guard = self.state.lock();
         if let Some(state) = &mut *guard {
             state.wake_at = None;
+            self.retry_in_time(state, self.workers.timer.now());
         }
         self.run(guard);
         self.expire();

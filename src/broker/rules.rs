@@ -51,6 +51,27 @@ pub(super) struct DeadLetters {
     pub(super) routing_key: Option<ShortStr>,
 }
 
+/// Strategy for a dead letter that has no route, or whose target queue refuses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Strategy {
+    /// It is dropped.
+    #[default]
+    AtMostOnce,
+    /// It stays in its source queue, and is tried again.
+    AtLeastOnce,
+}
+
+impl Strategy {
+    /// Returns the strategy with that name.
+    pub(super) fn named(name: &[u8]) -> Option<Self> {
+        match name {
+            b"at-most-once" => Some(Self::AtMostOnce),
+            b"at-least-once" => Some(Self::AtLeastOnce),
+            _ => None,
+        }
+    }
+}
+
 /// What is asked of a queue. Times are in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Rules {
@@ -65,6 +86,7 @@ pub(super) struct Rules {
     overflow: Option<Overflow>,
     dead_letter_exchange: Option<ShortStr>,
     dead_letter_routing_key: Option<ShortStr>,
+    dead_letter_strategy: Option<Strategy>,
     /// How often a message may come back. `None` means no limit, as arguments and policies say with a number below zero; one
     /// that is a limit is smaller than that.
     pub(super) delivery_limit: Option<u64>,
@@ -99,6 +121,8 @@ impl Rules {
             overflow: name(b"overflow").and_then(|text| Overflow::named(&text)),
             dead_letter_exchange: name(b"dead-letter-exchange"),
             dead_letter_routing_key: name(b"dead-letter-routing-key"),
+            dead_letter_strategy: name(b"dead-letter-strategy")
+                .and_then(|text| Strategy::named(&text)),
             delivery_limit: number(b"delivery-limit"),
         }
     }
@@ -119,6 +143,7 @@ impl Rules {
             dead_letter_routing_key: self
                 .dead_letter_routing_key
                 .or(policy.dead_letter_routing_key),
+            dead_letter_strategy: self.dead_letter_strategy.or(policy.dead_letter_strategy),
             delivery_limit: smaller(self.delivery_limit, policy.delivery_limit),
         }
     }
@@ -137,6 +162,22 @@ impl Rules {
     pub(super) fn dead_letters(&self) -> Option<DeadLetters> {
         let exchange = self.dead_letter_exchange.clone()?;
         Some(DeadLetters { exchange, routing_key: self.dead_letter_routing_key.clone() })
+    }
+
+    /// Whether a dead letter that has no route, or whose target queue refuses it, stays in its
+    /// source queue. Not with `drop-head`, because a removed message has to make room.
+    pub(super) fn is_at_least_once(&self) -> bool {
+        self.has_dead_letters()
+            && self.dead_letter_strategy == Some(Strategy::AtLeastOnce)
+            && !self.contradicts_at_least_once()
+    }
+
+    /// Whether the rules ask for at-least-once in a bounded queue that does not refuse publishes,
+    /// where it cannot be.
+    pub(super) fn contradicts_at_least_once(&self) -> bool {
+        self.dead_letter_strategy == Some(Strategy::AtLeastOnce)
+            && self.is_bounded()
+            && self.overflow() != Overflow::RejectPublish
     }
 
     /// Whether they bound how many messages may be ready.

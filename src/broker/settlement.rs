@@ -60,7 +60,7 @@ impl Settlement {
             return self.done(&held);
         }
         let batch = self.batch(queue);
-        batch.rejected.push(Rejected { sequence: held.sequence, message });
+        batch.rejected.push(Rejected { sequence: held.sequence, body: held.body, message });
         batch.release(&held);
     }
 

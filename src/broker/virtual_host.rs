@@ -14,6 +14,7 @@ use tracing::{error, warn};
 
 pub(super) use self::publishing::Routed;
 use super::arguments::{check_exchange, check_queue, check_queue_equivalence};
+use super::dead_letters::WaitingSources;
 use super::exchange::{Exchange, ExchangeSpec, PREDECLARED};
 use super::governing::Governed;
 use super::levels::Levels;
@@ -48,6 +49,8 @@ pub(super) struct VirtualHost {
     /// When everything that was ever purged is so durably. Held while a queue is purged.
     purged_at: Mutex<Option<Lsn>>,
     replies: Replies,
+    /// Queues with at-least-once whose dead letters have no route.
+    unrouted: WaitingSources,
 }
 
 impl VirtualHost {
@@ -71,11 +74,17 @@ impl VirtualHost {
             governed: Governed::default(),
             purged_at,
             replies,
+            unrouted: WaitingSources::default(),
         })
     }
 
     pub(super) fn name(&self) -> &ShortStr {
         &self.name
+    }
+
+    /// Has dead letters tried again that had no route.
+    pub(super) fn retry_unrouted(&self) {
+        self.unrouted.notify();
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -271,6 +280,7 @@ impl VirtualHost {
         let mut exchange = Exchange::new(spec, declared_at);
         self.govern_exchange(&mut exchange);
         topology.add_exchange(exchange);
+        self.unrouted.notify();
         Ok(declared_at)
     }
 
@@ -385,6 +395,7 @@ impl VirtualHost {
             declared_at = Some(self.store.apply(vec![change])?);
         }
         topology.add_binding(key, Binding { stored, declared_at }, target);
+        self.unrouted.notify();
         Ok(declared_at)
     }
 
@@ -468,6 +479,7 @@ impl VirtualHost {
         };
         let queue = Arc::new(self.new_queue(spec, levels, declared_at));
         topology.add_queue(Arc::clone(&queue));
+        self.unrouted.notify();
         queue.touch();
         Ok(queue)
     }
@@ -502,7 +514,10 @@ impl VirtualHost {
         let mut purged_at = self.purged_at.lock();
         let (messages, durable_at) = queue.purge()?;
         *purged_at = (*purged_at).max(durable_at);
-        Ok((messages, if queue.is_stored() { *purged_at } else { durable_at }))
+        let durable_at = if queue.is_stored() { *purged_at } else { durable_at };
+        drop(purged_at);
+        queue.notify_of_room();
+        Ok((messages, durable_at))
     }
 
     /// Deletes an auto-delete queue whose last consumer has gone, unless a new one has come meanwhile.

@@ -124,6 +124,48 @@ fn a_full_queue_refuses_with_a_nack_in_its_turn() {
 }
 
 #[test]
+fn a_dead_letter_waits_until_its_queue_has_room_or_is_bound() {
+    let server = TestServer::start();
+    let mut client = server.open_channel();
+    let at_least_once = |exchange: &str| {
+        [
+            ("x-queue-type", Value::text("quorum")),
+            ("x-overflow", Value::text("reject-publish")),
+            ("x-dead-letter-strategy", Value::text("at-least-once")),
+            ("x-dead-letter-exchange", Value::text(exchange)),
+            ("x-dead-letter-routing-key", Value::text("dead")),
+        ]
+    };
+    let full = [("x-max-length", Value::U8(1)), ("x-overflow", Value::text("reject-publish"))];
+    declare(&mut client, "dead", &full);
+    declare(&mut client, "q", &at_least_once(""));
+    publish(&mut client, "dead", None, b"filler");
+    let bodies = [&b"first"[..], b"second"];
+    client.consume(1, "q", false);
+    for body in bodies {
+        publish(&mut client, "q", None, body);
+        let (delivery_tag, _, _) = client.delivery();
+        client.send(1, &Method::BasicReject { delivery_tag, requeue: false });
+    }
+    for expected in [&b"filler"[..]].into_iter().chain(bodies) {
+        let (_, body) = get(&mut client, "dead");
+        assert_eq!(body, expected);
+    }
+
+    declare(&mut client, "unbound", &at_least_once("amq.direct"));
+    publish(&mut client, "unbound", None, b"early");
+    client.open_channel(2);
+    client.consume(2, "unbound", false);
+    let (delivery_tag, _, _) = client.delivery();
+    client.send(2, &Method::BasicReject { delivery_tag, requeue: false });
+    assert_eq!(client.call(1, &crate::basic_get("dead")).name(), "basic.get-empty");
+    let bind = crate::queue_bind("dead", "amq.direct", "dead");
+    assert_eq!(client.call(1, &bind).name(), "queue.bind-ok");
+    let (properties, body) = get(&mut client, "dead");
+    assert_eq!((&body[..], reason(&properties)), (&b"early"[..], Some(Value::text("rejected"))));
+}
+
+#[test]
 fn a_quorum_queue_says_how_often_a_message_came_back_and_lets_it_go_after_that() {
     let server = TestServer::start();
     let mut client = server.open_channel();

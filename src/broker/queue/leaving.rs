@@ -7,19 +7,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use tracing::error;
+use tracing::{error, warn};
 
 use super::counting::counted_body;
-use super::{Queue, State, push_sequence};
+use super::{Leaving, Queue, State, push_sequence};
 use crate::broker::backlog::Supply;
-use crate::broker::dead_letters::{Budget, Death};
+use crate::broker::dead_letters::Death;
 use crate::broker::promises::milliseconds;
 use crate::broker::rules::{Load, Rules};
 use crate::message::{Envelope, FieldTable};
-use crate::storage::{Fetch, Fetched, MOST_DELIVERIES, Message, Sequence, Timestamp};
-
-/// Dead letters of a queue that stay in memory while they wait for the carrier. Others are read back.
-const KEPT: usize = 512;
+use crate::storage::{Fetched, MOST_DELIVERIES, Sequence, Timestamp};
 
 /// So many leave at a time because there are too many of them or their time is over: the queue is locked meanwhile.
 const AT_ONCE: usize = 2048;
@@ -29,15 +26,6 @@ const WAITING: usize = 16_384;
 
 /// Messages that are looked through at a time before they are handed out.
 const LOOKED_THROUGH: usize = 64;
-
-/// A message on its way to the dead-letter exchange.
-#[derive(Debug)]
-pub(in crate::broker) struct Leaving {
-    pub(in crate::broker) sequence: Sequence,
-    pub(in crate::broker) death: Death,
-    /// `None`: to be read back.
-    pub(in crate::broker) message: Option<Message>,
-}
 
 /// What a queue that is watched goes by while it hands out, looked up once.
 #[derive(Debug)]
@@ -55,7 +43,11 @@ pub(super) struct Moment {
 impl Moment {
     /// The same for those who have waited since the queue was last looked after.
     pub(super) fn for_waiting(self, state: &State) -> Self {
-        Self { unseen_from: state.unseen_from, presses: state.stuck, ..self }
+        Self {
+            unseen_from: state.unseen_from,
+            presses: state.stuck || state.dead_letters.held() > 0,
+            ..self
+        }
     }
 
     /// Whether a message that came back so often is to leave.
@@ -80,7 +72,7 @@ pub(super) enum Next {
 impl State {
     /// Whether as many leave as may. The queue runs again when some of them have gone.
     fn is_crowded(&self) -> bool {
-        self.has_left_enough() || self.leaving.len() >= WAITING
+        self.has_left_enough() || self.dead_letters.len() >= WAITING
     }
 
     /// Whether as many have left as may at a time. The queue is to run again soon.
@@ -177,24 +169,23 @@ impl Queue {
         state.unacknowledged += 1;
         state.left += 1;
         state.emptying = true;
-        self.discard(state, moment, sequence, death, Some(message));
+        let body = message.body_len();
+        self.discard(state, moment, Leaving { sequence, death, message: Some(message) }, body);
     }
 
-    /// Has a message leave that somebody held.
+    /// Has a message with a body of so many bytes leave that somebody held.
     pub(super) fn discard(
         &self,
         state: &mut State,
         moment: &Moment,
-        sequence: Sequence,
-        death: Death,
-        message: Option<Message>,
+        leaving: Leaving,
+        body: usize,
     ) {
-        if !moment.rules.has_dead_letters() {
-            state.dropped.push(sequence);
-            return;
+        if moment.rules.has_dead_letters() {
+            state.dead_letters.push(leaving, body);
+        } else {
+            state.dropped.push(leaving.sequence);
         }
-        let message = message.filter(|_| state.leaving.len() < KEPT);
-        state.leaving.push_back(Leaving { sequence, death, message });
     }
 
     /// Has messages leave for which there is no room, or whose time is over, and sees to it that the next one's is noticed.
@@ -212,7 +203,8 @@ impl Queue {
             {
                 state.unacknowledged += 1;
                 state.left += 1;
-                self.discard(state, &moment, sequence, Death::MaxLength, None);
+                let leaving = Leaving { sequence, death: Death::MaxLength, message: None };
+                self.discard(state, &moment, leaving, 0);
                 continue;
             }
             match state.backlog.peek(&self.store) {
@@ -268,8 +260,19 @@ impl Queue {
         if !rules.can_refuse() {
             return false;
         }
-        let ready = Load { messages: u64::from(self.counts().0), bytes: self.ready_bytes() };
-        rules.refuses(ready, body)
+        rules.refuses(self.occupied(self.state.lock().as_deref(), rules), body)
+    }
+
+    /// Returns the load that counts to the bounds of a queue that refuses publishes: ready
+    /// messages, and dead letters with at-least-once, because these can stay for any time.
+    pub(super) fn occupied(&self, state: Option<&State>, rules: &Rules) -> Load {
+        let mut taken = state.map_or(0, |state| state.unacknowledged);
+        let mut bytes = self.ready_bytes();
+        if let Some(State { dead_letters, .. }) = state.filter(|_| rules.is_at_least_once()) {
+            taken = taken.saturating_sub(dead_letters.len() as u64);
+            bytes += dead_letters.bytes();
+        }
+        Load { messages: self.store.len().saturating_sub(taken), bytes }
     }
 
     // ---- Policies ----
@@ -278,7 +281,15 @@ impl Queue {
     pub(in crate::broker) fn set_policy(&self, definition: &FieldTable) {
         let own = Rules::of_arguments(&self.spec.arguments);
         let counted = self.rules.bounds_bytes();
-        self.rules.set(own.under(Rules::of_policy(definition)));
+        let rules = own.under(Rules::of_policy(definition));
+        if rules.contradicts_at_least_once() {
+            warn!(
+                queue = %self.name(),
+                "dead-letter-strategy at-least-once needs overflow reject-publish where the queue's length is \
+                 limited: dead letters go at most once"
+            );
+        }
+        self.rules.set(rules);
         if self.rules.bounds_bytes() && !counted {
             self.begin_counting();
         }
@@ -290,6 +301,7 @@ impl Queue {
     /// Does to the messages that are there what a new policy asks for.
     pub(in crate::broker) fn obey(self: &Arc<Self>) {
         self.touch();
+        self.retry_dead_letters();
         let guard = self.state.lock();
         if guard.as_ref().is_some_and(|state| state.uncounted.is_some()) {
             self.workers.loader.submit_count(Arc::clone(self));
@@ -312,96 +324,5 @@ impl Queue {
             // The store has failed: the process is about to end, and they are there again afterwards.
             error!(queue = %self.name(), %error, "messages that have expired or found no room are not taken out");
         }
-    }
-
-    // ---- Transfer of dead letters ----
-
-    /// Submits the queue to the carrier.
-    pub(in crate::broker) fn leave_to_carrier(self: &Arc<Self>) {
-        self.workers.carrier.submit(Arc::clone(self));
-    }
-
-    /// Takes all dead letters, with their messages, and reduces the budget by them. Returns `None`
-    /// if they exceed the budget, or one is not in memory: the carrier has to transfer them.
-    pub(in crate::broker) fn take_few(&self, budget: &mut Budget) -> Option<Vec<Leaving>> {
-        let mut guard = self.state.lock();
-        let Some(state) = &mut *guard else { return Some(Vec::new()) };
-        if state.leaving.len() > budget.count {
-            return None;
-        }
-        let (mut bytes, mut found) = (0, Vec::new());
-        for leaving in &mut state.leaving {
-            if leaving.message.is_none() {
-                let sequence = leaving.sequence;
-                if self.store.fetch(sequence, 1, &mut found) == Fetch::NeedsLoad {
-                    return None;
-                }
-                leaving.message = found
-                    .pop()
-                    .filter(|found| found.sequence == sequence)
-                    .map(|found| found.message);
-            }
-            bytes += leaving.message.as_ref()?.size();
-            if bytes > budget.bytes {
-                return None;
-            }
-        }
-        budget.count -= state.leaving.len();
-        budget.bytes -= bytes;
-        Some(state.leaving.drain(..).collect())
-    }
-
-    /// Ends a channel's transfer. Returns `false` if there are more dead letters by now: the caller
-    /// must leave them to the carrier.
-    pub(in crate::broker) fn has_carried_all(&self) -> bool {
-        let mut guard = self.state.lock();
-        let Some(state) = &mut *guard else { return true };
-        state.carried = !state.leaving.is_empty();
-        let all = !state.carried;
-        if state.is_idle() {
-            *guard = None;
-        }
-        all
-    }
-
-    /// How many dead letters wait to be carried away.
-    pub(in crate::broker) fn letters(&self) -> usize {
-        self.state.lock().as_ref().map_or(0, |state| state.leaving.len())
-    }
-
-    /// Dead letters to be carried away, in order, `most` of them at most. None: the queue will say so when there are others.
-    pub(in crate::broker) fn take_leaving(&self, most: usize) -> Vec<Leaving> {
-        let mut guard = self.state.lock();
-        let Some(state) = &mut *guard else { return Vec::new() };
-        let count = state.leaving.len().min(most);
-        state.carried = count > 0;
-        state.leaving.drain(..count).collect()
-    }
-
-    /// So many have arrived, and are not in the queue any more.
-    pub(in crate::broker) fn buried(self: &Arc<Self>, count: u64) {
-        let mut guard = self.state.lock();
-        let state = guard.get_or_insert_default();
-        if state.deleted {
-            return;
-        }
-        state.unacknowledged = state.unacknowledged.saturating_sub(count);
-        state.stuck = false;
-        self.run(guard);
-    }
-
-    /// They could not be carried away, and are still here.
-    pub(in crate::broker) fn put_back_leaving(self: &Arc<Self>, leaving: Vec<Leaving>) {
-        if leaving.is_empty() {
-            return;
-        }
-        let mut guard = self.state.lock();
-        let state = guard.get_or_insert_default();
-        if state.deleted {
-            return;
-        }
-        leaving.into_iter().rev().for_each(|leaving| state.leaving.push_front(leaving));
-        state.stuck = true;
-        self.run(guard);
     }
 }

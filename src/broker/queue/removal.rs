@@ -49,7 +49,10 @@ impl Queue {
         if conditions.unused && !state.consumers.is_empty() {
             return Err(self.refuse_deletion("in use"));
         }
-        if conditions.empty && ready > 0 {
+        // Dead letters that must not be lost keep the queue as well.
+        let waiting =
+            if self.rules.get().is_at_least_once() { state.dead_letters.len() } else { 0 };
+        if conditions.empty && (ready > 0 || waiting > 0) {
             return Err(self.refuse_deletion("not empty"));
         }
         let logged = log()?;
@@ -59,7 +62,7 @@ impl Queue {
             self.store.acknowledge(&state.backlog.take_all(&self.store))?;
         }
         state.backlog.clear();
-        state.leaving.clear();
+        state.dead_letters.clear();
         let mut wakers = Wakers::default();
         for consumer in state.consumers.clear() {
             let event = Event::ConsumerCancelled {

@@ -60,12 +60,16 @@ impl Queue {
             self.workers.timer.wake_at(self.workers.timer.now(), self);
         }
         self.flush_dropped(state);
-        let leaves = !state.leaving.is_empty() && !std::mem::replace(&mut state.carried, true);
+        let leaves = state.has_news_for_carrier();
+        let has_room = self.has_room_for_waiting_sources(Some(state));
         if state.is_idle() {
             *guard = None;
         }
         drop(guard);
         wakers.wake();
+        if has_room {
+            self.rules.details().waiting_sources.notify();
+        }
         leaves
     }
 

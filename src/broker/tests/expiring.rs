@@ -50,7 +50,7 @@ impl Slow {
         slow
     }
 
-    fn restart(self) -> Self {
+    pub(super) fn restart(self) -> Self {
         let Self { broker, clock, dir } = self;
         let store = broker.store().clone();
         drop(broker);

@@ -4,6 +4,7 @@ mod accounting;
 mod acknowledging;
 mod alternates;
 mod arguments;
+mod at_least_once;
 mod bounding;
 mod confirming;
 mod copying;

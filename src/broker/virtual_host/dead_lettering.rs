@@ -15,7 +15,7 @@ use super::together::Part;
 use crate::broker::arrivals::Arrivals;
 use crate::broker::copies::Copies;
 use crate::broker::dead_letters::{Budget, Death, PendingSources, bury, is_cycle};
-use crate::broker::queue::{Leaving, Queue};
+use crate::broker::queue::{Leaving, Queue, WINDOW};
 use crate::broker::routing::Matches;
 use crate::broker::rules::DeadLetters;
 use crate::broker::topology::Topology;
@@ -39,6 +39,39 @@ pub(super) struct Letter {
     pub(super) death: Death,
 }
 
+/// The reason why a dead letter is not stored in one of its target queues.
+#[derive(Debug)]
+pub(super) enum Obstacle {
+    /// It has no route.
+    NoRoute,
+    /// The target queue refuses it.
+    Full(Arc<Queue>),
+}
+
+impl Obstacle {
+    /// Logs that a dead letter is dropped for it.
+    pub(super) fn warn(&self) {
+        if let Self::Full(full) = self {
+            warn!(queue = %full.name(), "a queue that is full has refused a dead letter");
+        }
+    }
+}
+
+/// Result of routing dead letters.
+#[derive(Debug, Default)]
+pub(super) struct Placement {
+    /// The first obstacle: there can be hundreds for one message.
+    pub(super) obstacle: Option<Obstacle>,
+    /// Whether a target queue may refuse the next dead letter.
+    bounded: bool,
+}
+
+impl Placement {
+    fn meet(&mut self, obstacle: Obstacle) {
+        self.obstacle.get_or_insert(obstacle);
+    }
+}
+
 impl VirtualHost {
     /// Has the queue's dead letters carried away that there are now, by the caller: the queue is about to be deleted.
     pub(super) fn settle_dead_letters(&self, queue: &Arc<Queue>) {
@@ -46,6 +79,7 @@ impl VirtualHost {
             return;
         }
         let _turn = queue.rules().details().carrying.lock();
+        queue.retry_dead_letters();
         // Others that leave meanwhile go with their queue: of those there may be no end.
         let mut left = queue.letters();
         while left > 0 {
@@ -114,21 +148,24 @@ impl VirtualHost {
         leaving: Vec<Leaving>,
         arrivals: &mut Arrivals,
     ) -> Result<(), StoreError> {
-        let mut leaving = VecDeque::from(leaving);
+        let (mut leaving, mut held) = (VecDeque::from(leaving), Vec::new());
         let mut outcome = Ok(());
-        while outcome.is_ok() && !leaving.is_empty() {
-            outcome = self.carry_some(queue, &mut leaving, BATCH_BYTES, arrivals);
+        while outcome.is_ok() && !leaving.is_empty() && held.len() < WINDOW {
+            outcome = self.carry_some(queue, &mut leaving, BATCH_BYTES, &mut held, arrivals);
         }
+        queue.hold_leaving(held);
         queue.put_back_leaving(leaving.into());
         outcome
     }
 
-    /// Carries the first of them, as many as have so many bytes together, and one at least.
+    /// Transfers the first of them, as many as have so many bytes together, and one at least. Adds
+    /// those that have to wait for a change to `held`.
     fn carry_some(
         &self,
         queue: &Arc<Queue>,
         leaving: &mut VecDeque<Leaving>,
         most: usize,
+        held: &mut Vec<Leaving>,
         arrivals: &mut Arrivals,
     ) -> Result<(), StoreError> {
         let (mut count, mut bytes) = (0, 0);
@@ -143,14 +180,33 @@ impl VirtualHost {
             count += 1;
         }
         let topology = self.topology.read();
-        let (mut parts, mut carried) = (Vec::new(), Vec::new());
-        for Leaving { sequence, death, message } in leaving.iter().take(count) {
+        let (mut parts, mut carried, mut stay) = (Vec::new(), Vec::new(), Vec::new());
+        let is_at_least_once = queue.rules().get().is_at_least_once();
+        for (place, Leaving { sequence, death, message }) in leaving.iter().take(count).enumerate()
+        {
             // One that cannot be read keeps its place.
             let Some(message) = message else { continue };
-            let (queue, message) = (Arc::clone(queue), message.clone());
-            let letter = Letter { queue, message, death: *death };
-            self.letters(&topology, [letter], arrivals, &mut parts);
-            carried.push(*sequence);
+            let before = parts.len();
+            let letter =
+                Letter { queue: Arc::clone(queue), message: message.clone(), death: *death };
+            let Placement { obstacle, bounded } =
+                self.letters(&topology, [letter], arrivals, &mut parts);
+            match obstacle {
+                Some(obstacle) if is_at_least_once => {
+                    parts.truncate(before);
+                    self.await_change(queue, obstacle);
+                    stay.push(place);
+                }
+                obstacle => {
+                    obstacle.iter().for_each(Obstacle::warn);
+                    carried.push(*sequence);
+                    if bounded && parts.len() > before {
+                        // Room for the next one is known when this one is stored.
+                        count = place + 1;
+                        break;
+                    }
+                }
+            }
         }
         carried.sort_unstable();
         let acknowledged = [(Arc::clone(queue), carried)];
@@ -158,7 +214,7 @@ impl VirtualHost {
             Ok(_) => {}
             Err(StoreError::TooLarge { .. }) if count > 1 => {
                 drop(topology);
-                return self.carry_some(queue, leaving, most / 2, arrivals);
+                return self.carry_some(queue, leaving, most / 2, held, arrivals);
             }
             Err(error @ StoreError::TooLarge { .. }) => {
                 // Of one letter several may have come. They are all there before it goes: a crash may leave it as well.
@@ -172,9 +228,27 @@ impl VirtualHost {
             Err(error) => return Err(error),
         }
         drop(topology);
-        leaving.drain(..count);
-        queue.buried(count as u64);
+        let (mut arrived, mut bytes) = (0, 0);
+        let mut stay = stay.into_iter().peekable();
+        for (place, letter) in leaving.drain(..count).enumerate() {
+            if stay.next_if_eq(&place).is_some() {
+                held.push(letter);
+            } else {
+                arrived += 1;
+                bytes += letter.message.as_ref().map_or(0, |message| message.body_len() as u64);
+            }
+        }
+        queue.buried(arrived, bytes);
         Ok(())
+    }
+
+    /// Has the queue notified when the obstacle may have gone. The topology must have been locked
+    /// since the obstacle was found.
+    fn await_change(&self, queue: &Arc<Queue>, obstacle: Obstacle) {
+        match obstacle {
+            Obstacle::NoRoute => self.unrouted.add(queue),
+            Obstacle::Full(full) => full.add_waiting_source(queue),
+        }
     }
 
     /// What dead letters come to, as the rules of their queues say, and those of the queues that have no room for them: added to
@@ -185,18 +259,19 @@ impl VirtualHost {
         letters: impl IntoIterator<Item = Letter>,
         arrivals: &mut Arrivals,
         parts: &mut Vec<Part>,
-    ) {
+    ) -> Placement {
         let mut letters: VecDeque<Letter> = letters.into_iter().collect();
-        let (mut refusals, mut dropped) = (REFUSALS, None);
+        let (mut refusals, mut placement) = (REFUSALS, Placement::default());
         while let Some(Letter { queue, message, death }) = letters.pop_front() {
-            let Some((part, refusing)) = self.letter(topology, &queue, &message, death, arrivals)
+            let Some((part, refusing)) =
+                self.letter(topology, &queue, &message, death, arrivals, &mut placement)
             else {
                 continue;
             };
             for refusing in refusing {
                 let on = refusing.dead_letters().filter(|_| refusals > 0);
                 let Some(full) = on.map(Arc::clone) else {
-                    dropped.get_or_insert(refusing);
+                    placement.meet(Obstacle::Full(Arc::clone(refusing.queue())));
                     continue;
                 };
                 refusals -= 1;
@@ -207,10 +282,7 @@ impl VirtualHost {
                 parts.push(part);
             }
         }
-        // Once: there may be hundreds of one message.
-        if let Some(refusing) = dropped {
-            warn!(queue = %refusing.queue().name(), "a queue that is full has refused a dead letter");
-        }
+        placement
     }
 
     /// What a dead letter of `queue` comes to, as that queue's rules say, and where it finds no room; `None`: to nothing.
@@ -221,11 +293,13 @@ impl VirtualHost {
         message: &Message,
         death: Death,
         arrivals: &mut Arrivals,
+        placement: &mut Placement,
     ) -> Option<(Part, Vec<Refusing>)> {
         let DeadLetters { exchange: to, routing_key } = queue.rules().get().dead_letters()?;
         let exchange = topology.exchanges.get(&to);
         if exchange.is_none() && !to.is_empty() {
-            debug!(queue = %queue.name(), exchange = %to, "no such dead-letter exchange: the letter is dropped");
+            debug!(queue = %queue.name(), exchange = %to, "no such dead-letter exchange");
+            placement.meet(Obstacle::NoRoute);
             return None;
         }
         let envelope = Envelope::parse(message.header()).ok()?;
@@ -243,7 +317,11 @@ impl VirtualHost {
         if death != Death::Rejected {
             matches.retain_queues(|target| !is_cycle(&properties, target.name()));
         }
+        if matches.queues().is_empty() {
+            placement.meet(Obstacle::NoRoute);
+        }
         let sorted = Self::sort_out(&mut matches, message.body_len(), false);
+        placement.bounded |= sorted.bounded;
         let timed = sorted.timed;
         let published_at = timed.then(|| arrivals.published_at(|| self.store.now()).unix_millis());
         let envelope = Envelope { exchange: &to, routing_key: key, properties, published_at };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::dead_lettering::Letter;
+use super::dead_lettering::{Letter, Obstacle};
 use super::together::Part;
 use super::{Refusal, VirtualHost};
 use crate::broker::arrivals::Arrivals;
@@ -65,7 +65,7 @@ pub(super) struct Sorted {
     /// It has to know its time.
     pub(super) timed: bool,
     /// One of them may refuse the next one.
-    bounded: bool,
+    pub(super) bounded: bool,
     pub(super) refusing: Vec<Refusing>,
 }
 
@@ -76,7 +76,7 @@ pub(super) struct Refusing {
 }
 
 impl Refusing {
-    pub(super) fn queue(&self) -> &Queue {
+    pub(super) fn queue(&self) -> &Arc<Queue> {
         &self.queue
     }
 
@@ -283,7 +283,8 @@ impl VirtualHost {
         let (message, death) = (part.message.clone(), Death::MaxLength);
         let letters = full.map(|queue| Letter { queue, message: message.clone(), death });
         let mut parts = vec![part];
-        self.letters(topology, letters, arrivals, &mut parts);
+        let placement = self.letters(topology, letters, arrivals, &mut parts);
+        placement.obstacle.iter().for_each(Obstacle::warn);
         let together = match self.store_together(topology, &parts, &[], arrivals) {
             Err(StoreError::TooLarge { .. }) => self.store_one_by_one(topology, &parts, arrivals),
             other => other,
