@@ -48,7 +48,7 @@ impl Dialect {
     }
 
     /// Returns `true` if `connection.start` lists the server's capabilities. RabbitMQ lists none to
-    /// clients of 0-8, because some of them cannot read a table with booleans.
+    /// clients of 0-8, and some of them cannot read a table with booleans.
     #[must_use]
     pub fn has_capabilities(self) -> bool {
         self == Dialect::V0_9_1
