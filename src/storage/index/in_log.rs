@@ -107,11 +107,11 @@ impl InLog {
     ) {
         let unsettled = std::mem::take(&mut self.unsettled);
         for place in unsettled.iter().map(|place| place as u16) {
-            if let Some(entry) = self.moved_to(place).or_else(|| record.entry(place)) {
-                if self.forget(entry, segment_size) {
-                    let segment = SegmentId::holding(entry.lsn, segment_size);
-                    released.segment(segment, 1, entry.share());
-                }
+            if let Some(entry) = self.moved_to(place).or_else(|| record.entry(place))
+                && self.forget(entry, segment_size)
+            {
+                let segment = SegmentId::holding(entry.lsn, segment_size);
+                released.segment(segment, 1, entry.share());
             }
         }
     }
