@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::param::page_size;
 
+use crate::storage::Options;
+
 /// Memory that is the process's own and in use, in bytes; `None`: Linux does not tell.
 ///
 /// This is what the kernel kills processes for, and the sum of everything: messages, what connections are about to send, tables,
@@ -12,9 +14,48 @@ pub(super) fn in_use() -> Option<u64> {
     parse_statm(&std::fs::read_to_string("/proc/self/statm").ok()?, page_size() as u64)
 }
 
-/// What there is for the process, in bytes: the machine's memory, or less if its control group has less.
-pub(super) fn available() -> Option<u64> {
-    let read = |path: &Path| std::fs::read_to_string(path).ok();
+/// Budgets that follow from the memory that there is for the process.
+///
+/// They fit each other: messages and indexes in memory stay far enough below the limit that what the process needs besides
+/// does not hold publishers back for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Budgets {
+    /// The most memory that the process is to use, in bytes; `None`: not known, so there is no limit.
+    pub(crate) memory: Option<u64>,
+    /// For messages that wait to be delivered, in bytes.
+    pub(crate) cache: u64,
+    /// For the indexes of the queues, in bytes.
+    pub(crate) index: u64,
+}
+
+impl Budgets {
+    /// What befits this process, or one that is to use `memory` bytes.
+    pub(crate) fn new(memory: Option<u64>) -> Budgets {
+        Budgets::below(memory.or_else(|| available(Path::new("/")).map(Budgets::limit)))
+    }
+
+    /// The limit where so much is available: two fifths, in whole mebibytes.
+    fn limit(available: u64) -> u64 {
+        (available / 5 * 2).max(MIB) / MIB * MIB
+    }
+
+    fn below(memory: Option<u64>) -> Budgets {
+        let Options { cache, index, .. } = Options::default();
+        // In whole mebibytes, so that they can be read.
+        let share =
+            |part, most| memory.map_or(most, |all| (all / part / MIB * MIB).clamp(MIB, most));
+        // Half as much again as the cache is for messages that were handed out.
+        Budgets { memory, cache: share(4, cache), index: share(16, index) }
+    }
+}
+
+const MIB: u64 = 1 << 20;
+
+/// What there is for the process, in bytes: the machine's memory, or less if its control group has less. `root`: where the
+/// system's files are.
+fn available(root: &Path) -> Option<u64> {
+    let within = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
+    let read = |path: &Path| std::fs::read_to_string(within(path)).ok();
     let machine = read(Path::new("/proc/meminfo")).and_then(|text| parse_meminfo(&text));
     let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
     let limits = limit_files(&groups);
@@ -100,9 +141,65 @@ mod tests {
         assert_eq!(old, expected.map(|file| root.join(file)));
     }
 
+    /// A system with 16 GiB of memory whose process is in `groups`, with these files of control groups.
+    fn available_of(groups: &str, files: &[(&str, &str)]) -> Option<u64> {
+        let root = tempfile::tempdir().unwrap();
+        let all = [("proc/meminfo", "MemTotal: 16777216 kB\n"), ("proc/self/cgroup", groups)];
+        for (path, content) in all.iter().chain(files) {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        available(root.path())
+    }
+
+    #[test]
+    fn the_smallest_limit_of_the_control_groups_counts() {
+        let mib = |count: u64| Some(count << 20);
+        // Version 2: the process's own group, one above it, none.
+        let own = ("sys/fs/cgroup/a/b/memory.max", "100663296\n");
+        let above = ("sys/fs/cgroup/a/memory.max", "67108864\n");
+        let none = ("sys/fs/cgroup/a/memory.max", "max\n");
+        assert_eq!(available_of("0::/a/b\n", &[own]), mib(96));
+        assert_eq!(available_of("0::/a/b\n", &[own, above]), mib(64));
+        assert_eq!(available_of("0::/a/b\n", &[own, none]), mib(96));
+        assert_eq!(available_of("0::/other\n", &[own]), mib(16 << 10));
+        // In a container the group is the root.
+        let root = ("sys/fs/cgroup/memory.max", "134217728\n");
+        assert_eq!(available_of("0::/\n", &[root]), mib(128));
+        // Version 1, in a container that sees its path from outside, and without a limit (a huge number).
+        let groups = "4:memory:/docker/0123\n0::/\n";
+        let root = ("sys/fs/cgroup/memory/memory.limit_in_bytes", "100663296\n");
+        assert_eq!(available_of(groups, &[root]), mib(96));
+        let root = ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+        assert_eq!(available_of(groups, &[root]), mib(16 << 10));
+        assert_eq!(available_of("", &[]), mib(16 << 10));
+    }
+
+    #[test]
+    fn what_is_kept_in_memory_never_reaches_the_limit_by_itself() {
+        for available in (6..2048).map(|count| count * 8 * MIB) {
+            let limit = Budgets::limit(available);
+            let Budgets { memory, cache, index } = Budgets::below(Some(limit));
+            assert!(limit <= available / 5 * 2 && limit > available / 5 * 2 - MIB);
+            assert!(cache + cache / 2 + index <= limit / 2, "{available}: {cache}, {index}");
+            assert_eq!(memory, Some(limit));
+        }
+        let Options { cache, index, .. } = Options::default();
+        let enough = Budgets::below(Some(Budgets::limit(656 * MIB)));
+        assert_eq!(
+            (enough.cache, enough.index),
+            (cache, index),
+            "the defaults where there is much"
+        );
+        assert_eq!(Budgets::below(None), Budgets { memory: None, cache, index });
+        let small = Budgets::below(Some(Budgets::limit(96 * MIB)));
+        assert_eq!(small, Budgets { memory: Some(38 * MIB), cache: 9 * MIB, index: 2 * MIB });
+    }
+
     #[test]
     fn this_process_is_smaller_than_its_machine() {
-        assert!(in_use().unwrap() < available().unwrap());
+        assert!(in_use().unwrap() < available(Path::new("/")).unwrap());
         give_back_unused();
     }
 }

@@ -58,7 +58,7 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(gateway: Arc<Gateway>, directory: PathBuf, watermarks: Watermarks) -> Watch {
-        let memory_limit = watermarks.memory.or_else(|| memory::available().map(|all| all / 5 * 2));
+        let memory_limit = memory::Budgets::new(watermarks.memory).memory;
         let disk_free_limit = watermarks.disk_free;
         let levels = Levels { memory_limit, disk_free_limit, ..Levels::default() };
         Watch { gateway, directory, levels: Arc::new(Mutex::new(levels)) }

@@ -226,6 +226,11 @@ impl Kind {
         })
     }
 
+    /// Whether it is a budget that follows from the memory that there is.
+    pub(super) fn is_automatic(&self, settings: &Settings) -> bool {
+        matches!(self, Kind::Budget(slot, _) if slot(&mut settings.clone()).is_none())
+    }
+
     /// What the setting may be, for people.
     pub(super) fn allowed(&self) -> String {
         let size = units::show_size;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::amqp::{Limits, User};
 use crate::broker;
-use crate::server::{ClientCertificates, Config, Tls, Watermarks};
+use crate::server::{Budgets, ClientCertificates, Config, Tls, Watermarks};
 use crate::storage::Options;
 
 /// One value per setting. What each of them may be is in the [table](super::table); the defaults are those of
@@ -72,8 +72,10 @@ pub(super) struct ClientLimits {
 
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Engine {
-    pub(super) cache: u64,
-    pub(super) index: u64,
+    /// `None`: what befits the memory that there is.
+    pub(super) cache: Option<u64>,
+    /// The same.
+    pub(super) index: Option<u64>,
     pub(super) segment_size: u64,
     pub(super) segments_ahead: u64,
     pub(super) segments_spare: u64,
@@ -125,8 +127,8 @@ impl Default for Settings {
                 close_timeout: limits.close,
             },
             storage: Engine {
-                cache: storage.cache,
-                index: storage.index,
+                cache: None,
+                index: None,
                 segment_size: storage.segment_size,
                 segments_ahead: storage.segments_ahead as u64,
                 segments_spare: storage.segments_spare as u64,
@@ -154,7 +156,7 @@ impl Settings {
             listen: if tls.only { Vec::new() } else { listen },
             tls: tls.into_tls(),
             data_dir,
-            storage: storage.into_options(),
+            storage: storage.into_options(Budgets::new(limits.memory)),
             users: vec![user],
             max_connections: fit(limits.connections),
             broker_limits: limits.broker_limits(),
@@ -162,6 +164,17 @@ impl Settings {
             limits: limits.into_limits(),
             threads,
             grace,
+        }
+    }
+
+    /// What "auto" comes to for a budget, in bytes, where this program runs; `None`: it is not known, or no such setting.
+    pub(super) fn automatic(&self, key: &str) -> Option<u64> {
+        let budgets = Budgets::new(self.limits.memory);
+        match key {
+            "limits.memory" => budgets.memory,
+            "storage.cache" => Some(budgets.cache),
+            "storage.index" => Some(budgets.index),
+            _ => None,
         }
     }
 
@@ -204,7 +217,7 @@ impl Settings {
                  `grace` must not be the shorter one",
             ));
         }
-        if self.limits.memory.is_some_and(|most| most < self.storage.cache) {
+        if self.limits.memory.zip(self.storage.cache).is_some_and(|(most, cache)| most < cache) {
             found.push((
                 "limits.memory",
                 "storage.cache",
@@ -280,10 +293,10 @@ impl ClientLimits {
 
 impl Engine {
     /// What is not for operators stays as it is.
-    fn into_options(self) -> Options {
+    fn into_options(self, budgets: Budgets) -> Options {
         Options {
-            cache: self.cache,
-            index: self.index,
+            cache: self.cache.unwrap_or(budgets.cache),
+            index: self.index.unwrap_or(budgets.index),
             segment_size: self.segment_size,
             segments_ahead: fit(self.segments_ahead),
             segments_spare: fit(self.segments_spare),

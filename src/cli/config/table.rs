@@ -197,13 +197,13 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         key: "storage.cache",
         meaning: "Memory for messages that wait to be delivered. Beyond it they are read back from the log. Half as much again, at most, is for \
-                  what clients hold unacknowledged or have given back, so that it can be delivered again at once.",
-        kind: Kind::Size(|all| &mut all.storage.cache, 0..=1024 * GIB, 1),
+                  what clients hold unacknowledged or have given back, so that it can be delivered again at once. \"auto\" is a quarter of `limits.memory`, 64 MiB at most.",
+        kind: Kind::Budget(|all| &mut all.storage.cache, 0..=1024 * GIB),
     },
     Setting {
         key: "storage.index",
-        meaning: "Memory for the indexes of all queues. Beyond it parts of them are left to the log.",
-        kind: Kind::Size(|all| &mut all.storage.index, MIB..=1024 * GIB, 1),
+        meaning: "Memory for the indexes of all queues. Beyond it parts of them are left to the log. \"auto\" is a sixteenth of `limits.memory`, 16 MiB at most.",
+        kind: Kind::Budget(|all| &mut all.storage.index, MIB..=1024 * GIB),
     },
     Setting {
         key: "storage.segment_size",

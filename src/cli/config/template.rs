@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::Origin;
 use super::sources::Effective;
 use super::table::{SECTIONS, SETTINGS, Setting};
+use super::units;
 
 const HEAD: &str = "\
 # Settings of `haypile serve --config FILE`, with their defaults. To change one, take the # away from its line.
@@ -30,6 +31,12 @@ fn put(text: &mut String, effective: &Effective, setting: &Setting) {
     let (meaning, allowed, variable) =
         (setting.meaning, setting.kind.allowed(), setting.variable());
     write(text, format_args!("\n# {meaning}\n# It is {allowed}.\n# Variable: {variable}\n"));
+    if setting.kind.is_automatic(&effective.settings)
+        && let Some(bytes) = effective.settings.automatic(setting.key)
+    {
+        let bytes = units::show_size(bytes);
+        write(text, format_args!("# Here \"auto\" comes to {bytes}.\n"));
+    }
     match (effective.origin(setting), setting.kind.show(&effective.settings)) {
         (Origin::Default, Some(value)) => write(text, format_args!("# {name} = {value}\n")),
         (Origin::Default, None) => write(text, format_args!("# {name} = \"…\"\n")),

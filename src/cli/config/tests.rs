@@ -232,8 +232,8 @@ remote = 1
         [
             "FILE, line 1: `limits` is a section: write `[limits]` on a line of its own, and its settings below",
             "FILE, line 2: unknown key `lisen`: did you mean `listen`?",
-            "FILE, line 4: `storage.cache` cannot be \"128 MB\": it must be a size from 0 B to 1024 GiB, written like \"64 MiB\", with B, KiB, MiB or GiB",
-            "FILE, line 5: `storage.index` cannot be 64: it must be a size from 1 MiB to 1024 GiB, written like \"64 MiB\", with B, KiB, MiB or GiB",
+            "FILE, line 4: `storage.cache` cannot be \"128 MB\": it must be \"auto\" or a size from 0 B to 1024 GiB, written like \"64 MiB\", with B, KiB, MiB or GiB",
+            "FILE, line 5: `storage.index` cannot be 64: it must be \"auto\" or a size from 1 MiB to 1024 GiB, written like \"64 MiB\", with B, KiB, MiB or GiB",
             "FILE, line 6: unknown key `storage.segmentsize`: did you mean `storage.segment_size`?",
             "FILE, line 7: unknown key `colours`: `haypile config` shows all that there are",
             "FILE, line 9: unknown key `login.more.remote`: did you mean `login.remote`?",
