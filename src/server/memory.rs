@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::param::page_size;
 
 use crate::storage::Options;
+use crate::{amqp, broker};
 
 /// Memory that is the process's own and in use, in bytes; `None`: Linux does not tell.
 ///
@@ -16,8 +17,8 @@ pub(super) fn in_use() -> Option<u64> {
 
 /// Budgets that follow from the memory that there is for the process.
 ///
-/// They fit each other: messages and indexes in memory stay far enough below the limit that what the process needs besides
-/// does not hold publishers back for ever.
+/// They fit each other: the messages and indexes that the process keeps stay so far below the limit that they alone never hold
+/// publishers back, and no single client can take as much as there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Budgets {
     /// The most memory that the process is to use, in bytes; `None`: not known, so there is no limit.
@@ -26,6 +27,16 @@ pub(crate) struct Budgets {
     pub(crate) cache: u64,
     /// For the indexes of the queues, in bytes.
     pub(crate) index: u64,
+    /// For data that waits for the disk, in bytes.
+    pub(crate) unsynced: u64,
+    /// For the queues, exchanges and bindings of a virtual host, in bytes.
+    pub(crate) topology: u64,
+    /// For the exclusive queues of a connection, in bytes.
+    pub(crate) owned_topology: u64,
+    /// For the open transactions of a connection, in bytes.
+    pub(crate) transaction: u64,
+    /// For the body of a message, in bytes.
+    pub(crate) message: u64,
 }
 
 impl Budgets {
@@ -40,12 +51,23 @@ impl Budgets {
     }
 
     fn below(memory: Option<u64>) -> Budgets {
-        let Options { cache, index, .. } = Options::default();
+        let (engine, clients) = (Options::default(), broker::Limits::default());
         // In whole mebibytes, so that they can be read.
-        let share =
-            |part, most| memory.map_or(most, |all| (all / part / MIB * MIB).clamp(MIB, most));
-        // Half as much again as the cache is for messages that were handed out.
-        Budgets { memory, cache: share(4, cache), index: share(16, index) }
+        let share = |part: u64, most: u64| {
+            memory.map_or(most, |all| (all / part / MIB * MIB).clamp(MIB, most))
+        };
+        Budgets {
+            memory,
+            // Half as much again is for messages that were handed out.
+            cache: share(4, engine.cache),
+            index: share(16, engine.index),
+            unsynced: share(8, engine.unsynced_limit),
+            topology: share(4, clients.topology as u64),
+            owned_topology: share(16, clients.owned_topology as u64),
+            transaction: share(4, clients.transaction as u64),
+            // A connection may hold unfinished bodies of twice that size.
+            message: share(4, amqp::Limits::default().message_size),
+        }
     }
 }
 
@@ -177,24 +199,48 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_in_memory_never_reaches_the_limit_by_itself() {
+    fn budgets_stay_below_the_limit_in_a_container_of_any_size() {
         for available in (6..2048).map(|count| count * 8 * MIB) {
             let limit = Budgets::limit(available);
-            let Budgets { memory, cache, index } = Budgets::below(Some(limit));
+            let budgets = Budgets::below(Some(limit));
             assert!(limit <= available / 5 * 2 && limit > available / 5 * 2 - MIB);
-            assert!(cache + cache / 2 + index <= limit / 2, "{available}: {cache}, {index}");
-            assert_eq!(memory, Some(limit));
+            assert_eq!(budgets.memory, Some(limit));
+            // What stays in memory without any fault of a client's.
+            let kept = budgets.cache + budgets.cache / 2 + budgets.index + budgets.unsynced;
+            assert!(kept <= limit / 5 * 3, "{available}: {budgets:?}");
+            // What one connection may take beside it.
+            let Budgets { topology, owned_topology, transaction, message, .. } = budgets;
+            assert!(owned_topology <= topology && topology <= limit / 4, "{budgets:?}");
+            assert!(transaction <= limit / 4 && 2 * message <= limit / 2, "{budgets:?}");
         }
-        let Options { cache, index, .. } = Options::default();
-        let enough = Budgets::below(Some(Budgets::limit(656 * MIB)));
-        assert_eq!(
-            (enough.cache, enough.index),
-            (cache, index),
-            "the defaults where there is much"
-        );
-        assert_eq!(Budgets::below(None), Budgets { memory: None, cache, index });
-        let small = Budgets::below(Some(Budgets::limit(96 * MIB)));
-        assert_eq!(small, Budgets { memory: Some(38 * MIB), cache: 9 * MIB, index: 2 * MIB });
+    }
+
+    #[test]
+    fn budgets_are_the_defaults_where_there_is_much_memory() {
+        let defaults = Budgets::below(None);
+        assert_eq!((defaults.cache, defaults.index), (64 * MIB, 16 * MIB));
+        assert_eq!((defaults.topology, defaults.owned_topology), (512 * MIB, 128 * MIB));
+        assert_eq!((defaults.transaction, defaults.message), (256 * MIB, 128 * MIB));
+        assert_eq!(defaults.unsynced, 16 * MIB);
+        let much = Budgets::below(Some(2048 * MIB));
+        assert_eq!(much, Budgets { memory: Some(2048 * MIB), ..defaults });
+    }
+
+    #[test]
+    fn budgets_of_a_container_of_96_mib_follow_from_it() {
+        let own = ("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "100663296\n");
+        let available = available_of("4:memory:/a\n0::/\n", &[own]).unwrap();
+        let expected = Budgets {
+            memory: Some(38 * MIB),
+            cache: 9 * MIB,
+            index: 2 * MIB,
+            unsynced: 4 * MIB,
+            topology: 9 * MIB,
+            owned_topology: 2 * MIB,
+            transaction: 9 * MIB,
+            message: 9 * MIB,
+        };
+        assert_eq!(Budgets::below(Some(Budgets::limit(available))), expected);
     }
 
     #[test]

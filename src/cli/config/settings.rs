@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use super::units;
 use crate::amqp::{Limits, User};
 use crate::broker;
 use crate::server::{Budgets, ClientCertificates, Config, Tls, Watermarks};
@@ -54,15 +55,19 @@ pub(super) struct ClientLimits {
     pub(super) frame_max: u64,
     pub(super) heartbeat: Duration,
     pub(super) consumers: u64,
-    pub(super) message_size: u64,
+    /// `None`: what befits the memory that there is.
+    pub(super) message_size: Option<u64>,
     pub(super) message_timeout: Duration,
     pub(super) unacknowledged: u64,
-    pub(super) transaction_size: u64,
+    /// The same.
+    pub(super) transaction_size: Option<u64>,
     pub(super) queues: u64,
     pub(super) exchanges: u64,
     pub(super) bindings: u64,
-    pub(super) topology: u64,
-    pub(super) owned_topology: u64,
+    /// The same.
+    pub(super) topology: Option<u64>,
+    /// The same.
+    pub(super) owned_topology: Option<u64>,
     /// `None`: what befits the machine.
     pub(super) memory: Option<u64>,
     pub(super) disk_free: u64,
@@ -81,7 +86,8 @@ pub(super) struct Engine {
     pub(super) segments_spare: u64,
     pub(super) checkpoint_distance: u64,
     pub(super) lazy_sync: Duration,
-    pub(super) unsynced_limit: u64,
+    /// The same.
+    pub(super) unsynced_limit: Option<u64>,
 }
 
 impl Default for Settings {
@@ -112,15 +118,15 @@ impl Default for Settings {
                 frame_max: limits.frame_max.into(),
                 heartbeat: Duration::from_secs(limits.heartbeat.into()),
                 consumers: limits.consumers as u64,
-                message_size: limits.message_size,
+                message_size: None,
                 message_timeout: limits.message_timeout,
                 unacknowledged: broker_limits.unacknowledged.into(),
-                transaction_size: broker_limits.transaction as u64,
+                transaction_size: None,
                 queues: broker_limits.queues as u64,
                 exchanges: broker_limits.exchanges as u64,
                 bindings: broker_limits.bindings as u64,
-                topology: broker_limits.topology as u64,
-                owned_topology: broker_limits.owned_topology as u64,
+                topology: None,
+                owned_topology: None,
                 memory: watermarks.memory,
                 disk_free: watermarks.disk_free,
                 handshake_timeout: limits.handshake,
@@ -134,7 +140,7 @@ impl Default for Settings {
                 segments_spare: storage.segments_spare as u64,
                 checkpoint_distance: storage.checkpoint_distance,
                 lazy_sync: storage.lazy_sync,
-                unsynced_limit: storage.unsynced_limit,
+                unsynced_limit: None,
             },
         }
     }
@@ -151,17 +157,18 @@ impl Settings {
         };
         let user =
             User { name: login.user, password: login.password, loopback_only: !login.remote };
+        let budgets = Budgets::new(limits.memory);
         // Without `..`: what is added to it is to be thought of here.
         Config {
             listen: if tls.only { Vec::new() } else { listen },
             tls: tls.into_tls(),
             data_dir,
-            storage: storage.into_options(Budgets::new(limits.memory)),
+            storage: storage.into_options(budgets),
             users: vec![user],
             max_connections: fit(limits.connections),
-            broker_limits: limits.broker_limits(),
+            broker_limits: limits.broker_limits(budgets),
             watermarks: Watermarks { memory: limits.memory, disk_free: limits.disk_free },
-            limits: limits.into_limits(),
+            limits: limits.into_limits(budgets),
             threads,
             grace,
         }
@@ -172,8 +179,13 @@ impl Settings {
         let budgets = Budgets::new(self.limits.memory);
         match key {
             "limits.memory" => budgets.memory,
+            "limits.message_size" => Some(budgets.message),
+            "limits.transaction_size" => Some(budgets.transaction),
+            "limits.topology" => Some(budgets.topology),
+            "limits.connection_topology" => Some(budgets.owned_topology),
             "storage.cache" => Some(budgets.cache),
             "storage.index" => Some(budgets.index),
+            "storage.unsynced_limit" => Some(budgets.unsynced),
             _ => None,
         }
     }
@@ -239,6 +251,17 @@ impl Settings {
     /// What an operator should know of although it is allowed.
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut found = Vec::new();
+        if let Some((cache, memory)) =
+            self.storage.cache.zip(Budgets::new(self.limits.memory).memory)
+            && self.limits.memory.is_none()
+            && memory < cache
+        {
+            let (cache, memory) = (units::show_size(cache), units::show_size(memory));
+            found.push(format!(
+                "`storage.cache` is {cache}, and `limits.memory` comes to {memory} here: \
+                 publishers will be held back; leave `storage.cache` at \"auto\""
+            ));
+        }
         let guest = User::guest();
         if self.login.remote && self.login.password == guest.password {
             found.push(
@@ -263,19 +286,19 @@ impl TlsFiles {
 }
 
 impl ClientLimits {
-    fn broker_limits(&self) -> broker::Limits {
+    fn broker_limits(&self, budgets: Budgets) -> broker::Limits {
         broker::Limits {
             queues: fit(self.queues),
             exchanges: fit(self.exchanges),
             bindings: fit(self.bindings),
-            topology: fit(self.topology),
-            owned_topology: fit(self.owned_topology),
+            topology: fit(self.topology.unwrap_or(budgets.topology)),
+            owned_topology: fit(self.owned_topology.unwrap_or(budgets.owned_topology)),
             unacknowledged: fit(self.unacknowledged),
-            transaction: fit(self.transaction_size),
+            transaction: fit(self.transaction_size.unwrap_or(budgets.transaction)),
         }
     }
 
-    fn into_limits(self) -> Limits {
+    fn into_limits(self, budgets: Budgets) -> Limits {
         Limits {
             channel_max: fit(self.channel_max),
             frame_max: fit(self.frame_max),
@@ -283,7 +306,7 @@ impl ClientLimits {
             handshake: self.handshake_timeout,
             close: self.close_timeout,
             consumers: fit(self.consumers),
-            message_size: self.message_size,
+            message_size: self.message_size.unwrap_or(budgets.message),
             message_timeout: self.message_timeout,
             // What is not for operators stays as it is.
             held_back: Limits::default().held_back,
@@ -302,7 +325,7 @@ impl Engine {
             segments_spare: fit(self.segments_spare),
             checkpoint_distance: self.checkpoint_distance,
             lazy_sync: self.lazy_sync,
-            unsynced_limit: self.unsynced_limit,
+            unsynced_limit: self.unsynced_limit.unwrap_or(budgets.unsynced),
             ..Options::default()
         }
     }

@@ -131,8 +131,8 @@ pub(super) static SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "limits.message_size",
-        meaning: "The largest body of a message. Bodies that have not arrived completely may together take twice as much of a connection.",
-        kind: Kind::Size(|all| &mut all.limits.message_size, 1..=512 * MIB, 1),
+        meaning: "The largest body of a message. Bodies that have not arrived completely may together take twice as much of a connection. \"auto\" is a quarter of `limits.memory`, 128 MiB at most.",
+        kind: Kind::Budget(|all| &mut all.limits.message_size, 1..=512 * MIB),
     },
     Setting {
         key: "limits.message_timeout",
@@ -146,8 +146,8 @@ pub(super) static SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "limits.transaction_size",
-        meaning: "What messages that are published in transactions may take of a connection until these are committed.",
-        kind: Kind::Size(|all| &mut all.limits.transaction_size, 1..=1024 * GIB, 1),
+        meaning: "What messages that are published in transactions may take of a connection until these are committed. \"auto\" is a quarter of `limits.memory`, 256 MiB at most.",
+        kind: Kind::Budget(|all| &mut all.limits.transaction_size, 1..=1024 * GIB),
     },
     Setting {
         key: "limits.queues",
@@ -166,13 +166,13 @@ pub(super) static SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "limits.topology",
-        meaning: "The memory that the queues, exchanges and bindings of a virtual host take, messages and consumers not included.",
-        kind: Kind::Size(|all| &mut all.limits.topology, MIB..=1024 * GIB, 1),
+        meaning: "The memory that the queues, exchanges and bindings of a virtual host take, messages and consumers not included. \"auto\" is a quarter of `limits.memory`, 512 MiB at most.",
+        kind: Kind::Budget(|all| &mut all.limits.topology, MIB..=1024 * GIB),
     },
     Setting {
         key: "limits.connection_topology",
-        meaning: "The memory that the exclusive queues of a connection take, with the bindings to them.",
-        kind: Kind::Size(|all| &mut all.limits.owned_topology, MIB..=1024 * GIB, 1),
+        meaning: "The memory that the exclusive queues of a connection take, with the bindings to them. \"auto\" is a sixteenth of `limits.memory`, 128 MiB at most.",
+        kind: Kind::Budget(|all| &mut all.limits.owned_topology, MIB..=1024 * GIB),
     },
     Setting {
         key: "limits.memory",
@@ -232,8 +232,8 @@ pub(super) static SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "storage.unsynced_limit",
-        meaning: "Publishers are held back when so much data waits for the disk.",
-        kind: Kind::Size(|all| &mut all.storage.unsynced_limit, MIB..=GIB, 1),
+        meaning: "Publishers are held back when so much data waits for the disk. \"auto\" is an eighth of `limits.memory`, 16 MiB at most.",
+        kind: Kind::Budget(|all| &mut all.storage.unsynced_limit, MIB..=GIB),
     },
 ];
 

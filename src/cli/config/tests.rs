@@ -363,6 +363,49 @@ fn the_default_password_for_everybody_is_a_warning() {
 }
 
 #[test]
+fn every_budget_is_shown_with_what_auto_comes_to() {
+    let effective =
+        gather(&Sources::default(), &[("HAYPILE_STORAGE_INDEX", "2 MiB")]).ok().unwrap();
+    let text = render(&effective);
+    let budgets = SETTINGS.iter().filter(|setting| matches!(setting.kind, Kind::Budget(..)));
+    for setting in budgets {
+        let (_, name) = setting.place();
+        let line = text
+            .lines()
+            .position(|line| line.trim_start_matches("# ").starts_with(&format!("{name} = ")))
+            .unwrap();
+        let before = text.lines().nth(line - 1).unwrap();
+        let is_auto = setting.key != "storage.index";
+        assert_eq!(before.starts_with("# Here \"auto\" comes to "), is_auto, "{before}");
+    }
+}
+
+#[test]
+fn budgets_follow_from_a_limit_on_memory_that_is_set() {
+    let limit = [("HAYPILE_LIMITS_MEMORY", "40 MiB")];
+    let config = gather(&Sources::default(), &limit).ok().unwrap().settings.into_config();
+    let mib = |count: u64| count << 20;
+    assert_eq!((config.storage.cache, config.storage.index), (mib(10), mib(2)));
+    assert_eq!((config.limits.message_size, config.storage.unsynced_limit), (mib(10), mib(5)));
+    let broker = config.broker_limits;
+    assert_eq!(
+        (broker.topology, broker.owned_topology, broker.transaction),
+        (10 << 20, 2 << 20, 10 << 20)
+    );
+    let own = [limit[0], ("HAYPILE_LIMITS_TOPOLOGY", "1 GiB")];
+    let config = gather(&Sources::default(), &own).ok().unwrap().settings.into_config();
+    assert_eq!(config.broker_limits.topology, 1 << 30);
+}
+
+#[test]
+fn a_cache_beyond_the_memory_that_there_is_is_a_warning() {
+    let cache = [("HAYPILE_STORAGE_CACHE", "1024 GiB")];
+    let effective = gather(&Sources::default(), &cache).ok().unwrap();
+    assert_eq!(effective.warnings.len(), 1);
+    assert!(effective.warnings[0].starts_with("`storage.cache` is 1024 GiB, and `limits.memory`"));
+}
+
+#[test]
 fn settings_of_tls_that_mean_nothing_alone_are_refused() {
     let nothing = |text: &str| {
         let problems = problems(text);
