@@ -120,6 +120,18 @@ pub(crate) async fn serve(
     }
 }
 
+/// Makes room for a read of about `room` bytes, and returns the room that there is.
+///
+/// A message that stays in memory keeps the buffer that it was read into, so most of a buffer is
+/// used before there is a new one. Otherwise each message that is confirmed by itself would take
+/// the memory of a whole buffer.
+fn offer_room(input: &mut BytesMut, room: usize) -> usize {
+    if input.capacity() - input.len() < room / 4 {
+        input.reserve(room);
+    }
+    input.capacity() - input.len()
+}
+
 /// What a task was woken for.
 enum Happened {
     Socket(Ready),
@@ -299,7 +311,7 @@ impl Task {
             return Ok(());
         }
         self.reads_ahead = !self.connection.wants_input();
-        self.input.reserve(room);
+        let offered = offer_room(&mut self.input, room);
         match self.transport.try_read(&mut self.input) {
             Ok(0) if self.connection.is_closing() => Err(Abort::Gone),
             Ok(0) => Err(Abort::Eof),
@@ -314,7 +326,7 @@ impl Task {
                     self.acknowledged = ACKNOWLEDGED;
                 }
                 // Who has not logged in has no use for more, and is nobody to keep it for.
-                if count >= self.read_size && !self.connection.is_negotiating() {
+                if count >= offered.min(self.read_size) && !self.connection.is_negotiating() {
                     self.read_size = (self.read_size * 2).min(LARGEST_READ);
                 } else if count < self.read_size / 4 {
                     self.read_size = (self.read_size / 2).max(SMALLEST_READ);
@@ -483,5 +495,32 @@ impl Task {
         if self.connection.peer_leaves() {
             self.transport.shutdown().await.ok();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Messages of 64 KiB that came one by one took 256 KiB of memory each: publishers in a small
+    /// container were blocked for good after a few hundred of them.
+    #[test]
+    fn messages_that_are_read_one_by_one_share_buffers() {
+        const BODY: usize = 64 * 1024;
+        let mut input = BytesMut::new();
+        let mut kept = Vec::new();
+        let mut memory = 0;
+        for _ in 0..64 {
+            let before = input.as_ptr();
+            let offered = offer_room(&mut input, LARGEST_READ);
+            if input.as_ptr() != before || kept.is_empty() {
+                memory += offered;
+            }
+            input.resize(BODY.min(offered), 0);
+            kept.push(input.split().freeze());
+        }
+        let bodies: usize = kept.iter().map(|body| body.len()).sum();
+        assert!(bodies >= 48 * BODY);
+        assert!(memory <= bodies * 3 / 2, "{memory} bytes for {bodies}");
     }
 }
