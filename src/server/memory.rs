@@ -139,6 +139,7 @@ fn limit_files(groups: &str) -> Vec<PathBuf> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the fixtures are no files of the engine's")]
 mod tests {
     use super::*;
 

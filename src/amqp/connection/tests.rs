@@ -295,7 +295,7 @@ fn a_confirm_that_waits_for_nothing_is_written_before_another_connection_gets_th
     publisher.put(1, &publish);
     put_content_header(&mut publisher.input, 1, 0, RawProperties::NONE);
     assert!(publisher.connection.work(&mut publisher.input), "there is a confirm to write");
-    assert!(publisher.connection.output.len() > 0);
+    assert!(!publisher.connection.output.is_empty());
     assert!(!consumer.work_if_woken());
     publisher.work();
     assert_eq!(publisher.received(), ["basic.ack"]);

@@ -88,7 +88,8 @@ fn segments_ahead_are_ascending_and_end_with_the_newest() {
         assert!(state.ahead.insert(tag(id)));
     }
     assert!(state.ahead.iter().map(|tag| tag.id.0).eq(43..43 + AHEAD as u64));
-    assert!(!state.clone().ahead.insert(tag(100)), "there is no room");
+    let mut full = state;
+    assert!(!full.ahead.insert(tag(100)), "there is no room");
     assert!(state.ahead.insert(SegmentTag { salt: 1, ..tag(50) }), "it takes the place of another");
     state.reach(Some(tag(60)), Lsn(5));
     assert_eq!((state.newest, state.durable), (Some(tag(60)), example().durable));
