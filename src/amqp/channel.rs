@@ -1,5 +1,7 @@
 //! One channel: its methods translated into the broker's requests, and the answers back.
 
+use std::time::Instant;
+
 use bytes::BytesMut;
 
 use super::assembly::{Assembly, PUBLISH, Published};
@@ -69,6 +71,14 @@ impl Channel {
     pub(super) fn settle(&mut self) -> Result<(), Fault> {
         match &mut self.inner {
             Some(inner) => inner.flush().map_err(|error| Fault::from(broker::Refusal::from(error))),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a delivery that has been held for too long: the channel is to be closed.
+    pub(super) fn check_timeouts(&mut self, now: Instant) -> Result<(), Fault> {
+        match &mut self.inner {
+            Some(inner) => inner.check_timeouts(now).map_err(Fault::from),
             None => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
@@ -150,6 +150,24 @@ impl Connection {
             running.skip_sweep();
         } else if let Err(fault) = running.sweep() {
             self.fail(&fault);
+        }
+    }
+
+    /// How long after one look for expired deliveries the next is due; `None`: nothing can expire.
+    pub(super) fn timeout_interval(&self) -> Option<Duration> {
+        match &self.state {
+            State::Running(running) => running.timeout_interval(),
+            _ => None,
+        }
+    }
+
+    /// Closes the channels whose client holds a delivery for longer than it may, unless its acknowledgement may be among the frames
+    /// that wait.
+    pub(super) fn check_timeouts(&mut self, now: Instant) {
+        if self.takes_frames()
+            && let State::Running(running) = &mut self.state
+        {
+            running.check_timeouts(now, &mut self.output);
         }
     }
 

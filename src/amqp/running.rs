@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
@@ -230,6 +230,22 @@ impl Running {
             self.partial.insert(*number, held);
         }
         Ok(())
+    }
+
+    /// How long after one look for expired deliveries the next is due; `None`: nothing can expire.
+    pub(super) fn timeout_interval(&self) -> Option<Duration> {
+        self.session.timeout_interval()
+    }
+
+    /// Closes the channels whose client holds a delivery for longer than it may.
+    pub(super) fn check_timeouts(&mut self, now: Instant, output: &mut Output) {
+        let expired = |(number, channel): (&u16, &mut Channel)| {
+            channel.check_timeouts(now).err().map(|fault| (*number, fault))
+        };
+        let expired: Vec<_> = self.channels.iter_mut().filter_map(expired).collect();
+        for (number, fault) in expired {
+            self.close_channel(number, &fault, output);
+        }
     }
 
     /// Forgets the last sweep: nothing could arrive.

@@ -85,6 +85,7 @@ pub(crate) async fn serve(
         held: None,
         reads_ahead: false,
         swept: now,
+        checked: now,
         now,
         closing: None,
         received: now,
@@ -165,6 +166,8 @@ struct Task {
     reads_ahead: bool,
     /// When messages that have arrived by a part were last looked at.
     swept: Instant,
+    /// When deliveries were last looked at that are not acknowledged.
+    checked: Instant,
     /// When there was last something to do: asked once for all that it is needed for.
     now: Instant,
     /// Since when nothing is left but to close: the answer to `connection.close` is awaited, or the peer has yet to
@@ -391,6 +394,9 @@ impl Task {
         if self.connection.is_partial() {
             next = next.min(self.next_sweep()).max(self.now + Duration::from_millis(1));
         }
+        if let Some(interval) = self.connection.timeout_interval() {
+            next = next.min((self.checked + interval).max(self.now + Duration::from_millis(1)));
+        }
         if self.holds_spare_buffers() {
             next = next.min(self.idle_at().max(self.now + KEEP_BUFFERS / 8));
         }
@@ -462,6 +468,11 @@ impl Task {
         if now >= self.next_sweep() {
             self.swept = now;
             self.connection.sweep();
+        }
+        let timeouts = self.connection.timeout_interval();
+        if timeouts.is_some_and(|interval| now >= self.checked + interval) {
+            self.checked = now;
+            self.connection.check_timeouts(now.into_std());
         }
         let Some(interval) = self.connection.heartbeat() else { return Ok(()) };
         if !self.is_all_sent() {

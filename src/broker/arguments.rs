@@ -5,6 +5,7 @@
 //! or replication are kept, because a second declaration has to repeat them.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use super::equivalence::{check_arguments, check_field, type_name};
 use super::queue::{Queue, QueueSpec};
@@ -20,19 +21,19 @@ const MAX_PRIORITY: &str = "x-max-priority";
 const SINGLE_ACTIVE_CONSUMER: &str = "x-single-active-consumer";
 const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
 const PRIORITY: &[u8] = b"x-priority";
+const CONSUMER_TIMEOUT: &str = "x-consumer-timeout";
 
 /// The argument that names the exchange that a message goes to when an exchange routes it nowhere.
 pub(super) const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
 
 /// Arguments that ask for something that classic queues do not do, and are refused with.
-const NOT_FOR_CLASSIC: [&str; 14] = [
+const NOT_FOR_CLASSIC: [&str; 13] = [
     "x-delivery-limit",
     "x-dead-letter-strategy",
     "x-max-in-memory-length",
     "x-max-in-memory-bytes",
     "x-quorum-initial-group-size",
     "x-consumer-disconnected-timeout",
-    "x-consumer-timeout",
     "x-delayed-retry-type",
     "x-delayed-retry-min",
     "x-delayed-retry-max",
@@ -42,13 +43,12 @@ const NOT_FOR_CLASSIC: [&str; 14] = [
     "x-initial-cluster-size",
 ];
 
-/// The same for a quorum queue. RabbitMQ's have a time-out for consumers and delayed retries: those here do not.
-const NOT_FOR_QUORUM: [&str; 12] = [
+/// The same for a quorum queue. RabbitMQ's have delayed retries: those here do not.
+const NOT_FOR_QUORUM: [&str; 11] = [
     MAX_PRIORITY,
     "x-queue-mode",
     "x-queue-version",
     "x-queue-master-locator",
-    "x-consumer-timeout",
     "x-delayed-retry-type",
     "x-delayed-retry-min",
     "x-delayed-retry-max",
@@ -59,15 +59,15 @@ const NOT_FOR_QUORUM: [&str; 12] = [
 ];
 
 /// Arguments of a consumer that neither type of queue knows: a consumer is refused with them.
-const NOT_FOR_CONSUMERS: [&str; 4] =
-    ["x-consumer-timeout", "x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"];
+const NOT_FOR_CONSUMERS: [&str; 3] =
+    ["x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"];
 
 /// RabbitMQ's names of the types.
 const CLASSIC_TYPE: &str = "rabbit_classic_queue";
 const QUORUM_TYPE: &str = "rabbit_quorum_queue";
 
 /// Queue arguments that a second declaration has to repeat, apart from the type.
-const COMPARED: [&str; 17] = [
+const COMPARED: [&str; 18] = [
     MAX_PRIORITY,
     SINGLE_ACTIVE_CONSUMER,
     "x-expires",
@@ -79,6 +79,7 @@ const COMPARED: [&str; 17] = [
     "x-dead-letter-routing-key",
     "x-dead-letter-strategy",
     "x-delivery-limit",
+    CONSUMER_TIMEOUT,
     "x-queue-mode",
     "x-queue-version",
     "x-max-in-memory-length",
@@ -208,6 +209,7 @@ pub(super) fn check_server_named(arguments: &FieldTable) -> Result<(), Refusal> 
 fn check_rules(label: &str, arguments: &FieldTable) -> Result<(), Refusal> {
     check_number(label, arguments, "x-message-ttl", 0..=LONGEST)?;
     check_number(label, arguments, "x-expires", 1..=LONGEST)?;
+    check_number(label, arguments, CONSUMER_TIMEOUT, 0..=LONGEST)?;
     for name in ["x-max-length", "x-max-length-bytes"] {
         check_number(label, arguments, name, 0..=u64::MAX)?;
     }
@@ -368,4 +370,14 @@ pub(super) fn consumer_priority(label: &str, arguments: &FieldTable) -> Result<i
         None => Ok(0),
         Some(value) => value.as_integer().ok_or_else(|| no_integer(label, "x-priority", value)),
     }
+}
+
+/// How long a consumer may hold a message unacknowledged: `x-consumer-timeout`, in milliseconds.
+pub(super) fn consumer_timeout(
+    label: &str,
+    arguments: &FieldTable,
+) -> Result<Option<Duration>, Refusal> {
+    check_number(label, arguments, CONSUMER_TIMEOUT, 0..=LONGEST)?;
+    let milliseconds = arguments.get(CONSUMER_TIMEOUT.as_bytes()).and_then(Value::as_integer);
+    Ok(milliseconds.and_then(|time| u64::try_from(time).ok()).map(Duration::from_millis))
 }

@@ -2,6 +2,7 @@
 
 mod consuming;
 mod declaring;
+mod expiring;
 mod publishing;
 mod settling;
 mod transacting;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use self::expiring::Marks;
 use super::access::Powers;
 use super::arrivals::Arrivals;
 use super::confirms::Confirms;
@@ -56,6 +58,8 @@ pub struct Channel {
     prefetch: u32,
     last_tag: DeliveryTag,
     unacknowledged: Unacknowledged,
+    /// When these were delivered, roughly.
+    marks: Marks,
     settlement: Settlement,
     /// Queues that have got messages, and have not looked for consumers since.
     arrivals: Arrivals,
@@ -87,6 +91,7 @@ impl Channel {
             prefetch: 0,
             last_tag: DeliveryTag(0),
             unacknowledged,
+            marks: Marks::default(),
             settlement: Settlement::default(),
             arrivals: Arrivals::default(),
             pending_sources: PendingSources::default(),

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -42,6 +43,8 @@ pub(super) struct Spec {
     pub(super) priority: i64,
     /// How many messages it may hold; 0 for any number.
     pub(super) prefetch: u32,
+    /// `x-consumer-timeout`: how long it may hold a message; `None`: as its queue says.
+    pub(super) timeout: Option<Duration>,
     pub(super) credit: Arc<ChannelCredit>,
     pub(super) outbox: Arc<Outbox>,
 }
@@ -89,6 +92,11 @@ impl Consumer {
 
     pub(super) fn priority(&self) -> i64 {
         self.spec.priority
+    }
+
+    /// How long it may hold a message; `None`: as its queue says.
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        self.spec.timeout
     }
 
     /// Whether its queue has let it go.

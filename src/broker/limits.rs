@@ -1,5 +1,7 @@
 //! What a broker lets its clients take.
 
+use std::time::Duration;
+
 /// How much of what stays or waits in memory there may be. What goes beyond is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -16,6 +18,9 @@ pub struct Limits {
     /// Deliveries that a channel's client may hold unacknowledged: its consumers get no more than that, as if it were their
     /// prefetch count, and `basic.get` is refused. Default 1,000,000.
     pub unacknowledged: u32,
+    /// How long a client may hold a delivery unacknowledged, where neither its consumer nor its queue says so: its channel is
+    /// then closed. `None` means no limit. Default `None`.
+    pub consumer_timeout: Option<Duration>,
     /// Bytes of messages that the transactions of a connection hold until they are committed. Default 256 MiB.
     pub transaction: usize,
 }
@@ -29,6 +34,7 @@ impl Default for Limits {
             topology: 512 << 20,
             owned_topology: 128 << 20,
             unacknowledged: 1_000_000,
+            consumer_timeout: None,
             transaction: 256 << 20,
         }
     }

@@ -196,8 +196,14 @@ impl Queue {
         host: Weak<VirtualHost>,
         workers: Arc<Workers>,
     ) -> Self {
+        let rules = InForce::new(&spec.arguments);
+        if rules.any()
+            && let Some(timeout) = rules.get().consumer_timeout
+        {
+            workers.note_timeout(Duration::from_millis(timeout));
+        }
         Self {
-            rules: InForce::new(&spec.arguments),
+            rules,
             spec,
             store,
             declared_at: declared_at.unwrap_or(Lsn::ZERO),
@@ -246,6 +252,11 @@ impl Queue {
     /// The queue leaves the topology, which is locked exclusively.
     pub(super) fn set_gone(&self) {
         self.rules.is_gone.store(true, Relaxed);
+    }
+
+    /// Notes that one of its consumers, or all, are given so much time to acknowledge a delivery.
+    pub(super) fn note_timeout(&self, timeout: Duration) {
+        self.workers.note_timeout(timeout);
     }
 
     /// When its declaration is durable; `None` where there is nothing to wait for.

@@ -90,6 +90,8 @@ pub(super) struct Rules {
     /// How often a message may come back. `None` means no limit, as arguments and policies say with a number below zero; one
     /// that is a limit is smaller than that.
     pub(super) delivery_limit: Option<u64>,
+    /// How long a client may hold a message unacknowledged.
+    pub(super) consumer_timeout: Option<u64>,
 }
 
 impl Rules {
@@ -124,6 +126,7 @@ impl Rules {
             dead_letter_strategy: name(b"dead-letter-strategy")
                 .and_then(|text| Strategy::named(&text)),
             delivery_limit: number(b"delivery-limit"),
+            consumer_timeout: number(b"consumer-timeout"),
         }
     }
 
@@ -145,6 +148,7 @@ impl Rules {
                 .or(policy.dead_letter_routing_key),
             dead_letter_strategy: self.dead_letter_strategy.or(policy.dead_letter_strategy),
             delivery_limit: smaller(self.delivery_limit, policy.delivery_limit),
+            consumer_timeout: smaller(self.consumer_timeout, policy.consumer_timeout),
         }
     }
 

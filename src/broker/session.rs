@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::access::Accounts;
 use super::channel::Channel;
@@ -33,6 +34,11 @@ pub struct Session {
     /// The last of its exclusive queues that has been deleted at its end.
     deleted: Option<QueueId>,
 }
+
+/// Expired deliveries are looked for once in a quarter of the shortest time-out, within these bounds: one that a client has
+/// chosen must not keep others busy.
+const SHORTEST_LOOK: Duration = Duration::from_millis(250);
+const LONGEST_LOOK: Duration = Duration::from_secs(10);
 
 /// Exclusive queues that a connection deletes at its end before others of its thread have their turn.
 const DELETED_AT_ONCE: usize = 64;
@@ -101,6 +107,13 @@ impl Session {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// How long after one look for [expired deliveries](super::Channel::check_timeouts) the next is due; `None`: nothing can expire.
+    #[must_use]
+    pub fn timeout_interval(&self) -> Option<Duration> {
+        let shortest = self.shared.virtual_host.shortest_timeout()?;
+        Some((shortest / 4).clamp(SHORTEST_LOOK, LONGEST_LOOK))
     }
 
     /// The user who has authenticated.

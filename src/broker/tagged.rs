@@ -73,6 +73,11 @@ impl<T> Tagged<T> {
         self.slots.front().map(|(tag, _)| *tag)
     }
 
+    /// All things, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (DeliveryTag, &T)> {
+        self.slots.iter().filter_map(|(tag, thing)| Some((*tag, thing.as_ref()?)))
+    }
+
     /// How many were taken out, roughly: as many as there are fewer than their tags say.
     pub(super) fn taken(&self) -> u64 {
         let given_out = self.slots.back().map_or(0, |(tag, _)| tag.0);

@@ -108,6 +108,16 @@ impl Unacknowledged {
         self.kept.rest(&self.deliveries);
     }
 
+    /// The tag of the oldest.
+    pub(super) fn first(&self) -> Option<DeliveryTag> {
+        self.deliveries.first()
+    }
+
+    /// All of them, the oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (DeliveryTag, &Held)> {
+        self.deliveries.iter()
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.deliveries.len()

@@ -8,6 +8,7 @@ mod together;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use tracing::{error, warn};
@@ -61,6 +62,9 @@ impl VirtualHost {
             let spec = ExchangeSpec::predeclared(exchange.clone(), kind);
             topology.exchanges.insert(exchange, Exchange::new(spec, None));
         }
+        if let Some(timeout) = limits.consumer_timeout {
+            workers.note_timeout(timeout);
+        }
         let (purged_at, replies) = (Mutex::default(), Replies::default());
         let (store, topology) = (workers.store.clone(), RwLock::new(topology));
         Arc::new_cyclic(|this| Self {
@@ -89,6 +93,11 @@ impl VirtualHost {
 
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The shortest time that any consumer of the broker was ever given to acknowledge a delivery, if one was.
+    pub(super) fn shortest_timeout(&self) -> Option<Duration> {
+        self.workers.shortest_timeout()
     }
 
     /// The channels that get direct replies.

@@ -2,7 +2,9 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tracing::error;
 
@@ -25,13 +27,29 @@ pub(super) struct Workers {
     pub(super) carrier: Carrier,
     /// Wakes queues when it is time.
     pub(super) timer: Timer,
+    /// The shortest time, in milliseconds, that any consumer was ever given to acknowledge a delivery; the largest number: none
+    /// was.
+    shortest_timeout: AtomicU64,
 }
 
 impl Workers {
     /// Those of a store, without threads of their own.
     pub(super) fn new(store: &Store) -> Self {
         let (loader, carrier) = (Loader::default(), Carrier::default());
-        Self { store: store.clone(), loader, carrier, timer: Timer::new(store.clone()) }
+        let (timer, shortest_timeout) = (Timer::new(store.clone()), AtomicU64::new(u64::MAX));
+        Self { store: store.clone(), loader, carrier, timer, shortest_timeout }
+    }
+
+    /// Notes that a consumer is given so much time to acknowledge a delivery.
+    pub(super) fn note_timeout(&self, timeout: Duration) {
+        let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        self.shortest_timeout.fetch_min(milliseconds, Relaxed);
+    }
+
+    /// The shortest time that any consumer was ever given to acknowledge a delivery, if one was.
+    pub(super) fn shortest_timeout(&self) -> Option<Duration> {
+        let shortest = self.shortest_timeout.load(Relaxed);
+        (shortest < u64::MAX).then(|| Duration::from_millis(shortest))
     }
 }
 

@@ -228,3 +228,20 @@ fn a_queue_that_nobody_uses_goes_and_one_with_a_consumer_stays() {
     });
     assert!(!gone(&mut client, "used"));
 }
+
+#[test]
+fn a_consumer_that_does_not_acknowledge_in_time_loses_its_channel() {
+    let server = TestServer::with(|config| {
+        config.broker_limits.consumer_timeout = Some(std::time::Duration::from_millis(50));
+    });
+    let mut client = server.open_channel();
+    client.declare_queue(1, "q", true);
+    client.consume(1, "q", false);
+    client.publish(1, "", "q", b"m");
+    assert_eq!(client.delivery(), (1, false, b"m".to_vec()));
+    let text = client.expect_channel_close(1, 406);
+    assert!(text.contains("on channel 1 timed out. Timeout value used: 50 ms."), "{text}");
+    client.open_channel(1);
+    client.consume(1, "q", false);
+    assert_eq!(client.delivery(), (1, true, b"m".to_vec()));
+}

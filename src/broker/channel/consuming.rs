@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Channel;
-use crate::broker::arguments::{check_consumer, consumer_priority};
+use crate::broker::arguments::{check_consumer, consumer_priority, consumer_timeout};
 use crate::broker::consumer::{Consumer, Spec};
 use crate::broker::delivery::Get;
 use crate::broker::names::random_name;
@@ -50,6 +50,10 @@ impl Channel {
         let queue = self.readable_queue(&request.queue)?;
         let tag = self.new_tag(request)?;
         check_consumer(&queue, &request.arguments)?;
+        let timeout = consumer_timeout(&queue.label(), &request.arguments)?;
+        if let Some(timeout) = timeout {
+            queue.note_timeout(timeout);
+        }
         let consumer = Arc::new(Consumer::new(Spec {
             tag: tag.clone(),
             channel: self.number,
@@ -58,6 +62,7 @@ impl Channel {
             exclusive: request.exclusive,
             priority: consumer_priority(&queue.label(), &request.arguments)?,
             prefetch: self.prefetch,
+            timeout,
             credit: Arc::clone(&self.credit),
             outbox: Arc::clone(&self.session.outbox),
         }));

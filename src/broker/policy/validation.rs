@@ -17,7 +17,7 @@ enum Valid {
 }
 
 /// Key, who may set it, what the value stands for, what it has to be.
-const KEYS: [(&str, bool, &str, Valid); 27] = [
+const KEYS: [(&str, bool, &str, Valid); 28] = [
     ("alternate-exchange", false, "alternate exchange name", Valid::Text),
     ("dead-letter-exchange", false, "dead letter exchange name", Valid::Text),
     ("dead-letter-routing-key", false, "dead letter routing key", Valid::Text),
@@ -33,6 +33,7 @@ const KEYS: [(&str, bool, &str, Valid); 27] = [
     ("max-length-bytes", true, "maximum length in bytes", Valid::AtLeast(0)),
     ("max-in-memory-length", true, "maximum length in memory", Valid::AtLeast(0)),
     ("max-in-memory-bytes", true, "maximum of bytes in memory", Valid::AtLeast(0)),
+    ("consumer-timeout", false, "consumer timeout", Valid::AtLeast(0)),
     ("delivery-limit", true, "delivery limit", Valid::Integer),
     (
         "overflow",

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use tracing::{error, warn};
 
@@ -293,8 +294,12 @@ impl Queue {
         if self.rules.bounds_bytes() && !counted {
             self.begin_counting();
         }
-        if self.rules.get().message_ttl.is_some() {
+        let rules = self.rules.get();
+        if rules.message_ttl.is_some() {
             self.note_timed();
+        }
+        if let Some(timeout) = rules.consumer_timeout {
+            self.note_timeout(Duration::from_millis(timeout));
         }
     }
 

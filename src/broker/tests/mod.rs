@@ -25,6 +25,7 @@ mod replying;
 mod restarting;
 mod single_active;
 mod threads;
+mod timing_out;
 mod topology;
 mod transactions;
 

@@ -301,6 +301,7 @@ default_user = pika
 default_pass = hay
 loopback_users.guest = false
 heartbeat = 30
+consumer_timeout = 900000
 max_message_size = 16777216
 vm_memory_high_watermark.absolute = 2GiB
 disk_free_limit.absolute = 1GB
@@ -325,6 +326,7 @@ management.tcp.port = 15672
             ("login.user", "\"pika\""),
             ("login.remote", "true"),
             ("limits.heartbeat", "\"30 s\""),
+            ("limits.consumer_timeout", "\"15 min\""),
             ("limits.message_size", "\"16 MiB\""),
             ("limits.memory", "\"2 GiB\""),
             ("limits.disk_free", "\"1000000000 B\""),

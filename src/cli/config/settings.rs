@@ -59,6 +59,8 @@ pub(super) struct ClientLimits {
     pub(super) message_size: Option<u64>,
     pub(super) message_timeout: Duration,
     pub(super) unacknowledged: u64,
+    /// Zero means no limit.
+    pub(super) consumer_timeout: Duration,
     /// The same.
     pub(super) transaction_size: Option<u64>,
     pub(super) queues: u64,
@@ -121,6 +123,7 @@ impl Default for Settings {
                 message_size: None,
                 message_timeout: limits.message_timeout,
                 unacknowledged: broker_limits.unacknowledged.into(),
+                consumer_timeout: broker_limits.consumer_timeout.unwrap_or_default(),
                 transaction_size: None,
                 queues: broker_limits.queues as u64,
                 exchanges: broker_limits.exchanges as u64,
@@ -294,6 +297,7 @@ impl ClientLimits {
             topology: fit(self.topology.unwrap_or(budgets.topology)),
             owned_topology: fit(self.owned_topology.unwrap_or(budgets.owned_topology)),
             unacknowledged: fit(self.unacknowledged),
+            consumer_timeout: Some(self.consumer_timeout).filter(|time| !time.is_zero()),
             transaction: fit(self.transaction_size.unwrap_or(budgets.transaction)),
         }
     }

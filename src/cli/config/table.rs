@@ -30,6 +30,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const SECOND: u64 = 1000;
 const MINUTE: u64 = 60 * SECOND;
+const TEN_YEARS: u64 = 10 * 365 * 24 * 60 * MINUTE;
 
 /// All settings, in the order of their [`SECTIONS`].
 pub(super) static SETTINGS: &[Setting] = &[
@@ -143,6 +144,11 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "limits.unacknowledged",
         meaning: "Deliveries that a channel's client may hold unacknowledged. Its consumers get no more before it acknowledges some; `basic.get` is refused.",
         kind: Kind::Count(|all| &mut all.limits.unacknowledged, 1..=4_000_000_000),
+    },
+    Setting {
+        key: "limits.consumer_timeout",
+        meaning: "How long a client may hold a delivery unacknowledged before its channel is closed. `x-consumer-timeout` of a consumer or a queue, and `consumer-timeout` of a policy, count more. \"0 s\" is without a limit; RabbitMQ's default is 30 minutes.",
+        kind: Kind::Time(|all| &mut all.limits.consumer_timeout, 0..=TEN_YEARS, 1),
     },
     Setting {
         key: "limits.transaction_size",
