@@ -22,11 +22,17 @@ fn options(disk: &SimulatedDisk) -> Options {
 fn an_open_that_finds_no_room_for_its_checkpoint_says_how_much_it_needs() {
     let disk = SimulatedDisk::new();
     let mut driver = Driver::open("/store", options(&disk), Ledger::new()).unwrap();
-    let queue = driver.create_queue(b"orders").unwrap();
+    // Names that take more than a page in the checkpoint.
+    let name = |number: u32| format!("{number:0>200}");
+    let queues: Vec<_> =
+        (0..30).map(|number| driver.create_queue(name(number).as_bytes()).unwrap()).collect();
     driver.confirm().unwrap();
-    driver.publish("x".repeat(12_100), &[&queue]).unwrap();
+    // The superblock has a segment's first group as durable, so the last one must be another.
+    driver.publish("x", &[&queues[0]]).unwrap();
     driver.confirm().unwrap();
-    drop(queue);
+    driver.publish("x".repeat(8_000), &[&queues[0]]).unwrap();
+    driver.confirm().unwrap();
+    drop(queues);
     let ledger = driver.into_ledger();
     disk.set_capacity(Some(disk.used()));
     let needed = match Driver::open("/store", options(&disk), ledger.clone()) {

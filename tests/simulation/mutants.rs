@@ -63,7 +63,13 @@ const TABLE: &[(Mutant, Net)] = &[
     (Mutant::TrustCachedSuperblock, CrashPoints("compaction")),
     (Mutant::ShareSectors, CrashPoints("publish and confirm")),
     (Mutant::AcknowledgeFuture, CrashPoints("acknowledge and hand out")),
-    (Mutant::MoveUnchecked, CrashPoints("compaction")),
+    (
+        Mutant::MoveUnchecked,
+        Covered(
+            &["compaction", "compaction of a deep queue"],
+            "a move releases what is counted for the place where the index has the message, and nothing else",
+        ),
+    ),
     (Mutant::ForgetDirectory, CrashPoints("deep queue")),
     (Mutant::DivideUnits, CrashPoints("applied together")),
     (Mutant::DivideTail, CrashPoints("an oversized message together")),
