@@ -19,6 +19,10 @@ use crate::amqp::{Gateway, Resource};
 /// How often is looked.
 const INTERVAL: Duration = Duration::from_millis(250);
 
+/// The disk alarm is cleared after so many looks in a row that found enough space. A full disk is asked for a segment each
+/// second: free space falls to nothing then, and comes back when the part of a file is removed.
+const CALM_LOOKS: u32 = 12;
+
 /// Where publishers are held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watermarks {
@@ -46,6 +50,8 @@ pub(super) struct Levels {
     pub(super) disk_free: Option<u64>,
     pub(super) disk_free_limit: u64,
     pub(super) low_on_disk: bool,
+    /// Looks in a row that found enough space.
+    calm_looks: u32,
 }
 
 /// Who looks after it.
@@ -113,17 +119,19 @@ impl Levels {
         memory.zip(self.memory_limit).is_some_and(|(memory, limit)| memory > limit)
     }
 
-    /// What follows from new figures. What is short stays so until there is a little more than enough, so that it does not come and
-    /// go with every message; what is not known is not short.
+    /// Returns the levels with new figures. An alarm clears only 5 % beyond its limit, and that of the disk after a while, so
+    /// that it does not flap (hysteresis). An unknown figure raises no alarm.
     fn with(self, memory: Option<u64>, disk_free: Option<u64>) -> Levels {
         let margin = |limit: u64, was_short: bool| if was_short { limit / 20 } else { 0 };
         let low_on_memory = memory
             .zip(self.memory_limit)
             .is_some_and(|(memory, limit)| memory > limit - margin(limit, self.low_on_memory));
         let limit = self.disk_free_limit;
-        let low_on_disk =
-            disk_free.is_some_and(|free| free < limit + margin(limit, self.low_on_disk));
-        Levels { memory, low_on_memory, disk_free, low_on_disk, ..self }
+        let is_short = disk_free.is_some_and(|free| free < limit + margin(limit, self.low_on_disk));
+        let calm_looks = if is_short { 0 } else { self.calm_looks.saturating_add(1) };
+        let is_calm = disk_free.is_none() || calm_looks >= CALM_LOOKS;
+        let low_on_disk = is_short || self.low_on_disk && !is_calm;
+        Levels { memory, low_on_memory, disk_free, low_on_disk, calm_looks, ..self }
     }
 }
 
@@ -160,8 +168,22 @@ mod tests {
         assert_eq!(low(levels), (true, true));
         let levels = levels.with(Some(951), Some(104));
         assert_eq!(low(levels), (true, true));
-        assert_eq!(low(levels.with(Some(950), Some(105))), (false, false));
+        assert_eq!(low(levels.with(Some(950), Some(105))), (false, true));
+        let calm = (0..CALM_LOOKS).fold(levels, |levels, _| levels.with(Some(950), Some(105)));
+        assert_eq!(low(calm), (false, false));
         assert_eq!(low(levels.with(None, None)), (false, false));
+    }
+
+    #[test]
+    fn the_disk_alarm_does_not_flap_while_a_full_disk_is_asked_for_a_segment_each_second() {
+        let levels = Levels { disk_free_limit: 100, ..Levels::default() };
+        let mut levels = levels.with(None, Some(99));
+        for _ in 0..50 {
+            for free in [1000, 1000, 1000, 0] {
+                levels = levels.with(None, Some(free));
+                assert!(levels.low_on_disk);
+            }
+        }
     }
 
     #[test]
