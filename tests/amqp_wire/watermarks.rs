@@ -16,6 +16,9 @@ const MIB: usize = 1 << 20;
 
 fn serve(directory: &Path, settings: &[&str]) -> Process {
     let mut arguments = vec!["--listen", "127.0.0.1:0", "--set", "storage.segment_size=1 MiB"];
+    // These follow from the memory limit otherwise, and the tests set that low.
+    arguments.extend(["--set", "limits.transaction_size=256 MiB"]);
+    arguments.extend(["--set", "limits.message_size=128 MiB"]);
     for setting in settings {
         arguments.extend(["--set", setting]);
     }
