@@ -11,7 +11,7 @@ use haypile::message::{FieldTable, Properties, RawTable, ShortStr, Value};
 use super::Outcome;
 use super::client::{Client, FRAME, Place, begun, consume, declare, delete};
 
-/// How much each attack does.
+/// The sizes of the attacks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
     /// Bindings of the topic exchange, of the queue that is deleted, and of the headers exchange.
@@ -30,7 +30,7 @@ pub(crate) struct Sizes {
     pub(crate) flood: u32,
     /// Queues with arguments of 100 KiB.
     pub(crate) arguments: u32,
-    /// How long the attacks go on that have no end of their own.
+    /// The time of the attacks that have no end of their own.
     pub(crate) time: Duration,
 }
 

@@ -13,13 +13,13 @@ use haypile::message::{Properties, RawProperties, RawTable};
 
 use super::Outcome;
 
-/// How long nothing may come before the server is given up.
+/// The longest silence before a client gives the server up.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The largest frame.
 pub(crate) const FRAME: u32 = 131_072;
 
-/// Where a client logs in.
+/// The address and virtual host of a client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
     pub(crate) address: SocketAddr,

@@ -1,4 +1,4 @@
-//! How long other clients wait while one attacks: attack × canary, in milliseconds.
+//! Measures how long other clients wait while one attacks: attack × canary, in milliseconds.
 //!
 //! `cargo bench --bench canary` prints a table and asserts nothing of time. Two canaries in another virtual host publish and consume
 //! a message each 100 ms, a third logs in as often. A canary that loses a message, or gets one out of order, ends the program with an
@@ -44,13 +44,13 @@ struct Arguments {
     /// A server that runs already, with the virtual host `canary` and the user `guest`, instead of one that is started.
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "binary")]
     address: Option<SocketAddr>,
-    /// How long the attacks go on that have no end of their own, in seconds.
+    /// The time of the attacks that have no end of their own, in seconds.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
     /// A share of each attack's size, in percent.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100))]
     percent: u32,
-    /// Where to make the directory to work in, instead of the system's place for temporary files.
+    /// The parent of the working directory, instead of the system's place for temporary files.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Given by `cargo bench`; means nothing here.
@@ -175,7 +175,7 @@ fn measure(attack: Attack, address: SocketAddr, sizes: Sizes) -> Outcome {
         };
         let birds = [sing("canary.1"), sing("canary.2")];
         let logins = scope.spawn(move || birds::log_in(place, stop));
-        // What they do before the attack belongs to no row.
+        // Their messages before the attack belong to no row.
         thread::sleep(5 * birds::PERIOD);
         let begun = Instant::now();
         let answered = attack.run(Place { address, virtual_host: "/" }, sizes);

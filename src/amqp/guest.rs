@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use tokio::sync::Notify;
 
-/// What the server and a connection that has not logged in know of each other. The connection drops it when it has logged in.
+/// The place of a connection that has not logged in. The connection drops it when it has logged in.
 #[derive(Debug, Default)]
 pub(crate) struct Guest {
     has_spoken: AtomicBool,

@@ -21,9 +21,9 @@ pub struct Limits {
     pub consumers: usize,
     /// The largest body in bytes. Bodies that have not arrived completely may together take twice as much. Default 128 MiB.
     pub message_size: u64,
-    /// How long a message may stop arriving after a part of it. Default 60 s.
+    /// The longest pause within a message. Default 60 s.
     pub message_timeout: Duration,
-    /// How long a connection is held back before its socket is read ahead, so that heartbeats and its end are noticed. After twice
+    /// The time that a connection is held back before its socket is read ahead, so that heartbeats and its end are noticed. After twice
     /// that time its `connection.close` is answered. Default 5 s.
     pub held_back: Duration,
 }

@@ -25,7 +25,7 @@ pub(super) struct Output {
     tail: BytesMut,
     /// Bytes in `pieces`.
     queued: usize,
-    /// What the peer speaks.
+    /// The dialect of the peer.
     dialect: Dialect,
 }
 
@@ -39,7 +39,7 @@ impl Output {
         self.len() == 0
     }
 
-    /// What the peer speaks.
+    /// The dialect of the peer.
     pub(super) fn dialect(&self) -> Dialect {
         self.dialect
     }

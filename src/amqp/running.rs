@@ -47,7 +47,7 @@ pub(super) struct Running {
     peer: SocketAddr,
     log: Arc<Thinning>,
     terms: Terms,
-    /// How much of a message had arrived on a channel at the last [sweep](Running::sweep).
+    /// The bytes of a message that had arrived on a channel at the last [sweep](Running::sweep).
     partial: BTreeMap<u16, usize>,
     /// In front of the session, so that they go first.
     channels: BTreeMap<u16, Channel>,
@@ -64,7 +64,7 @@ pub(super) struct Running {
     /// A message, and its channel, that has arrived and could not be stored: the disk is full, or it takes long to find out
     /// where it goes.
     held: Option<(u16, Published)>,
-    /// What it waits for.
+    /// The room that the held message waits for.
     held_for: Room,
     /// The turn to find that out.
     routing: Option<Leave>,
@@ -135,7 +135,7 @@ impl Running {
     }
 
     /// Ends the session in pieces, so that others of its thread have their turn in between. Channels first: what they hold is
-    /// at once there for others. Returns whether it has ended: until then, it is to be called again.
+    /// at once there for others. Returns whether the session has ended: until then, the caller must call it again.
     pub(super) fn close_some(&mut self) -> bool {
         for _ in 0..CLOSED_AT_ONCE {
             if self.channels.pop_first().is_none() {

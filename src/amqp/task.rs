@@ -36,7 +36,7 @@ const AHEAD: usize = 16 * 1024;
 /// How long a socket stays half open for the peer to read what was sent last.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How long a peer that leaves Nagle's algorithm on may hold the rest of what it has to send, until its system hears that the last bytes
+/// The times for which a peer that leaves Nagle's algorithm on may hold the rest of what it has to send, until its system hears that the last bytes
 /// have arrived: Linux says so after 40 ms, and up to 200 ms, if nothing is written before.
 const DELAYED: RangeInclusive<Duration> = Duration::from_millis(30)..=Duration::from_millis(250);
 /// So many reads are then acknowledged at once, if nothing is written after them.
@@ -179,7 +179,7 @@ struct Task {
     sent: Instant,
     /// When something was read, if nothing has been written since.
     unanswered: Option<Instant>,
-    /// How many reads are to be acknowledged at once: the peer seems to wait for that before it sends on.
+    /// Reads left to acknowledge at once: the peer seems to wait for that before it sends on.
     acknowledged: u32,
     /// Bytes read and written since others had their turn.
     moved: usize,
@@ -274,7 +274,7 @@ impl Task {
         self.held.is_some_and(|since| self.now >= since + time)
     }
 
-    /// How much may be read.
+    /// The bytes that may be read.
     fn room(&self) -> usize {
         if self.connection.wants_input() {
             self.read_size
@@ -484,7 +484,7 @@ impl Task {
             self.connection.output.heartbeat();
         }
         if self.room() == 0 {
-            // What the peer sends is not read, and says nothing of it.
+            // The peer's bytes are not read, so they say nothing of it.
             self.received = now;
         } else if now >= self.received + interval * 2 {
             return Err(Abort::NotSending(now - self.received));

@@ -17,7 +17,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// So many pairs of kind and address are told apart. The others count as one address.
 const MOST_PAIRS: usize = 1024;
 
-/// What a line is about: lines of one kind are alike.
+/// The subject of a line: lines of one kind are alike.
 pub(crate) type Kind = &'static str;
 
 /// Counts lines. A line that is thinned out is in the count of the next [report](Thinning::report).

@@ -21,7 +21,7 @@ use crate::message::ShortStr;
 /// So many logins may wait for their turn.
 const MOST_WAITING: usize = 4096;
 
-/// What comes of a login.
+/// The outcome of a login.
 type Outcome = Result<ShortStr, LoginRefused>;
 
 /// Verifies passwords. Cloning gives another handle to the same.

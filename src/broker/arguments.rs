@@ -43,7 +43,7 @@ const NOT_FOR_CLASSIC: [&str; 13] = [
     "x-initial-cluster-size",
 ];
 
-/// The same for a quorum queue. RabbitMQ's have delayed retries: those here do not.
+/// The arguments of a quorum queue. RabbitMQ's have delayed retries: those here do not.
 const NOT_FOR_QUORUM: [&str; 11] = [
     MAX_PRIORITY,
     "x-queue-mode",

@@ -12,7 +12,7 @@ use crate::storage::{Sequence, StoreError};
 /// How long what could not be read is left alone before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What a queue needs read.
+/// A read that a queue needs.
 #[derive(Debug)]
 enum Job {
     /// Its messages from that place on, to hand them out.

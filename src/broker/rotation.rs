@@ -22,7 +22,7 @@ use super::consumer::Consumer;
 pub(super) struct Rotation {
     /// In the order in which they become active, where a single one is; else in the order in which they came.
     all: BTreeMap<Place, Arc<Consumer>>,
-    /// How many consumers there ever were.
+    /// The number of consumers that there ever were.
     arrivals: u64,
     /// Highest priority first. Nearly always there is one.
     classes: Vec<Class>,
@@ -52,9 +52,9 @@ fn place(consumer: &Consumer, turns: Turns) -> Place {
 #[derive(Debug)]
 struct Class {
     priority: i64,
-    /// Those that have left are not [in turn](Consumer::in_turn).
+    /// Consumers that have left are not [in turn](Consumer::in_turn).
     turn: VecDeque<Arc<Consumer>>,
-    /// How many have left.
+    /// The number of consumers in it that have left.
     left: usize,
 }
 
@@ -80,7 +80,7 @@ impl Class {
 }
 
 impl Rotation {
-    /// How many consumers there are, parked or not.
+    /// The number of consumers, parked or not.
     pub(super) fn len(&self) -> usize {
         self.all.len()
     }

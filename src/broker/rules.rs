@@ -87,7 +87,7 @@ pub(super) struct Rules {
     dead_letter_exchange: Option<ShortStr>,
     dead_letter_routing_key: Option<ShortStr>,
     dead_letter_strategy: Option<Strategy>,
-    /// How often a message may come back. `None` means no limit, as arguments and policies say with a number below zero; one
+    /// The number of times that a message may be redelivered. `None` means no limit, as arguments and policies say with a number below zero; one
     /// that is a limit is smaller than that.
     pub(super) delivery_limit: Option<u64>,
     /// How long a client may hold a message unacknowledged.
@@ -194,7 +194,7 @@ impl Rules {
         self.max_bytes.is_some()
     }
 
-    /// How much has to be removed from the head of a queue with `ready`, so that it keeps its bounds.
+    /// Returns how much must be removed from the head of a queue with `ready`, so that it keeps its bounds.
     ///
     /// Invariant: only `drop-head` ever removes. A queue that refuses publishes keeps all that it has accepted, also when
     /// requeued messages, a restart or a new policy leave it with more than its bounds.

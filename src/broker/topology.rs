@@ -39,7 +39,7 @@ pub(super) struct Topology {
     bindings: usize,
     /// Links to what has been deleted, whose bindings are still in the router of their source.
     stale: VecDeque<Link>,
-    /// What all of it takes.
+    /// The bytes of all of it.
     pub(super) memory: TopologyMemory,
     /// When everything that was ever taken away is so durably. Whoever asks for something to go that is gone already must not
     /// be told before that.

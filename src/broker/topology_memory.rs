@@ -27,7 +27,7 @@ const EXCHANGE: usize = 256 + size_of::<Exchange>();
 #[derive(Debug, Default)]
 pub(super) struct TopologyMemory {
     all: usize,
-    /// What goes with a connection: its exclusive queues, and the bindings to them.
+    /// The bytes that go with a connection: its exclusive queues, and the bindings to them.
     owned: HashMap<SessionId, usize>,
 }
 

@@ -2,7 +2,7 @@
 
 use super::raw_table::{RawTable, check_table};
 
-/// How deep tables and arrays are unpacked, the outermost table counted as 1.
+/// The depth to which tables and arrays are unpacked, the outermost table counted as 1.
 ///
 /// The protocol sets no limit to nesting, and neither does anything here. But unpacked values are walked through recursively, and
 /// a frame of 100 KiB could exhaust the stack: what nests deeper stays [packed](super::Value::Packed). Clients nest two or three deep.

@@ -7,7 +7,7 @@ use crate::broker::access::{self, Password, PasswordError, PatternError, Permiss
 use crate::broker::{AdministrationError, Broker};
 use crate::message::ShortStr;
 
-/// What RabbitMQ calls a user who may do everything.
+/// RabbitMQ's tag of a user who may do everything.
 const ADMINISTRATOR: ShortStr = ShortStr::from_static("administrator");
 
 /// The user whose password everybody knows.

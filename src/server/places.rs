@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::amqp::{Guest, source};
 
-/// How long a new connection waits for the place of another one that was told to go.
+/// The time that a new connection waits for the place of another one that was told to go.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// After so many new connections, those that have logged in are forgotten.
@@ -33,7 +33,7 @@ struct Guests {
     since_pruned: usize,
 }
 
-/// What a connection has while it is served.
+/// The place that a connection has while it is served.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) guest: Arc<Guest>,

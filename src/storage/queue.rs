@@ -128,12 +128,12 @@ pub struct Fetched {
     pub sequence: Sequence,
     /// The message.
     pub message: Message,
-    /// How often it had been handed out before, as far as [`Queue::mark_delivered`] was told, up to [`MOST_DELIVERIES`];
+    /// The number of times that it had been handed out before, as far as [`Queue::mark_delivered`] was told, up to [`MOST_DELIVERIES`];
     /// 0: never.
     pub deliveries: u32,
 }
 
-/// How a [fetch](Queue::fetch) ended.
+/// The end of a [fetch](Queue::fetch).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fetch {
     /// All live messages were added, up to the limit; none, if there are none.

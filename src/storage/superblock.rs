@@ -66,10 +66,10 @@ const OLDEST_VERSION: u32 = 3;
 /// The first version that tells histories of a store apart.
 const TELLS_HISTORIES: u32 = 4;
 
-/// How many segments ahead a superblock can name.
+/// The number of segments ahead that a superblock can name.
 const AHEAD: usize = 22;
 
-/// Where these are in a copy.
+/// The place of these in a copy.
 const AHEAD_BEGIN: usize = 128;
 
 const MAGIC: [u8; 8] = *b"HAYPILE\0";

@@ -69,7 +69,7 @@ fn clients_of_0_8_are_told_no_capabilities() {
     }
 }
 
-/// What differs there: `connection.close` and `channel.open-ok`, and `basic.consume` without a table.
+/// The methods that differ there: `connection.close` and `channel.open-ok`, and `basic.consume` without a table.
 #[test]
 fn a_client_of_0_8_is_served_in_its_own_version() {
     let server = TestServer::start();

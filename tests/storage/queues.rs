@@ -510,7 +510,7 @@ fn the_last_number_is_a_place_like_any_other_that_holds_nothing() {
             append(&store, &orders, "first");
         }
     }
-    // What was said of a place before a message took it does not count for that message.
+    // A hand-out that was noted before a message took the place does not count for that message.
     append(&store, &orders, "second");
     places.truncate(1);
     drop(orders);

@@ -1,4 +1,4 @@
-//! What a store takes of the process: file descriptors, and memory for what it reads when it is opened.
+//! The resources that a store takes of the process: file descriptors, and memory while it is opened.
 
 use std::io;
 use std::path::Path;

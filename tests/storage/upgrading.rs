@@ -66,7 +66,7 @@ fn text(kind: &str, n: u64, bytes: usize) -> String {
     format!("{kind} {n} ").chars().chain("haypile ".chars().cycle()).take(bytes).collect()
 }
 
-/// What the version 3 of the fixture had confirmed, and nothing else.
+/// Checks that the store holds the messages that version 3 had confirmed, and nothing else.
 fn check(store: &Store) {
     let deep = (50..200).filter(|n| *n != 100).map(|n| text("deep", n, 20));
     assert!(bodies(&queue(store, "deep")).into_iter().eq(deep));

@@ -29,7 +29,7 @@ pub enum Dialect {
 const EMPTY_TABLE: [u8; 4] = [0; 4];
 
 impl Dialect {
-    /// What a client may send first, and what it speaks then. That of 0-9 is one for 0-9-1: the methods do not differ. The last one is
+    /// The headers that a client may send first, each with its dialect. The header of 0-9 selects 0-9-1: the methods do not differ. The last one is
     /// in the text of 0-8, and what some clients of 0-8 send.
     pub const HEADERS: [([u8; 8], Dialect); 4] = [
         (PROTOCOL_HEADER, Dialect::V0_9_1),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_different_in_0_8_is_sent_as_it_is_there() {
+    fn methods_that_differ_in_0_8_are_sent_in_its_form() {
         let close =
             Method::ConnectionClose { reply_code: 1, reply_text: b"", class_id: 2, method_id: 3 };
         for (method, bytes) in [
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_different_in_0_8_is_received_as_0_9_1() {
+    fn methods_that_differ_in_0_8_are_received_as_0_9_1() {
         let consume = Method::BasicConsume {
             reserved_1: 7,
             queue: b"q",

@@ -98,14 +98,14 @@ struct Book {
     topics: BTreeMap<TopicPermissionKey, Arc<TopicPermissions>>,
 }
 
-/// What is known of the user who logs in.
+/// The account of the user who logs in.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) secret: Secret,
     pub(super) loopback_only: bool,
 }
 
-/// What a user authenticates with.
+/// The secret that a user authenticates with.
 #[derive(PartialEq, Eq)]
 pub(super) enum Secret {
     OfSettings(String),
@@ -260,7 +260,7 @@ impl Accounts {
         Topics(own.map(|(key, topics)| (key.exchange.clone(), Arc::clone(topics))).collect())
     }
 
-    /// What a user's connections may be: nothing is said of administrators.
+    /// The limits of a user's connections. Administrators have none.
     pub(in crate::broker) fn limits(&self, user: &ShortStr) -> UserLimits {
         self.book.read().users.get(user).map(|user| user.limits).unwrap_or_default()
     }

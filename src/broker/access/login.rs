@@ -57,7 +57,7 @@ pub struct Verification {
     loopback: bool,
     /// By what it is remembered.
     digest: Option<Digest>,
-    /// What was known of the user when it was asked for.
+    /// The user's secret when the login began.
     secret: Secret,
     loopback_only: bool,
 }
@@ -134,7 +134,7 @@ impl Verification {
         if is_right { self.accept() } else { Err(self.wrong()) }
     }
 
-    /// What the password has to be compared with slowly; `None`: it is wrong already.
+    /// The hash that the password must be compared with slowly. `None` means that it is wrong already.
     fn slow_password(&self) -> Option<&Password> {
         match &self.secret {
             Secret::Stored(Some(password)) if password.is_slow() => Some(password),
@@ -355,7 +355,7 @@ mod tests {
         };
         change(&|draft| _ = draft.put_user(user(&other)).unwrap());
         change(&|draft| _ = draft.delete_user(&other).unwrap());
-        // What has nothing to do with the password.
+        // A change that has nothing to do with the password.
         let limits = UserLimits { max_connections: Some(5), max_channels: None };
         change(&|draft| _ = draft.put_user(User { limits, ..user(&shop) }).unwrap());
         assert!(matches!(accounts.login(b"shop", b"s3cret", true), Login::Accepted(_)));

@@ -64,11 +64,11 @@ impl Channel {
         }
     }
 
-    /// The same with no more effort than that. Returns `None` if that was not enough: nothing has been done then, and the
+    /// Does this with bounded effort. Returns `None` if that was not enough: nothing has been done then, and the
     /// channel must be given the same message again before any other.
     ///
     /// # Errors
-    /// Those of [`publish`](Self::publish).
+    /// As [`publish`](Self::publish).
     pub fn publish_some(
         &mut self,
         message: &Message,
@@ -84,7 +84,7 @@ impl Channel {
     /// the message is kept.
     ///
     /// # Errors
-    /// Those of [`publish`](Self::publish).
+    /// As [`publish`](Self::publish).
     pub fn publish_pieces(
         &mut self,
         envelope: &Envelope<'_>,

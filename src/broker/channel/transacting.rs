@@ -62,11 +62,11 @@ impl Channel {
         self.stage_some(message, mandatory, Effort::Whole).map(drop)
     }
 
-    /// The same with no more effort than that. Returns `false` if that was not enough: nothing has been done then, and the
+    /// Does this with bounded effort. Returns `false` if that was not enough: nothing has been done then, and the
     /// channel must be given the same message again before any other.
     ///
     /// # Errors
-    /// Those of [`stage`](Self::stage).
+    /// As [`stage`](Self::stage).
     pub fn stage_some(
         &mut self,
         message: &Message,

@@ -1,4 +1,4 @@
-//! What the definition of a policy may say: the keys and values of RabbitMQ 3.10 and 4.3, as far as there is such a thing here.
+//! Validates the definition of a policy: the keys and values of RabbitMQ 3.10 and 4.3, as far as there is such a thing here.
 
 use super::{PolicyError, PolicyKind};
 use crate::broker::equivalence::shown_value;

@@ -63,7 +63,7 @@ impl Queue {
     }
 
     /// None is.
-    pub(super) fn nothing_ready(&self, state: &mut State) {
+    pub(super) fn forget_ready_bytes(&self, state: &mut State) {
         state.uncounted = None;
         if self.rules.bounds_bytes() {
             self.rules.details().ready_bytes.store(0, Relaxed);

@@ -241,14 +241,14 @@ impl Queue {
         }
     }
 
-    /// Whether the head has to be removed, so that the queue keeps its bounds.
+    /// Returns `true` if the head must be removed, so that the queue keeps its bounds.
     fn is_too_long(&self, state: &mut State, rules: &Rules) -> bool {
         if !rules.is_bounded() {
             return false;
         }
         // Not where what is ready is: what a transaction or the carrier takes out goes from the store first.
         if self.store.len() == 0 {
-            self.nothing_ready(state);
+            self.forget_ready_bytes(state);
         }
         let messages = self.store.len().saturating_sub(state.unacknowledged);
         let ready = Load { messages, bytes: self.ready_bytes() };

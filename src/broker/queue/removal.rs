@@ -22,7 +22,7 @@ impl Queue {
             return Err(self.not_found());
         }
         let ranges = state.backlog.take_all(&self.store);
-        self.nothing_ready(state);
+        self.forget_ready_bytes(state);
         if ranges.is_empty() {
             return Ok((0, None));
         }

@@ -59,7 +59,7 @@ impl BindingKey {
         self.0.to_vec()
     }
 
-    /// How many bytes it has.
+    /// The size of the key, in bytes.
     pub(in crate::broker) fn len(&self) -> usize {
         self.0.len()
     }

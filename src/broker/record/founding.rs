@@ -12,7 +12,7 @@ use crate::message::Reader;
 const WHAT: &str = "founding";
 const VERSION: u8 = 1;
 
-/// Where the record is.
+/// The key of the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::broker) struct FoundingKey;
 

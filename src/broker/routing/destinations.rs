@@ -127,7 +127,7 @@ pub(in crate::broker) struct Matches {
     visited: HashSet<ShortStr>,
     /// Addresses of direct replies.
     replies: Vec<ShortStr>,
-    /// What has been found at topic exchanges for a message that has been put off.
+    /// Destinations found at topic exchanges for a message that has been put off.
     pub(super) walks: Walks,
     /// With so many targets, those that are there more than once are looked for.
     crowd: usize,

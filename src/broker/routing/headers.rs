@@ -30,7 +30,7 @@ struct HeadersBinding {
     target: Target,
 }
 
-/// How a binding's arguments are compared, and how often it was added.
+/// The comparison of a binding's arguments, and how often the binding was added.
 #[derive(Debug, Clone, Copy)]
 struct Mode {
     all: bool,

@@ -35,7 +35,7 @@ pub(in crate::broker) struct TopicRouter {
     /// Nodes that no pattern uses any more.
     free: Vec<NodeId>,
     words: Words,
-    /// How often nodes have been added.
+    /// The number of additions of nodes.
     version: u64,
     news: News,
     remembered: Remembered,
@@ -86,7 +86,7 @@ enum Children {
 #[derive(Debug, Default)]
 struct Words {
     ids: HashMap<Box<[u8]>, WordId>,
-    /// How many nodes a word leads to, by its number.
+    /// The number of nodes that a word leads to, by its id.
     uses: Vec<u32>,
     free: Vec<WordId>,
 }
@@ -238,7 +238,7 @@ impl TopicRouter {
         self.route_on(keys, matches);
     }
 
-    /// The same for a message that has several keys, or has been put off before, or whose key is perhaps remembered.
+    /// Routes a message that has several keys, has been put off before, or whose key is perhaps remembered.
     #[cold]
     fn route_on(&self, keys: &[&[u8]], matches: &mut Matches) {
         let known = matches.walks.take(self.id, self.news.complete_from);
@@ -411,7 +411,7 @@ impl Node {
     }
 }
 
-/// What an entry of a small hash table takes, with the room that it has to spare.
+/// The bytes of an entry of a small hash table, spare room included.
 const TABLE_ENTRY: usize = 16;
 
 impl Children {

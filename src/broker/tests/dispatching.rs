@@ -96,7 +96,7 @@ fn a_turn_of_a_consumer_that_has_nothing_to_get_is_passed_on() {
         client.send(q, "x");
     }
     let held = client.receive();
-    // Those of `b` go, and one of its consumers, while they wait for their turn.
+    // The messages of `b` go, and one of its consumers, while they wait for their turn.
     client.channel.purge_queue(b"b").unwrap();
     client.ack(held[0].tag);
     assert_eq!(receive_one_by_one(&mut client, 1), ["c"]);

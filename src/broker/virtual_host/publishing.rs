@@ -43,7 +43,7 @@ pub(in crate::broker) struct Routed {
 }
 
 impl Routed {
-    /// A message that has to be published again.
+    /// A message that must be published again.
     fn put_off() -> Self {
         Self { is_put_off: true, ..Self::default() }
     }

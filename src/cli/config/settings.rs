@@ -312,14 +312,14 @@ impl ClientLimits {
             consumers: fit(self.consumers),
             message_size: self.message_size.unwrap_or(budgets.message),
             message_timeout: self.message_timeout,
-            // What is not for operators stays as it is.
+            // Options that are not for operators stay as they are.
             held_back: Limits::default().held_back,
         }
     }
 }
 
 impl Engine {
-    /// What is not for operators stays as it is.
+    /// Options that are not for operators stay as they are.
     fn into_options(self, budgets: Budgets) -> Options {
         Options {
             cache: self.cache.unwrap_or(budgets.cache),

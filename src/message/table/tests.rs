@@ -113,7 +113,7 @@ fn nested_arrays(depth: usize) -> Vec<u8> {
     table
 }
 
-/// The same with something behind each nested array, so that all of them are open at once.
+/// Nested arrays with something behind each, so that all of them are open at once.
 fn nested_arrays_with_more(depth: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     for _ in 2..depth {
@@ -147,7 +147,7 @@ fn tables_nest_as_deep_as_there_are_bytes() {
 }
 
 #[test]
-fn what_is_packed_is_checked_and_equals_the_same_unpacked() {
+fn a_packed_value_is_checked_and_equals_the_unpacked_one() {
     let deep = nested_tables(MAX_DEPTH + 2);
     let unknown = deep.iter().rposition(|byte| *byte == b'F').unwrap();
     let mut damaged = deep.clone();

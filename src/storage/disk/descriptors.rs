@@ -19,10 +19,10 @@ use parking_lot::Mutex;
 
 use super::{Access, DirectoryLock, Disk, DiskFile};
 
-/// How many files are open at a time, besides those that must not be closed.
+/// The number of files that are open at a time, besides those that must not be closed.
 pub(crate) const MOST_OPEN: usize = 64;
 
-/// How long to wait before a process without a free descriptor tries again.
+/// The pause before a process without a free descriptor tries again.
 const RETRY: Duration = Duration::from_millis(50);
 
 /// Whether an error means that the process, or the system, has no free file descriptor: `EMFILE` or `ENFILE`.
@@ -50,7 +50,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Files {
     by_path: HashMap<PathBuf, Vec<Weak<Handle>>>,
-    /// Those that have a descriptor, and some that had one.
+    /// Files that have a descriptor, and some that had one.
     open: Vec<Weak<Handle>>,
 }
 
@@ -71,9 +71,9 @@ struct Handle {
 struct State {
     path: PathBuf,
     file: Option<Arc<dyn DiskFile>>,
-    /// How often it was written to.
+    /// The number of writes.
     writes: u64,
-    /// How many of the writes a sync has covered.
+    /// The number of writes that a sync has covered.
     synced: u64,
     /// It is never closed.
     pinned: bool,
@@ -156,7 +156,7 @@ impl Shared {
         }
     }
 
-    /// The same for what cannot be given up: it waits for a descriptor.
+    /// Does this until it succeeds: it waits for a descriptor.
     fn insist<T>(&self, mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         let mut told = false;
         loop {

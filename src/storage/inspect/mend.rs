@@ -16,7 +16,7 @@ use crate::storage::recovery::Recovered;
 use crate::storage::segment::SegmentSet;
 use crate::storage::units::{Lsn, SegmentId, Sequence, SequenceRange};
 
-/// How many zeros are written at a time, in bytes.
+/// The zeros that are written at a time, in bytes.
 const FILLED: u64 = 1 << 20;
 
 /// Puts right what the findings say is damaged. `readable` has all segments that messages may have been found in.

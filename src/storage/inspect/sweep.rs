@@ -131,7 +131,7 @@ impl<'a> Sweep<'a> {
     ) {
         let begin = offset as usize + GROUP_HEADER;
         let length = header.length as usize;
-        // What a file has lost at its end is as good as zeros, which a repair puts there.
+        // A lost end of a file is as good as zeros, which a repair puts there.
         let mut padded = Vec::new();
         if begin + length > self.image.len() && self.fits(begin, length) {
             padded.extend_from_slice(self.image.get(begin..).unwrap_or_default());

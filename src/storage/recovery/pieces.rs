@@ -55,10 +55,10 @@ pub(super) struct Pieces {
     start: Lsn,
     /// Bytes of the file that count.
     size: u64,
-    /// Where the piece begins.
+    /// The offset of the piece in the file.
     at: u64,
     piece: Vec<u8>,
-    /// How much is read at the next miss: little at first, for those who look at the first group alone.
+    /// The bytes to read at the next miss: little at first, because many callers look at the first group alone.
     ahead: u64,
 }
 
@@ -73,7 +73,7 @@ impl Pieces {
         &self.segment
     }
 
-    /// Where a place of the log is in the file.
+    /// Returns the offset of a place of the log in the file.
     pub(super) fn offset(&self, lsn: Lsn) -> u64 {
         lsn.since(self.start)
     }

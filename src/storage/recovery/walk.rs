@@ -177,7 +177,7 @@ pub(super) fn walk(
     })
 }
 
-/// What it means that a group does not pass its checks any more.
+/// The meaning of a group that does not pass its checks any more.
 const UNSTEADY: &str = "the group there was whole when it was read a moment ago: the disk does not give the same bytes each \
                         time, so it cannot be told where the log ends";
 

@@ -10,7 +10,7 @@ use crate::message::ShortStr;
 
 /// The most bytes that an exchange remembers.
 const MOST_BYTES: usize = 256 * 1024;
-/// What an entry takes besides its key and nodes.
+/// The bytes of an entry besides its key and nodes.
 const OVERHEAD: usize = 128;
 
 /// The nodes that keys lead to.

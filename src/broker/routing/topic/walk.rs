@@ -14,7 +14,7 @@ const FREE: u64 = 64;
 /// A thread keeps the memory of no larger walk.
 const KEPT_NODES: usize = 1 << 20;
 
-/// How much may be done at once to route a message.
+/// The effort that may be spent at once to route a message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Effort {
     /// Little. What comes to more is put off, and nothing of it is kept.
@@ -36,7 +36,7 @@ pub(super) struct Walk {
     added_to: Vec<u64>,
     /// The number of the set `next`. No two sets of a thread's walks have the same.
     set: u64,
-    /// How many sets are complete: one more than words.
+    /// The number of complete sets: one more than words.
     pub(super) words: usize,
     /// The next node of `current` to be looked at.
     pub(super) place: usize,
@@ -103,15 +103,15 @@ impl Walk {
     }
 }
 
-/// How far a message has got with one router.
+/// The progress of a message with one router.
 #[derive(Debug)]
 pub(super) struct Progress {
     router: u64,
     /// The router's version when it began.
     pub(super) version: u64,
-    /// How many of the message's keys are done.
+    /// The number of the message's keys that are done.
     pub(super) keys: usize,
-    /// What they lead to.
+    /// The nodes that those keys lead to.
     pub(super) found: Vec<NodeId>,
     /// Of so many nodes found each is there once.
     distinct: usize,
@@ -144,7 +144,7 @@ impl Progress {
     }
 }
 
-/// What a message that is being routed has found at topic exchanges, where that is more than can be done at once.
+/// Walks of a message through topic exchanges that take more than one piece.
 #[derive(Debug, Default)]
 pub(in crate::broker::routing) struct Walks {
     effort: Effort,
@@ -207,7 +207,7 @@ impl Walks {
         self.left = self.left.saturating_sub(steps);
     }
 
-    /// How far the message has got with a router, unless too much has changed there since the version `complete_from`.
+    /// Takes the message's progress with a router, unless too much has changed there since the version `complete_from`.
     pub(super) fn take(&mut self, router: u64, complete_from: u64) -> Option<Progress> {
         self.kept.remove(&router).filter(|progress| progress.version >= complete_from)
     }
