@@ -153,7 +153,7 @@ impl Connection {
         }
     }
 
-    /// How long after one look for expired deliveries the next is due; `None`: nothing can expire.
+    /// Returns the time between two looks for expired deliveries. `None` means that nothing can expire.
     pub(super) fn timeout_interval(&self) -> Option<Duration> {
         match &self.state {
             State::Running(running) => running.timeout_interval(),

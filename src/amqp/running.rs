@@ -232,7 +232,7 @@ impl Running {
         Ok(())
     }
 
-    /// How long after one look for expired deliveries the next is due; `None`: nothing can expire.
+    /// Returns the time between two looks for expired deliveries. `None` means that nothing can expire.
     pub(super) fn timeout_interval(&self) -> Option<Duration> {
         self.session.timeout_interval()
     }

@@ -94,7 +94,7 @@ impl Consumer {
         self.spec.priority
     }
 
-    /// How long it may hold a message; `None`: as its queue says.
+    /// Returns its own time-out for a delivery. `None` means that of its queue.
     pub(super) fn timeout(&self) -> Option<Duration> {
         self.spec.timeout
     }

@@ -81,7 +81,7 @@ pub(super) struct Rules {
     pub(super) expires: Option<u64>,
     /// Messages that may be ready. Read through [`Rules::excess`] and [`Rules::refuses`] alone, which know the overflow.
     max_length: Option<u64>,
-    /// Bytes that the bodies of ready messages may have. The same.
+    /// Bytes that the bodies of ready messages may have. Read in the same two ways.
     max_bytes: Option<u64>,
     overflow: Option<Overflow>,
     dead_letter_exchange: Option<ShortStr>,
@@ -90,7 +90,7 @@ pub(super) struct Rules {
     /// The number of times that a message may be redelivered. `None` means no limit, as arguments and policies say with a number below zero; one
     /// that is a limit is smaller than that.
     pub(super) delivery_limit: Option<u64>,
-    /// How long a client may hold a message unacknowledged.
+    /// The time-out of an unacknowledged delivery.
     pub(super) consumer_timeout: Option<u64>,
 }
 

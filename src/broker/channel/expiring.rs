@@ -36,7 +36,7 @@ impl Marks {
         }
     }
 
-    /// How long the client has had the delivery with that tag, at least; `None` if no mark knows of it.
+    /// Returns the least age of the delivery with that tag. `None` means that no mark knows of it.
     fn age(&self, tag: DeliveryTag, now: Instant) -> Option<Duration> {
         let index = self.0.partition_point(|(last, _)| *last < tag);
         self.0.get(index).map(|(_, at)| now.saturating_duration_since(*at))
@@ -79,7 +79,7 @@ impl Channel {
     }
 }
 
-/// How long the client may hold a delivery: as its consumer says, or else its queue.
+/// Returns the time-out of a delivery: its consumer's, or else its queue's.
 fn timeout(held: &Held) -> Option<Duration> {
     let of_consumer = held.origin.consumer().and_then(|consumer| consumer.timeout());
     of_consumer.or_else(|| {
