@@ -90,10 +90,14 @@ impl Gateway {
         }
     }
 
-    /// Says whether something is short: publishers are held back while it is. Whether that is news.
+    /// Says whether something is short: publishers are held back while it is, and while it is the disk the store gives back what
+    /// it can. May remove files. Returns `true` if that is news.
     pub fn set_short(&self, resource: Resource, is_short: bool) -> bool {
         let is_news = self.scarcity.set(resource, is_short);
         if is_news {
+            if resource == Resource::Disk {
+                self.store.set_low_on_space(is_short);
+            }
             self.room.send_modify(|changes| *changes += 1);
         }
         is_news

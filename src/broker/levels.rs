@@ -300,7 +300,7 @@ impl Levels {
     /// [`storage::Queue::mark_delivered`], in ascending order of place.
     pub(super) fn mark_delivered(&self, delivered: &[(Sequence, u32)]) -> Result<(), StoreError> {
         let ranked = match self {
-            Self::One(queue) => return queue.mark_delivered(delivered),
+            Self::One(queue) => return queue.mark_delivered(delivered).map(|_recorded| ()),
             Self::Ranked(ranked) => ranked,
         };
         let mut outcome = Ok(());
@@ -309,7 +309,8 @@ impl Levels {
             own.clear();
             own.extend(group.iter().map(|(place, count)| (in_level(*place), *count)));
             if let Some((place, _)) = group.first() {
-                outcome = outcome.and(ranked.level(*place).mark_delivered(&own));
+                outcome =
+                    outcome.and(ranked.level(*place).mark_delivered(&own).map(|_recorded| ()));
             }
         }
         outcome

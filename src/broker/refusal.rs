@@ -138,7 +138,7 @@ impl Refusal {
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         let reason = match &error {
-            StoreError::TooLarge { .. } => Reason::PreconditionFailed,
+            StoreError::TooLarge { .. } | StoreError::NoRoom { .. } => Reason::PreconditionFailed,
             StoreError::Full => Reason::ResourceError,
             _ => Reason::InternalError,
         };

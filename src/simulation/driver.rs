@@ -191,7 +191,9 @@ impl Driver {
 
     /// Notes that messages were handed out, in ascending order of place.
     pub fn deliver(&mut self, queue: &Queue, counts: &[(Sequence, u32)]) -> Result<(), StoreError> {
-        queue.mark_delivered(counts)?;
+        if !queue.mark_delivered(counts)? {
+            self.ledger.note_unrecorded(queue.id(), counts);
+        }
         if !counts.is_empty() {
             self.note(Step::Deliver(queue.id(), counts.to_vec()), None);
         }

@@ -12,7 +12,8 @@
 //! What need not survive (transient messages) is taken out of the comparison. What lives here: the history, and that
 //! comparison. It knows the engine's public interface and no more.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -205,6 +206,8 @@ pub struct Ledger {
     steps: Vec<(Step, Lsn)>,
     /// How many steps are known to be durable.
     durable: usize,
+    /// Messages with a hand-out that the log has no record of: a restart may bring back any number of theirs.
+    unrecorded: BTreeSet<(QueueId, Sequence)>,
 }
 
 /// A store that is none of what it may be.
@@ -228,6 +231,25 @@ impl Ledger {
     pub fn note(&mut self, step: Step, durable_at: Option<Lsn>) {
         let before = self.steps.last().map_or(Lsn::ZERO, |(_, end)| *end);
         self.steps.push((step, durable_at.unwrap_or(before).max(before)));
+    }
+
+    /// Notes that hand-outs are in memory only, until a checkpoint has them.
+    pub fn note_unrecorded(&mut self, queue: QueueId, counts: &[(Sequence, u32)]) {
+        self.unrecorded.extend(counts.iter().map(|(place, _)| (queue, *place)));
+    }
+
+    /// The same content, with nothing said of hand-outs that the log has no record of.
+    fn comparable<'a>(&self, content: &'a Content) -> Cow<'a, Content> {
+        let mut content = Cow::Borrowed(content);
+        if !self.unrecorded.is_empty() {
+            for (queue, place) in &self.unrecorded {
+                let queue = content.to_mut().queues.get_mut(queue);
+                if let Some(message) = queue.and_then(|queue| queue.messages.get_mut(place)) {
+                    message.deliveries = 0;
+                }
+            }
+        }
+        content
     }
 
     /// Notes that everything below `lsn` is durable.
@@ -260,6 +282,7 @@ impl Ledger {
             base: self.base.clone(),
             steps: self.steps[..position.steps].to_vec(),
             durable: position.durable,
+            unrecorded: self.unrecorded.clone(),
         }
     }
 
@@ -296,8 +319,9 @@ impl Ledger {
     pub fn allows(&self, found: &Content, aside: u64) -> bool {
         let mut candidate = self.after(self.durable);
         let mut rest = self.steps[self.durable..].iter();
+        let found = self.comparable(found);
         loop {
-            if found.missing_of(&candidate) == Some(aside) {
+            if found.missing_of(&self.comparable(&candidate)) == Some(aside) {
                 return true;
             }
             let Some((step, _)) = rest.next() else { return false };
@@ -311,7 +335,7 @@ impl Ledger {
         let (durable, later) = self.steps.split_at(self.durable);
         durable.iter().for_each(|(step, _)| Arc::make_mut(&mut candidate).apply(step));
         let mut later = later.iter();
-        while *candidate != found {
+        while self.comparable(&candidate) != self.comparable(&found) {
             let Some((step, _)) = later.next() else {
                 let (durable, latest) = (self.after(self.durable), Arc::unwrap_or_clone(candidate));
                 return Err(Box::new(Mismatch { found, durable, latest }));

@@ -32,6 +32,12 @@ pub const ALL: &[Workload] = &[
         tune: |options: &mut Options| options.segments_ahead = 4,
         ..plain("full disk", full_disk)
     },
+    Workload {
+        // All that it takes, and less than another file of that size besides.
+        capacity: Some(8 * (16 << 10) + (28 << 10)),
+        tune: |options: &mut Options| options.segments_ahead = 4,
+        ..plain("oversized message on a full disk", oversized_message_on_a_full_disk)
+    },
     plain("close and open again", close_and_open_again),
     plain("killed and started again", killed_and_started_again),
 ];
@@ -429,6 +435,24 @@ fn full_disk(scene: &mut Scene) -> Played {
         met(!scene.driver().store().is_full(), "there is room again")?;
     }
     fill(scene, &orders, 2, 1000, 1)
+}
+
+fn oversized_message_on_a_full_disk(scene: &mut Scene) -> Played {
+    let orders = queue(scene, "orders")?;
+    fill(scene, &orders, 1, 300, 1)?;
+    scene.driver().publish(hay(2, 34_000), &[&orders])?;
+    scene.driver().confirm()?;
+    let refused = scene.driver().publish(hay(3, 34_000), &[&orders]);
+    let no_room = matches!(refused, Err(StoreError::Full | StoreError::NoRoom { .. }));
+    met(no_room, "there is no room for another one")?;
+    drop(orders);
+    scene.kill()?;
+    let orders = the_queue(scene)?;
+    met(orders.len() == 2, "it is there after a restart")?;
+    scene.driver().acknowledge(&orders, &[place(1)])?;
+    scene.driver().confirm()?;
+    write_checkpoint(scene)?;
+    fill(scene, &orders, 1, 300, 1)
 }
 
 fn close_and_open_again(scene: &mut Scene) -> Played {

@@ -37,8 +37,8 @@ impl Store {
     /// once; one that has been deleted gets nothing.
     ///
     /// # Errors
-    /// [`StoreError::ForeignQueue`]: one of the queues belongs to another store. [`StoreError::TooLarge`] and
-    /// [`StoreError::Full`]: nothing was appended. All other errors are the end of the store.
+    /// [`StoreError::ForeignQueue`]: one of the queues belongs to another store. [`StoreError::TooLarge`],
+    /// [`StoreError::Full`] and [`StoreError::NoRoom`]: nothing was appended. All other errors are the end of the store.
     pub fn append<'a>(
         &self,
         message: impl Into<Draft<'a>>,

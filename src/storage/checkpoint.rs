@@ -12,6 +12,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
@@ -29,6 +30,9 @@ use super::segment::{FreeFile, SegmentSet};
 use super::store::Shared;
 use super::superblock::{Superblock, SuperblockFile};
 use super::units::{Lsn, SegmentId, SegmentTag};
+
+/// A segment of which less than this part is live is nearly empty.
+const NEARLY_EMPTY: u64 = 8;
 
 /// The parts of the last checkpoint, to find again what has not changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,6 +66,14 @@ impl LastCheckpoint {
     }
 }
 
+/// A checkpoint that is durable, and that the superblock does not point to yet.
+struct Written {
+    root: Lsn,
+    replay_from: Lsn,
+    /// Segments that nothing needed before it was written.
+    dead: Vec<SegmentId>,
+}
+
 /// Writes checkpoints.
 #[derive(Debug)]
 pub(crate) struct Checkpointer {
@@ -72,6 +84,15 @@ pub(crate) struct Checkpointer {
 impl Checkpointer {
     pub(crate) fn new(superblock: Arc<Mutex<SuperblockFile>>, parts: Parts) -> Checkpointer {
         Checkpointer { superblock, parts }
+    }
+
+    /// Notes in the superblock that all that is durable of the log is so.
+    pub(crate) fn note_durable(&mut self, log: &Log) -> Result<(), StoreError> {
+        let (newest, durable) = (log.newest_tag(), log.durable());
+        if self.superblock.lock().state().durable < durable {
+            self.update_superblock(log, |state| state.reach(newest, durable))?;
+        }
+        Ok(())
     }
 
     /// Notes in the superblock how far the log reaches, so that a segment that is missing is missed.
@@ -97,12 +118,25 @@ impl Checkpointer {
     /// Writes a checkpoint, and recycles the segments that it makes free.
     pub(crate) fn checkpoint(&mut self, shared: &Shared) -> Result<(), StoreError> {
         shared.last_checkpoint.lock().under_way = true;
-        let outcome = self.write(shared);
+        // All hand-outs so far are in what is written next.
+        let unrecorded = shared.unrecorded.swap(false, Ordering::AcqRel);
+        let written = self.write(shared);
+        let outcome = written.and_then(|written| self.publish(shared, &written));
+        if outcome.is_err() && unrecorded {
+            shared.unrecorded.store(true, Ordering::Release);
+        }
         shared.last_checkpoint.lock().under_way = false;
         outcome
     }
 
-    fn write(&mut self, shared: &Shared) -> Result<(), StoreError> {
+    /// Writes a checkpoint that the superblock is never pointed to: the next one finds what is live out of the segments where
+    /// it was, and can free these. For opening the store on a full disk.
+    pub(crate) fn draft(&mut self, shared: &Shared) -> Result<(), StoreError> {
+        self.write(shared).map(drop)
+    }
+
+    /// Writes the parts of a checkpoint, and waits until they are durable.
+    fn write(&mut self, shared: &Shared) -> Result<Written, StoreError> {
         let log = &*shared.log;
         // Of queues too that no page has, or no new one: so that what they need no more is dead.
         shared.settle_all()?;
@@ -111,8 +145,10 @@ impl Checkpointer {
         if is_active(Mutant::RecycleEarly) {
             retire(shared, &dead);
         }
-
-        let moving = std::mem::take(&mut *shared.moving_pages.lock());
+        let mut moving = std::mem::take(&mut *shared.moving_pages.lock());
+        if shared.is_short_of_space() {
+            moving.extend(self.pinning(shared, replay_from));
+        }
         let queues = self.write_queue_pages(shared, &moving);
         let written = queues.and_then(|()| self.write_metadata_pages(shared, &moving));
         if written.is_err() {
@@ -134,18 +170,41 @@ impl Checkpointer {
         if !is_active(Mutant::PointEarly) {
             log.wait(root.lsn.plus(u64::from(root.length)))?;
         }
+        let bytes = root.lsn.plus(u64::from(root.length)).get() - replay_from.get();
+        shared.checkpoint_bytes.store(bytes, Ordering::Relaxed);
+        Ok(Written { root: root.lsn, replay_from, dead })
+    }
+
+    /// Points the superblock to a checkpoint, and recycles the segments that were dead before it was written.
+    fn publish(&self, shared: &Shared, written: &Written) -> Result<(), StoreError> {
+        let Written { root, replay_from, dead } = written;
+        let log = &*shared.log;
         let (newest, durable) = (log.newest_tag(), log.durable());
-        let home = shared.segments.locate(root.lsn);
+        let home = shared.segments.locate(*root);
         let state = self.update_superblock(log, |state| {
             state.reach(newest, durable);
-            state.root = root.lsn;
+            state.root = *root;
             state.root_salt = home.map_or(0, |(home, _)| home.header.salt);
             state.written = Some(shared.clock.now());
             state.compacted = shared.compaction.since_created();
         })?;
-        *shared.last_checkpoint.lock() = LastCheckpoint::new(&state, replay_from);
-        retire(shared, &dead);
+        *shared.last_checkpoint.lock() = LastCheckpoint::new(&state, *replay_from);
+        retire(shared, dead);
         Ok(())
+    }
+
+    /// The pages that alone keep a segment from being free, or nearly alone.
+    fn pinning(&self, shared: &Shared, replay_from: Lsn) -> Vec<Lsn> {
+        let size = shared.segments.segment_size();
+        let current = SegmentId::holding(replay_from, size);
+        let pages = self.parts.queue_pages.iter().chain(&self.parts.metadata_pages).flatten();
+        let pins = |page: &&PageRef| {
+            let segment = shared.segments.get(SegmentId::holding(page.lsn, size));
+            segment.is_some_and(|segment| {
+                segment.id() < current && segment.live.bytes() <= size / NEARLY_EMPTY
+            })
+        };
+        pages.filter(pins).map(|page| page.lsn).collect()
     }
 
     /// The superblock is locked for the update alone: the log waits for it when a segment is made ready, and a checkpoint

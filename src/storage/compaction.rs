@@ -13,6 +13,7 @@
 
 mod balance;
 mod progress;
+mod relief;
 mod sweep;
 
 use std::ops::ControlFlow;
@@ -20,9 +21,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub(crate) use self::balance::{Balance, Load, Moving, victims};
+use self::balance::may_move;
+pub(crate) use self::balance::{Balance, Load, victims};
 pub(crate) use self::progress::Progress;
 pub use self::progress::{Compacted, CompactionActivity, CompactionEnd};
+pub(crate) use self::relief::Relief;
 use self::sweep::Sweep;
 use super::checkpoint;
 use super::error::StoreError;
@@ -52,14 +55,16 @@ impl Shared {
         if stopping() {
             return Ok(());
         }
-        if load == Load::Idle || self.pool.is_full() {
+        if load == Load::Idle {
             self.settle_all()?;
         }
         let mut rounds = 0;
         loop {
             let balance = self.balance();
-            // On a full disk whatever can be had is wanted.
-            let load = if self.pool.is_full() { Load::Idle } else { load };
+            // A full disk has rules of its own.
+            if self.is_short_of_space() {
+                return Ok(());
+            }
             if !balance.is_bad(Balance::slack(load, size)) {
                 if rounds > 0 {
                     self.compaction.end(CompactionEnd::Done, self.clock.now());
@@ -97,9 +102,14 @@ impl Shared {
 
     /// Compacts whatever there is to gain, as fast as others leave room for.
     pub(super) fn compact_fully(&self) -> Result<Compacted, StoreError> {
+        let before = self.compaction.total();
+        if self.is_short_of_space() {
+            self.relief.forget();
+            self.relieve_disk(&|| self.upkeep.is_stopping())?;
+            return Ok(self.compaction.total().since(before));
+        }
         self.settle_all()?;
         let _compacting = self.compacting.lock();
-        let before = self.compaction.total();
         let mut since = Instant::now();
         let mut seen = self.written();
         let mut pace = || {
@@ -137,16 +147,11 @@ impl Shared {
 
     /// The segments that a round would empty now.
     pub(super) fn next_victims(&self) -> Vec<Arc<Segment>> {
+        if self.is_short_of_space() {
+            return self.victims_of_relief(self.possible_gain());
+        }
         let size = self.segments.segment_size();
-        let full = self.pool.is_full();
-        victims(sealed(self), &self.compaction.stuck(), size, |moving| {
-            // On a full disk it has to fit beside the reserve, like anything that is new.
-            if full {
-                self.log.admit((moving.before + moving.own) as usize).is_ok()
-            } else {
-                moving.fits_into_round(size)
-            }
-        })
+        victims(sealed(self), &self.compaction.stuck(), size)
     }
 
     /// Empties the emptiest segments, and has a checkpoint free them. Says why there should be no further round, if so.
@@ -168,6 +173,19 @@ impl Shared {
             round.next();
         }
         self.checkpoint()?;
+        self.note_stuck(&victims);
+        // Where there is little in the store, the checkpoints of compaction alone make about as much garbage as it takes
+        // away.
+        let gains = self.balance().excess() + self.segments.segment_size() / 4 <= balance.excess();
+        Ok(if gains {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(CompactionEnd::LittleGain)
+        })
+    }
+
+    /// Gives up on segments that were gone through, and in which something is live all the same.
+    fn note_stuck(&self, victims: &[Arc<Segment>]) {
         for segment in victims {
             if segment.live.references() > 0 && self.segments.get(segment.id()).is_some() {
                 tracing::warn!(
@@ -178,14 +196,6 @@ impl Shared {
                 self.compaction.set_stuck(segment.id());
             }
         }
-        // Where there is little in the store, the checkpoints of compaction alone make about as much garbage as it takes
-        // away.
-        let gains = self.balance().excess() + self.segments.segment_size() / 4 <= balance.excess();
-        Ok(if gains {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(CompactionEnd::LittleGain)
-        })
     }
 }
 

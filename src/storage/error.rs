@@ -28,6 +28,15 @@ pub enum StoreError {
          it then goes on by itself"
     )]
     Full,
+    /// There is no room for the file that this needs, because it is larger than a segment. Everything else goes on.
+    #[error(
+        "the disk has no room for a file of {bytes} bytes, which a message larger than a segment needs: \
+         free some space, then send it again"
+    )]
+    NoRoom {
+        /// The size of the file, in bytes.
+        bytes: u64,
+    },
     /// More bytes than one record can hold, or than can be [applied together](super::Store::apply_together).
     #[error("{bytes} bytes are to be stored in one piece, and at most {limit} bytes can be")]
     TooLarge {

@@ -57,8 +57,10 @@ pub enum Mutant {
     ForgetDirectory,
     /// What belongs together is appended one record after the other, to two segments where one of them ends.
     DivideUnits,
-    /// What belongs together in the last group is not taken up together.
-    DivideTail,
+    /// A provisional group counts although nothing says that it was durable.
+    CountProvisional,
+    /// A group larger than a segment is confirmed before the superblock says that it is durable.
+    ConfirmUnnoted,
 }
 
 #[cfg(feature = "simulation")]

@@ -19,9 +19,9 @@ pub struct Options {
     /// The size of a segment file in bytes, a multiple of 4,096. Fixed when the store is created; later opens
     /// take it from the store. Default: 64 MiB.
     pub segment_size: u64,
-    /// How many segments are made ready ahead of need. When the disk turns out to be full, the last three of those that
+    /// How many segments are made ready ahead of need. When the disk turns out to be full, the last four of those that
     /// are ready are a reserve (see [`Store::is_full`](super::Store::is_full)), so there should be one more. From 1 to
-    /// 16, because the superblock names them. Default: 4.
+    /// 16, because the superblock names them. Default: 5.
     pub segments_ahead: usize,
     /// How many dead segments beyond these are kept for recycling, until the store has been quiet for a while: checkpoints free
     /// several at a time, and making a new one costs as much as writing it. Default: 8.
@@ -68,7 +68,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             segment_size: 64 << 20,
-            segments_ahead: 4,
+            segments_ahead: 5,
             segments_spare: 8,
             checkpoint_distance: 128 << 20,
             lazy_sync: Duration::from_millis(10),

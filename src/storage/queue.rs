@@ -1,6 +1,7 @@
 //! Queues, as a program that embeds the engine holds them.
 
 use std::hash::{Hash, Hasher};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -339,16 +340,19 @@ impl Queue {
     ///
     /// Nobody waits for it: it becomes durable with the next group, or within
     /// [`Options::lazy_sync`](super::Options::lazy_sync).
-    pub fn mark_delivered(&self, delivered: &[(Sequence, u32)]) -> Result<(), StoreError> {
+    ///
+    /// Returns `false` if it was noted in memory only, because the disk is [full](super::Store::is_full) and hand-outs have used
+    /// up their part of the reserve. It becomes durable with a checkpoint then, which is written soon.
+    pub fn mark_delivered(&self, delivered: &[(Sequence, u32)]) -> Result<bool, StoreError> {
         if delivered.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let mut state = self.core.state.lock();
         // The log never speaks of places to come: a replay would count hand-outs of other messages.
         let taken = delivered.partition_point(|(sequence, _)| *sequence < state.index.next());
         let delivered = &delivered[..taken];
         if delivered.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         for (sequence, count) in delivered {
             let count = u16::try_from(*count).unwrap_or(u16::MAX);
@@ -358,17 +362,26 @@ impl Queue {
             state.changed = true;
             let mut payload = Vec::with_capacity(64);
             DeliveredRecord::encode(&mut payload, self.core.id, delivered);
+            if !self.shared.log.admits_hand_out(payload.len()) {
+                self.shared.log.check()?;
+                self.shared.unrecorded.store(true, Ordering::Release);
+                return Ok(false);
+            }
             self.shared.log.append(RecordKind::Delivered, payload.len(), 0, |buffer| {
                 buffer.extend_from_slice(&payload);
             })?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Takes messages out of the queue for good. Places that hold nothing (any more) are passed over.
     ///
-    /// Never touches the disk.
+    /// Does not touch the disk; only where that is [full](super::Store::is_full), and as good as nothing is left of the reserve, a
+    /// checkpoint comes first.
     pub fn acknowledge(&self, ranges: &[SequenceRange]) -> Result<Acknowledged, StoreError> {
+        if self.core.durable {
+            self.shared.keep_room_for_checkpoints(ranges.len())?;
+        }
         let mut released = Released::default();
         let mut state = self.core.state.lock();
         let ranges = state.taken(ranges);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -12,11 +12,11 @@ use super::cache::{Cache, ResidentPlaces};
 use super::catalog::Catalog;
 use super::checkpoint::{Checkpointer, LastCheckpoint};
 use super::clock::{Clock, Timestamp};
-use super::compaction::{Compacted, Progress};
+use super::compaction::{Compacted, Progress, Relief};
 use super::disk::{Descriptors, DirectoryLock, MOST_OPEN};
 use super::error::{OpenError, StoreError};
 use super::index::{QueueIndex, Released};
-use super::log::{Durable, FailureCallback, Log, LogConfig, LogStatistics};
+use super::log::{Durable, FailureCallback, Log, LogConfig, LogStatistics, RESERVE};
 use super::mutant::{Mutant, is_active};
 use super::options::{Background, Options};
 use super::queue::{Queue, QueueCore};
@@ -28,10 +28,6 @@ use super::superblock::FORMAT_VERSION;
 use super::threads::Threads;
 use super::units::{Lsn, QueueId};
 use super::upkeep::Upkeep;
-
-/// An open that finds a full disk writes so many checkpoints at most. The first takes what was live away from the segment of
-/// the one before, and the second can free that.
-const OPENING_CHECKPOINTS: usize = 3;
 
 /// A durable message store in a directory of its own. Cheap to clone; all clones mean the same store.
 ///
@@ -68,6 +64,12 @@ pub(crate) struct Shared {
     /// Held by the one who compacts. Never taken while the checkpointer is held.
     pub(super) compacting: Mutex<()>,
     pub(super) compaction: Progress,
+    /// What compaction has found out on a full disk.
+    pub(super) relief: Relief,
+    /// The size of the last checkpoint, as far as it is known, in bytes.
+    pub(super) checkpoint_bytes: AtomicU64,
+    /// Hand-outs were noted in memory only, which the next checkpoint makes durable.
+    pub(super) unrecorded: AtomicBool,
     chunk_places: u32,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) upkeep: Upkeep,
@@ -192,6 +194,9 @@ impl Store {
             last_checkpoint: Mutex::new(LastCheckpoint::new(&superblock, recovered.replayed_from)),
             compacting: Mutex::default(),
             compaction: Progress::new(superblock.compacted),
+            relief: Relief::default(),
+            checkpoint_bytes: AtomicU64::new(0),
+            unrecorded: AtomicBool::new(false),
             chunk_places: u32::from(options.chunk_places),
             clock: options.clock.clone(),
             upkeep: Upkeep::default(),
@@ -205,41 +210,60 @@ impl Store {
             state.index.set_chunk_places(shared.chunk_places);
             shared.places.take(state.index.resident() as i64);
         }
-        // One segment has to be had; all others are made when there is room.
+        let store = Store::begin(dir, shared, recovered_end)?;
+        // Without threads the segments to come are made ready here.
+        if options.background == Background::Caller {
+            match store.shared.look_after() {
+                Ok(()) | Err(StoreError::Full) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(store)
+    }
+
+    /// Has the log go on in a fresh segment, which makes the cut durable, and starts the threads.
+    ///
+    /// Until the superblock says that what this has written is durable, it counts for nothing: an open that is cut off leaves
+    /// to the next one what it has found.
+    fn begin(dir: &Path, shared: Arc<Shared>, recovered_end: Lsn) -> Result<Store, OpenError> {
+        let segment_size = shared.segments.segment_size();
+        let full = |bytes| OpenError::Full { dir: dir.to_owned(), bytes };
         let failed = StoreError::Failed;
+        // One segment has to be had; all others are made when there is room.
         if shared.pool.prepare_next().map_err(failed)? == Prepared::NoRoom {
-            return Err(OpenError::Full { dir: dir.to_owned(), bytes: segment_size });
+            return Err(full(segment_size));
         }
         // What was taken up anew may go on in another, or need a larger one.
         while let Some(bytes) = shared.log.missing_file() {
             if shared.pool.prepare_next().map_err(failed)? != Prepared::One {
-                return Err(OpenError::Full { dir: dir.to_owned(), bytes });
+                return Err(full(bytes));
             }
         }
         // And one more, to know at once whether the disk is full: then the next open may need what this one can free.
-        shared.pool.prepare_next().map_err(failed)?;
-        let threads = Threads::start(&shared);
-        let store = Store { shared, threads: Arc::new(threads) };
+        if shared.pool.spares() < RESERVE {
+            shared.pool.prepare_next_anew().map_err(failed)?;
+        } else {
+            shared.pool.prepare_next().map_err(failed)?;
+        }
         // This makes the cut durable: from now on the log goes on in a fresh segment, and says where the old one ended. A last
         // group that was taken up anew does so as well, and fills a segment again if it did before.
-        if store.shared.log.end() <= recovered_end {
-            store.shared.log.append(RecordKind::Opened, 0, 0, |_| {})?;
+        if shared.log.end() <= recovered_end {
+            shared.log.append(RecordKind::Opened, 0, 0, |_| {})?;
         }
-        if !is_active(Mutant::CutUnsynced) {
-            store.wait_durable(store.shared.log.end())?;
+        shared.log.set_unattended(true);
+        if shared.pool.is_full() {
+            shared.replace_what_opening_takes().map_err(|error| match error {
+                // What was taken up anew has filled the one segment, and will fill one the next time.
+                StoreError::Full => full(2 * segment_size),
+                error => error.into(),
+            })?;
+        } else if !is_active(Mutant::CutUnsynced) {
+            shared.log.wait(shared.log.end())?;
         }
-        for round in 0..OPENING_CHECKPOINTS {
-            if store.is_full() && (round == 0 || store.shared.can_be_relieved()) {
-                store.checkpoint().map_err(|error| match error {
-                    // What was taken up anew has filled the one segment, and will fill one the next time.
-                    StoreError::Full => {
-                        OpenError::Full { dir: dir.to_owned(), bytes: 2 * segment_size }
-                    }
-                    error => error.into(),
-                })?;
-            }
-        }
-        Ok(store)
+        shared.checkpointer.lock().note_durable(&shared.log)?;
+        shared.log.end_opening();
+        let threads = Threads::start(&shared);
+        Ok(Store { shared, threads: Arc::new(threads) })
     }
 
     /// The directory that the store is in.
@@ -323,8 +347,7 @@ impl Store {
     /// Makes all of the changes, or none of them should the machine crash in between. They hold at once; it is safe to
     /// tell others so when the LSN is durable.
     pub fn apply(&self, changes: Vec<Change>) -> Result<Lsn, StoreError> {
-        let mut catalog = self.shared.catalog.lock();
-        let stored = changes
+        let stored: Vec<_> = changes
             .into_iter()
             .map(|change| match change {
                 Change::Put { key, value } => StoredChange::Put { key, value },
@@ -332,6 +355,8 @@ impl Store {
                 Change::DeleteQueue(id) => StoredChange::DeleteQueue { id },
             })
             .collect();
+        self.shared.keep_room_for_checkpoints(stored.len())?;
+        let mut catalog = self.shared.catalog.lock();
         let (record, end) = self.append_topology(stored)?;
         let mut released = Released::default();
         for change in record.changes {
@@ -386,7 +411,7 @@ impl Store {
         self.shared.log.wait(lsn)?;
         // What is durable is so, whatever has failed behind it; but a log that has failed leaves the disk alone.
         if self.shared.background == Background::Caller && self.shared.log.check().is_ok() {
-            match self.shared.look_after() {
+            match self.shared.look_after().and_then(|()| self.shared.restore_reserve()) {
                 // What was waited for is durable; the rest is done when there is room.
                 Ok(()) | Err(StoreError::Full) => {}
                 Err(error) => return Err(error),
@@ -432,12 +457,21 @@ impl Store {
     /// Whether the disk is full: there is no room for all the segments that are to be ready ahead of need.
     ///
     /// Whoever has something new to store should wait for [`on_room_change`](Self::on_room_change) then. What is appended
-    /// nevertheless is taken for as long as three ready segments are left behind it, and refused with [`StoreError::Full`] from
-    /// then on: durable messages, queues and entries. Those segments are the reserve. Acknowledgements, hand-outs,
-    /// deletions and checkpoints go on into them, one after the other; two of them are meant for the next open, and are there
-    /// for it unless the others needed them. They wait when nothing is left. As soon as nothing is live in a segment a checkpoint makes its file free again.
+    /// nevertheless is taken for as long as four ready segments are left behind it, and refused with [`StoreError::Full`] from
+    /// then on: durable messages, queues and entries. Those segments are the reserve. Hand-outs leave three of them, and compaction
+    /// two, which are for the next open. Acknowledgements and deletions are always taken. As soon as nothing is live in a segment a
+    /// checkpoint makes its file free again, and compaction moves what is live out of the emptiest ones.
     pub fn is_full(&self) -> bool {
         self.shared.pool.is_full()
+    }
+
+    /// Says whether space on the disk is short, by some measure of the caller's: compaction and checkpoints then give back
+    /// whatever they can, as on a full disk, and dead files are removed instead of being kept. Nothing is refused for it.
+    pub fn set_low_on_space(&self, low: bool) {
+        if let Err(error) = self.shared.pool.set_low(low) {
+            tracing::warn!("cannot remove a spare segment: {error}");
+        }
+        self.shared.upkeep.wake();
     }
 
     /// Calls back whenever [`is_full`](Self::is_full) has changed, on a thread of the store's, for as long as the store is

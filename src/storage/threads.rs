@@ -31,6 +31,7 @@ impl Threads {
                 };
                 shared.log.on_new_segment(Box::new(wake_upkeep.clone()));
                 shared.pool.on_room_change(Arc::new(wake_upkeep));
+                shared.log.set_unattended(false);
                 // In the order in which they end: each of them may wait for the next one's work.
                 vec![
                     spawn("haypile-upkeep", shared, |shared| {

@@ -79,12 +79,17 @@ impl Store {
     /// [`StoreError::TooLarge`]: it does not fit into one [segment](super::Options::segment_size) less 4,160 bytes, or into 1 GiB.
     /// A message counts as in the log, with 12 bytes and a few for each queue; an acknowledgement takes 20 bytes, and 12 for
     /// each range. If a single message goes to the log, that may be as large as any: what is acknowledged with it has to
-    /// fit. [`StoreError::Full`]: there is no room for all of it, and a message is among it. [`StoreError::ForeignQueue`]: one
+    /// fit. [`StoreError::Full`], [`StoreError::NoRoom`]: there is no room for all of it, and a message is among it. [`StoreError::ForeignQueue`]: one
     /// of the queues belongs to another store. Nothing is done in any of these cases.
     /// All other errors are the end of the store.
     pub fn apply_together(&self, operations: &[Operation<'_>]) -> Result<Together, StoreError> {
         let shared = &*self.shared;
         queues_of(operations).try_for_each(|queue| self.check_owns(queue))?;
+        let ranges = operations.iter().map(|operation| match operation {
+            Operation::Append { .. } => 0,
+            Operation::Acknowledge { ranges, .. } => ranges.len(),
+        });
+        shared.keep_room_for_checkpoints(ranges.sum())?;
         let cores = cores_of(operations);
         let mut queues: SmallVec<[Member<'_>; 4]> = cores.into_iter().map(Member::lock).collect();
         let unit = Unit::plan(shared, operations, &mut queues);

@@ -125,6 +125,7 @@ impl Rig {
             entropy: Arc::new(Constant),
         };
         let log = Log::new(config, segments.clone(), pool.clone(), Lsn::ZERO, SegmentId(1));
+        log.end_opening();
         let log = Arc::new(log);
         let rig = Rig { log, pool, disk, segments, threads: Mutex::new(Vec::new()) };
         let (log, pool) = (rig.log.clone(), rig.pool.clone());

@@ -13,6 +13,9 @@ fn at_every_crash_point_the_store_recovers_to_what_it_may_be() {
     let mut failures = Vec::new();
     println!("{:<28} {:>8} {:>8} {:>8} {:>6}", "workload", "moments", "cuts", "states", "ms");
     for workload in workloads::ALL {
+        if std::env::var("ONLY").is_ok_and(|only| only != workload.name) {
+            continue;
+        }
         let begun = std::time::Instant::now();
         let summary = explore(workload, &Plan::quick())
             .unwrap_or_else(|error| panic!("{}: {error}", workload.name));

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use haypile::simulation::runs::fates;
 use haypile::simulation::{Driver, Ledger, Random, ReopenError, SimulatedDisk};
-use haypile::storage::{Background, OpenError, Options};
+use haypile::storage::{Background, OpenError, Options, Store, StoreError};
 
 fn options(disk: &SimulatedDisk) -> Options {
     Options {
@@ -42,4 +43,50 @@ fn an_open_that_finds_no_room_for_its_checkpoint_says_how_much_it_needs() {
     assert_eq!(needed, 32 << 10);
     disk.set_capacity(Some(disk.used() + needed));
     Driver::open("/store", options(&disk), ledger).unwrap();
+}
+
+/// Each open that was cut off took a segment for good, so that a few of them in a row used up what was kept for opening.
+#[test]
+fn any_number_of_opens_that_are_cut_off_leave_a_full_store_openable() {
+    let reserved = |disk: &SimulatedDisk| Options { segments_ahead: 5, ..options(disk) };
+    let disk = SimulatedDisk::new();
+    disk.set_capacity(Some(12 * (16 << 10)));
+    let mut driver = Driver::open("/store", reserved(&disk), Ledger::new()).unwrap();
+    let queue = driver.create_queue(b"orders").unwrap();
+    loop {
+        match driver.publish("x".repeat(3_000), &[&queue]).and_then(|()| driver.confirm()) {
+            Ok(()) => {}
+            Err(StoreError::Full) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    drop(queue);
+    let ledger = driver.into_ledger();
+    let full = disk.image();
+    let restart = |image| {
+        let disk = SimulatedDisk::of(image);
+        disk.set_capacity(Some(12 * (16 << 10)));
+        disk
+    };
+    let mut cut_off = 0;
+    for changes in 0..200 {
+        let mut disk = restart(full.clone());
+        for attempt in 0..8 {
+            disk.cut_after(changes);
+            let opened = Store::open("/store", reserved(&disk));
+            if !disk.is_off() {
+                break;
+            }
+            drop(opened);
+            cut_off += 1;
+            let image = disk.image();
+            let power_cut = attempt % 2 == changes % 2;
+            disk = restart(if power_cut { fates(&image, changes) } else { image });
+        }
+        disk.undirect();
+        if let Err(error) = Driver::open("/store", reserved(&disk), ledger.clone()) {
+            panic!("cut off after {changes} changes each time: {error}");
+        }
+    }
+    assert!(cut_off > 100, "{cut_off} opens were cut off");
 }

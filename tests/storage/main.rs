@@ -18,6 +18,7 @@ mod power_cuts;
 mod queues;
 #[path = "../common/quota.rs"]
 mod quota;
+mod relief;
 mod repair;
 mod resources;
 mod sharing;

@@ -218,7 +218,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "storage.segments_ahead",
-        meaning: "Segments made ready ahead of need. The last three of them are the reserve for a full disk.",
+        meaning: "Segments made ready ahead of need. The last four of them are the reserve for a full disk.",
         kind: Kind::Count(|all| &mut all.storage.segments_ahead, 4..=16),
     },
     Setting {

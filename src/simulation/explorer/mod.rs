@@ -9,8 +9,7 @@
 //! - nothing is left: when everything in it is deleted, the log holds nothing that is live;
 //! - the recovery is itself recorded, and all of this is done at each of *its* moments; and so on, to a depth.
 //!
-//! A store on a full disk has to open too, from what it keeps for that. Only where two opens in a row have been cut off before (from
-//! depth 3 on) it may ask for room instead, and has to open, with everything, when it has as much as it said.
+//! A store on a full disk has to open too, from what it keeps for that, however many opens have been cut off before.
 //!
 //! Two power cuts that leave the same disk with the same knowledge are one state. What is done with which state depends on the
 //! numbers of its moment and its variant alone: so a failure can be tried again by these numbers ([`Place`]).
@@ -34,11 +33,8 @@ use super::driver::{Driver, ReopenError};
 use super::image::{Fate, Image};
 use super::ledger::{KnownChange, Ledger};
 use super::scene::{DIR, Moment, Recording, SceneError, Workload, record_opening};
+use crate::storage::StoreError;
 use crate::storage::inspect::inspect;
-use crate::storage::{OpenError, StoreError};
-
-/// What a full store keeps ready for being opened is enough for so many opens that are cut off before their checkpoint.
-const OPENS_FROM_THE_RESERVE: usize = 2;
 
 /// The seed of a workload's first life; each recovery has others.
 const SEED: u64 = 1;
@@ -56,7 +52,6 @@ pub fn explore(workload: &Workload, plan: &Plan) -> Result<Summary, SceneError> 
         workload,
         plan,
         states: AtomicU64::new(0),
-        asked_for_room: AtomicU64::new(0),
         failures: Mutex::default(),
         done: AtomicBool::new(false),
     };
@@ -80,7 +75,6 @@ pub fn explore(workload: &Workload, plan: &Plan) -> Result<Summary, SceneError> 
         moments: recording.moments.len() as u64,
         cuts: count,
         states: explorer.states.into_inner(),
-        asked_for_room: explorer.asked_for_room.into_inner(),
         failures: explorer.failures.into_inner(),
     })
 }
@@ -110,7 +104,6 @@ pub fn explore_one(workload: &Workload, place: &Place) -> Result<Summary, SceneE
         workload,
         plan: &plan,
         states: AtomicU64::new(0),
-        asked_for_room: AtomicU64::new(0),
         failures: Mutex::default(),
         done: AtomicBool::new(false),
     };
@@ -123,7 +116,6 @@ pub fn explore_one(workload: &Workload, place: &Place) -> Result<Summary, SceneE
         moments: recording.moments.len() as u64,
         cuts: 1,
         states: explorer.states.into_inner(),
-        asked_for_room: explorer.asked_for_room.into_inner(),
         failures: explorer.failures.into_inner(),
     })
 }
@@ -143,7 +135,6 @@ struct Explorer<'a> {
     workload: &'a Workload,
     plan: &'a Plan,
     states: AtomicU64,
-    asked_for_room: AtomicU64,
     failures: Mutex<Vec<Failure>>,
     done: AtomicBool,
 }
@@ -267,7 +258,7 @@ impl Explorer<'_> {
                 record_opening(&disk, options, ledger.clone()).map_err(|e| text(&e))?;
             (driver, Some(recovery))
         } else {
-            (self.have(&disk, seed, ledger, depth).map_err(|e| text(&e))?, None)
+            (self.have(&disk, seed, ledger).map_err(|e| text(&e))?, None)
         };
         if goes_on {
             self.go_on(&mut driver).map_err(|e| format!("going on: {e}"))?;
@@ -276,7 +267,7 @@ impl Explorer<'_> {
             for fate in [Fate::Dropped, Fate::Kept] {
                 let again = self.workload.disk(image.after_power_cut(|_, _| fate));
                 let driver = self
-                    .have(&again, seed + 50, &ledger, depth)
+                    .have(&again, seed + 50, &ledger)
                     .map_err(|e| format!("after going on, {fate:?}: {e}"))?;
                 if fate == Fate::Kept && chance.one_in(3, self.plan.emptied_one_in) {
                     empty(driver, &again).map_err(|e| format!("after emptying it: {e}"))?;
@@ -292,20 +283,9 @@ impl Explorer<'_> {
         disk: &SimulatedDisk,
         seed: u64,
         ledger: &Ledger,
-        depth: usize,
     ) -> Result<Driver, ReopenError> {
         self.count();
-        let open = || Driver::open(DIR, self.workload.options(disk, seed), ledger.clone());
-        match (open(), self.workload.capacity) {
-            (Err(ReopenError::Open(OpenError::Full { bytes, .. })), Some(capacity))
-                if depth > OPENS_FROM_THE_RESERVE =>
-            {
-                self.asked_for_room.fetch_add(1, Ordering::Relaxed);
-                disk.set_capacity(Some(capacity + bytes));
-                open()
-            }
-            (outcome, _) => outcome,
-        }
+        Driver::open(DIR, self.workload.options(disk, seed), ledger.clone())
     }
 
     /// Publishes and confirms a message, unless the disk is full.

@@ -120,8 +120,6 @@ pub struct Summary {
     pub cuts: u64,
     /// States that were tried: each time a store was opened and compared.
     pub states: u64,
-    /// In so many of them the disk was full, and the store opened when it had the room that it asked for.
-    pub asked_for_room: u64,
     /// Those that were not as they should be, as many as were wanted.
     pub failures: Vec<Failure>,
 }

@@ -145,6 +145,9 @@ impl Run<'_> {
                     return Err(differs("something is refused as if the disk were full"));
                 }
             }
+            Err(Trouble::Store(StoreError::NoRoom { .. }, false)) if self.is_full() => {
+                self.summary.refused_full += 1;
+            }
             Err(Trouble::Store(error @ StoreError::Unreadable { .. }, _))
                 if self.may_be_unreadable() && !error.to_string().is_empty() => {}
             Err(Trouble::Store(error, _)) => {

@@ -86,24 +86,10 @@ pub(crate) enum Load {
     Idle,
 }
 
-fn may_move(segment: &Segment, stuck: &BTreeSet<SegmentId>) -> bool {
+/// Whether compaction may empty a segment.
+pub(super) fn may_move(segment: &Segment, stuck: &BTreeSet<SegmentId>) -> bool {
     // A segment of several slots holds one huge message: there is nothing to gain.
     segment.header.slots == 1 && !stuck.contains(&segment.id())
-}
-
-/// What a round would move besides a segment that may come into it.
-pub(crate) struct Moving {
-    /// Bytes of the segments before it.
-    pub(crate) before: u64,
-    /// Bytes of its own.
-    pub(crate) own: u64,
-}
-
-impl Moving {
-    /// Whether the round has room for it, unless the disk is full.
-    pub(crate) fn fits_into_round(&self, segment_size: u64) -> bool {
-        self.before <= ROUND * segment_size
-    }
 }
 
 /// Those of the sealed segments that a round empties, the emptiest first.
@@ -111,7 +97,6 @@ pub(crate) fn victims(
     sealed: Vec<Arc<Segment>>,
     stuck: &BTreeSet<SegmentId>,
     segment_size: u64,
-    fits: impl Fn(Moving) -> bool,
 ) -> Vec<Arc<Segment>> {
     let candidates = sealed.into_iter().filter(|segment| may_move(segment, stuck));
     let mut before = 0;
@@ -119,7 +104,7 @@ pub(crate) fn victims(
         .into_iter()
         .filter(|segment| {
             let own = segment.live.bytes();
-            let fits = fits(Moving { before, own });
+            let fits = before <= ROUND * segment_size;
             before += own;
             own * 100 <= segment_size * FULL_ENOUGH && fits
         })

@@ -302,6 +302,10 @@ impl DiskFile for CachedFile {
         self.0.file(true)?.fill(length)
     }
 
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        self.0.file(true)?.allocate(length)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync(|file| file.sync_data())
     }

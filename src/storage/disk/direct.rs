@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{FallocateFlags, OFlags, fallocate, fcntl_getfl, fcntl_setfl};
 
 use super::{DiskFile, FILLED, PageBuffer, write_all_at};
 
@@ -34,6 +34,16 @@ pub(super) fn fill(file: &File, length: u64) -> io::Result<()> {
         }
     }
     if direct { set_direct(file, false) } else { Ok(()) }
+}
+
+/// Sets room aside for an empty file without writing to it, or fills it where the file system cannot do that.
+pub(super) fn allocate(file: &File, length: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::empty(), 0, length).map_err(io::Error::from) {
+        Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::InvalidInput) => {
+            fill(file, length)
+        }
+        outcome => outcome,
+    }
 }
 
 /// A file past the page cache. Its descriptor is its own, so that others can use the file through the page cache meanwhile:

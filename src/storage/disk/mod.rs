@@ -97,6 +97,12 @@ pub trait DiskFile: Send + Sync + Debug {
         Ok(())
     }
 
+    /// Makes a new file `length` bytes long, all zeros, with room on the disk for all of them. Quick where the file system
+    /// can set room aside without writing; otherwise the same as [`fill`](Self::fill).
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        self.fill(length)
+    }
+
     /// Makes the data, and the size if it grew, durable (`fdatasync`).
     fn sync_data(&self) -> io::Result<()>;
 

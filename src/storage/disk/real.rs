@@ -121,6 +121,10 @@ impl DiskFile for File {
         direct::fill(self, length)
     }
 
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        direct::allocate(self, length)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         File::sync_data(self)
     }

@@ -215,6 +215,7 @@ fn append(input: &mut Input<'_>, files: &mut Files) {
         count += 1;
     }
     let header = GroupHeader {
+        provisional: false,
         lsn: end,
         previous: end,
         durable: end,

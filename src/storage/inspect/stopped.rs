@@ -6,7 +6,7 @@ use std::path::Path;
 use super::view::{
     self, CheckpointView, CompactionView, Inspection, QueueView, Replay, SegmentView,
 };
-use crate::storage::compaction::{Balance, Load, Moving, Progress, victims};
+use crate::storage::compaction::{Balance, Load, Progress, victims};
 use crate::storage::disk::Disk;
 use crate::storage::error::OpenError;
 use crate::storage::recovery;
@@ -30,7 +30,7 @@ pub fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Inspection, OpenError> {
     let stuck = BTreeSet::new();
     let balance = Balance::of(&sealed, &stuck, size);
     if balance.is_bad(0) {
-        let victims = victims(sealed, &stuck, size, |moving: Moving| moving.fits_into_round(size));
+        let victims = victims(sealed, &stuck, size);
         view::mark(&mut segments, &view::ids(&victims), &stuck);
     }
     let progress = Progress::new(superblock.compacted);

@@ -29,11 +29,16 @@ const MAGIC: [u8; 4] = *b"HAYG";
 /// | 32..36 | length | bytes of the records |
 /// | 36..40 | records | how many |
 /// | 40..48 | previous salt | the salt of the segment that `previous` lies in; 0: unknown, or none |
-/// | 48..64 | | zero |
+/// | 48 | provisional | 1: counts only if something says that it was durable; 0: any other group |
+/// | 49..64 | | zero |
 ///
 /// `previous` chains the groups, and commits a segment to the end of the one before it; `durable` tells a torn tail
 /// from a hole: what lies below the `durable` of any valid group has been on stable storage. The previous salt ties a
 /// segment to the one before it, so that none of another history of the store can be in its place.
+///
+/// A *provisional* group counts only if the superblock says that the log was durable behind it, or if a group behind it is
+/// there that is not provisional. Nothing is promised of one before the superblock says so. Such are all groups that an open
+/// writes before it returns, and those that are larger than a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GroupHeader {
     pub(crate) lsn: Lsn,
@@ -42,6 +47,8 @@ pub(crate) struct GroupHeader {
     pub(crate) length: u32,
     pub(crate) records: u32,
     pub(crate) previous_salt: u64,
+    /// It counts only if something says that it was durable.
+    pub(crate) provisional: bool,
 }
 
 /// Why there is no valid group in a place.
@@ -65,6 +72,7 @@ impl GroupHeader {
         bytes[32..36].copy_from_slice(&self.length.to_le_bytes());
         bytes[36..40].copy_from_slice(&self.records.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.previous_salt.to_le_bytes());
+        bytes[48] = u8::from(self.provisional);
         let checksum = seed.checksum(self.lsn, &bytes[4..], &[]);
         bytes[..4].copy_from_slice(&checksum.to_le_bytes());
         bytes
@@ -98,6 +106,7 @@ impl GroupHeader {
             length: u32_at(32),
             records: u32_at(36),
             previous_salt: u64_at(40),
+            provisional: bytes[48] != 0,
         })
     }
 
@@ -215,7 +224,7 @@ impl Group {
     }
 
     /// Completes the group for writing: header in front, zeros behind.
-    pub(super) fn seal(&mut self, durable: Lsn) {
+    pub(super) fn seal(&mut self, durable: Lsn, provisional: bool) {
         let header = GroupHeader {
             lsn: self.lsn,
             previous: self.previous,
@@ -223,6 +232,7 @@ impl Group {
             length: (self.buffer.len() - GROUP_HEADER) as u32,
             records: self.records,
             previous_salt: self.previous_salt,
+            provisional,
         };
         self.buffer.as_mut_slice()[..GROUP_HEADER]
             .copy_from_slice(&header.encode(self.segment.seed));
@@ -248,6 +258,7 @@ mod tests {
             length: 15,
             records: 1,
             previous_salt: 0x0807_0605_0403_0201,
+            provisional: true,
         }
     }
 
@@ -264,9 +275,9 @@ mod tests {
     #[test]
     fn the_bytes_on_disk_do_not_change_by_accident() {
         let bytes = example().encode(seed());
-        let expected = b"\xa6\xc1\x9e\x78HAYG\0\x30\0\0\0\0\0\0\0\x20\0\0\0\0\0\0\
+        let expected = b"\xbb\x3c\x2b\x79HAYG\0\x30\0\0\0\0\0\0\0\x20\0\0\0\0\0\0\
             \0\x10\0\0\0\0\0\0\x0f\0\0\0\x01\0\0\0\
-            \x01\x02\x03\x04\x05\x06\x07\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+            \x01\x02\x03\x04\x05\x06\x07\x08\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
         assert_eq!(&bytes, expected, "{:02x?}", &bytes[..4]);
         assert_eq!(GroupHeader::decode(&bytes, Lsn(0x3000), seed()), Ok(example()));
         assert_eq!(example().end(), Lsn(0x4000));

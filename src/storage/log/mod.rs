@@ -8,22 +8,25 @@
 //! What lives here: groups, the writer, the waiting. It may use segments, records and the disk; it must never know
 //! what a record means. The first failed write or sync is the last thing that happens: see [`StoreError::Failed`].
 
+mod budget;
+mod durable;
 pub(crate) mod group;
 mod unit;
 mod waiters;
 mod writer;
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
+use self::budget::KEPT_IDLE;
+pub(crate) use self::budget::{KEPT_FOR_OPENS, RESERVE};
+pub use self::durable::Durable;
 use self::group::{GROUP_HEADER, Group};
 pub(crate) use self::unit::Outline;
-use self::waiters::{Action, Waiters, WakerSlot};
+use self::waiters::{Action, Waiters};
 use self::writer::Target;
 use super::checksum::StoreId;
 use super::disk::PageBuffer;
@@ -40,11 +43,6 @@ use super::units::{Lsn, SegmentId};
 
 /// The largest record, in bytes.
 pub(crate) const RECORD_LIMIT: u64 = 1 << 30;
-
-/// So many ready segments are left alone by what a full disk has no room for. One is for acknowledgements, and for what the
-/// next checkpoint has to write. Two are for opening, however often: an open takes one, and its checkpoint gives back the one
-/// that the open before took.
-const RESERVE: usize = 3;
 
 /// A lazy group of this size is not kept waiting any longer, in bytes.
 const LAZY_BYTES: usize = 1 << 20;
@@ -85,6 +83,12 @@ pub(crate) struct Log {
     tell: AtomicBool,
     groups: AtomicU64,
     bytes: AtomicU64,
+    /// No thread writes yet: a caller that waits does.
+    unattended: AtomicBool,
+    /// The thread that writes, if there is one.
+    writer: std::sync::OnceLock<ThreadId>,
+    /// The store is being opened: all groups are provisional.
+    opening: AtomicBool,
 }
 
 /// Told, once, that the log has failed.
@@ -202,6 +206,9 @@ impl Log {
             tell: AtomicBool::new(false),
             groups: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            unattended: AtomicBool::new(false),
+            writer: std::sync::OnceLock::new(),
+            opening: AtomicBool::new(true),
         }
     }
 
@@ -247,37 +254,6 @@ impl Log {
             core.writer_waits = false;
             self.work.notify_one();
         }
-    }
-
-    /// Whether there is room for a record of `size` payload bytes that brings something new. On a full disk there is,
-    /// for as long as [`RESERVE`] ready segments are left behind it.
-    ///
-    /// Another record may come between this question and the record that it was asked for: the reserve is then shorter by
-    /// that much.
-    pub(crate) fn admit(&self, size: usize) -> Result<(), StoreError> {
-        let length = FRAME + size;
-        // What is too large is told so by whoever appends it.
-        if length as u64 > RECORD_LIMIT { Ok(()) } else { self.admit_bytes(length) }
-    }
-
-    /// The same for so many bytes of records that go into one group.
-    fn admit_bytes(&self, length: usize) -> Result<(), StoreError> {
-        if !self.pool.is_full() {
-            return Ok(());
-        }
-        // Room would not help a log that has failed.
-        self.check()?;
-        let core = self.core.lock();
-        let segment_size = self.segments.segment_size();
-        let segment_end = core.open.segment.id().start(segment_size).plus(segment_size);
-        let rolls = core.open.end_with(length) > segment_end;
-        let oversized = PAGE + group::span(GROUP_HEADER + length) > segment_size;
-        let is_ready = |segment: &&Arc<Segment>| segment.file().is_some();
-        let ready = core.planned.iter().take_while(is_ready).count();
-        if oversized || core.open.segment.file().is_none() || ready < RESERVE + usize::from(rolls) {
-            return Err(StoreError::Full);
-        }
-        Ok(())
     }
 
     /// Goes on to another segment where the open one has no room; true: to one that is for this record alone.
@@ -338,11 +314,11 @@ impl Log {
         Some(u64::from(missing.segment.header.slots) * self.segments.segment_size())
     }
 
-    /// Gives up segments that were made ready beyond the reserve, of a store that is not in use. They are made ready again
+    /// Gives up segments that were made ready beyond those that an idle store keeps. They are made ready again
     /// when the log goes on to another segment.
-    pub(crate) fn keep_the_reserve_alone(&self) {
+    pub(crate) fn give_up_idle_segments(&self) {
         let mut core = self.core.lock();
-        while core.planned.len() > RESERVE
+        while core.planned.len() > KEPT_IDLE
             && let Some(last) = core.planned.pop_back()
         {
             self.pool.abandon(&last);
@@ -482,7 +458,7 @@ impl Log {
         if let Some(outcome) = self.settled(lsn) {
             return outcome;
         }
-        if self.config.background == Background::Caller {
+        if self.is_written_by_callers() {
             return self.write_until(lsn);
         }
         loop {
@@ -521,15 +497,33 @@ impl Log {
 
     /// Sees to it that `lsn` becomes durable without anybody's further help.
     fn hurry(&self, lsn: Lsn) {
-        match self.config.background {
-            Background::Threads => {
-                self.expedite(lsn);
-            }
-            Background::Caller => {
-                // A failure has been told to everybody who waits, this one included; and on a full disk it goes on waiting.
-                let _told: Result<(), StoreError> = self.write_until(lsn);
-            }
+        if self.is_written_by_callers() {
+            // A failure has been told to everybody who waits, this one included; and on a full disk it goes on waiting.
+            let _told: Result<(), StoreError> = self.write_until(lsn);
+        } else {
+            self.expedite(lsn);
         }
+    }
+
+    /// From now on groups count when they are durable. What was written before does so because the superblock says that it was
+    /// durable: that comes first.
+    pub(crate) fn end_opening(&self) {
+        self.opening.store(false, Ordering::SeqCst);
+    }
+
+    /// Says whether the writer's thread is still to come, so that callers that wait write meanwhile.
+    pub(crate) fn set_unattended(&self, unattended: bool) {
+        self.unattended.store(unattended, Ordering::SeqCst);
+    }
+
+    /// Whether this is the thread that writes: it must not wait for what it has to write.
+    fn is_writers_thread(&self) -> bool {
+        self.writer.get() == Some(&thread::current().id())
+    }
+
+    /// Whether callers that wait do the writing, because no thread does.
+    pub(crate) fn is_written_by_callers(&self) -> bool {
+        self.config.background == Background::Caller || self.unattended.load(Ordering::SeqCst)
     }
 
     /// Writes everything, then ends the writer's thread.
@@ -598,59 +592,5 @@ impl Core {
                     || self.stopping && !breaks(Slip::StopBeforeWritten)
                     || self.open.buffer.len() >= LAZY_BYTES
                     || self.open_since.elapsed() >= config.lazy_sync)
-    }
-}
-
-/// Completes when the LSN it was made for is durable; made by [`Store::durable`](crate::storage::Store::durable). Needs
-/// no particular runtime.
-#[derive(Debug)]
-#[must_use = "a future does nothing unless it is polled"]
-pub struct Durable {
-    log: Arc<Log>,
-    lsn: Lsn,
-    waker: Option<Arc<WakerSlot>>,
-}
-
-impl Durable {
-    pub(crate) fn new(log: Arc<Log>, lsn: Lsn) -> Durable {
-        Durable { log, lsn, waker: None }
-    }
-
-    /// What this waits for.
-    pub fn lsn(&self) -> Lsn {
-        self.lsn
-    }
-}
-
-impl Future for Durable {
-    type Output = Result<(), StoreError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(outcome) = self.log.settled(self.lsn) {
-            return Poll::Ready(outcome);
-        }
-        if let Some(slot) = &self.waker {
-            *slot.lock() = Some(context.waker().clone());
-            // It may have been settled between the question above and the new waker.
-            return self.log.settled(self.lsn).map_or(Poll::Pending, Poll::Ready);
-        }
-        let slot = Arc::new(WakerSlot::new(Some(context.waker().clone())));
-        let action = Action::Wake(slot.clone());
-        if let Some((_, outcome)) =
-            self.log.waiters.add(self.lsn, action, || self.log.settled(self.lsn))
-        {
-            return Poll::Ready(outcome);
-        }
-        self.waker = Some(slot);
-        self.log.hurry(self.lsn);
-        self.log.settled(self.lsn).map_or(Poll::Pending, Poll::Ready)
-    }
-}
-
-impl Drop for Durable {
-    fn drop(&mut self) {
-        if let Some(slot) = &self.waker {
-            *slot.lock() = None;
-        }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
 use super::group::Group;
-use super::{Log, RESERVE};
+use super::{KEPT_FOR_OPENS, Log, RESERVE};
 use crate::storage::disk::{DiskFile, PageBuffer, write_all_at};
 use crate::storage::error::StoreError;
 use crate::storage::mutant::{Mutant, is_active};
-use crate::storage::options::Background;
 use crate::storage::segment::Prepared;
 use crate::storage::sync::{Ordering, Slip, breaks};
 use crate::storage::units::{Lsn, SegmentId, SegmentTag};
@@ -33,18 +33,23 @@ struct Batch {
 impl Log {
     /// Writes groups until [`stop`](Log::stop), then what is left; the body of a thread.
     pub(crate) fn run(&self) -> Result<(), StoreError> {
+        self.writer.get_or_init(|| thread::current().id());
         let mut target = self.writing.lock();
         while let Some(batch) = self.wait_for_groups()? {
-            self.wait_for_the_reserve();
+            self.wait_for_the_reserve(&batch);
             self.write_batch(batch, &mut target)?;
         }
         Ok(())
     }
 
     /// Waits until enough of the segments to come are ready, or the disk is known to be full: so that the log does not run
-    /// into its last segments before anybody knows that there will be no more, and what is new can be refused.
-    fn wait_for_the_reserve(&self) {
-        let assured = (RESERVE - 1).min(self.config.segments_ahead.saturating_sub(1));
+    /// into its last segments before anybody knows that there will be no more, and what is new can be refused. In the segment that it
+    /// is in those for opens are enough, so that the first message after a start does not wait for the whole reserve.
+    fn wait_for_the_reserve(&self, batch: &Batch) {
+        let newest = self.newest_segment();
+        let goes_on = batch.groups.iter().any(|group| Some(group.segment.id()) != newest);
+        let enough = if goes_on { RESERVE } else { KEPT_FOR_OPENS };
+        let assured = enough.min(self.config.segments_ahead.saturating_sub(1));
         let to_come = {
             let core = self.core.lock();
             let to_come = core.planned.iter().take(assured);
@@ -56,7 +61,7 @@ impl Log {
         self.pool.wait_for_answer(&to_come);
     }
 
-    /// In [`Background::Caller`]: writes what there is until `lsn` is durable.
+    /// Without a thread that does so: writes what there is until `lsn` is durable.
     pub(super) fn write_until(&self, lsn: Lsn) -> Result<(), StoreError> {
         let mut target = self.writing.lock();
         while self.durable() < lsn {
@@ -132,7 +137,7 @@ impl Log {
     /// Sees to the file that a group goes to; false: there is no room for it. With a thread that does so, it is waited for
     /// instead.
     fn has_file(&self, group: &Group) -> Result<bool, Arc<str>> {
-        if self.config.background == Background::Caller {
+        if self.is_written_by_callers() {
             while group.segment.file().is_none() {
                 match self.pool.prepare_next()? {
                     Prepared::NoRoom => return Ok(false),
@@ -173,7 +178,8 @@ impl Log {
                 &target.insert(Target { segment: segment.id(), file }).file
             }
         };
-        group.seal(self.durable());
+        let is_large = segment.header.slots > 1;
+        group.seal(self.durable(), is_large || self.opening.load(Ordering::SeqCst));
         let start = segment.id().start(self.segments.segment_size());
         write_all_at(&**file, group.buffer.as_slice(), group.lsn.since(start))
             .map_err(|error| format!("cannot write {}: {error}", segment.path.display()))?;
@@ -187,6 +193,11 @@ impl Log {
             synced = file.sync_data();
         }
         synced.map_err(|error| format!("cannot sync {}: {error}", segment.path.display()))?;
+        let is_unnoted = is_large && !self.opening.load(Ordering::SeqCst);
+        if is_unnoted && !is_active(Mutant::ConfirmUnnoted) {
+            // It is provisional, so nobody may be told before the superblock says that it is durable.
+            self.pool.note_reached(segment.tag(), end)?;
+        }
         self.groups.fetch_add(1, Ordering::SeqCst);
         self.bytes.fetch_add(group.buffer.len() as u64, Ordering::Relaxed);
         // Before anybody is told, so that who waited for room finds it.
@@ -195,7 +206,8 @@ impl Log {
         self.waiters.settle(Ok(end));
         self.bell(batch).ring();
         let new = self.newest.swap(segment.id().0, Ordering::AcqRel) != segment.id().0;
-        if new {
+        // While the store is being opened, what is noted in the superblock would count.
+        if new && !self.opening.load(Ordering::SeqCst) {
             self.pool.reached(segment.tag(), end);
         }
         let asked = self.tell.load(Ordering::SeqCst) && self.tell.swap(false, Ordering::SeqCst);

@@ -24,6 +24,8 @@ mod walk;
 use std::io;
 use std::path::Path;
 
+use smallvec::SmallVec;
+
 use self::directory::Directory;
 pub(crate) use self::load::LostDirectory;
 use self::load::Noted;
@@ -271,26 +273,24 @@ pub(crate) fn take_up(
     segments: &SegmentSet,
     catalog: Catalog,
 ) -> Result<Catalog, StoreError> {
-    let mut placed = Vec::with_capacity(tail.records.len());
+    // Applying them counts what is live of them.
+    let outline = |&(_, kind, size): &(Lsn, RecordKind, u32)| Outline {
+        kind,
+        size: size as usize,
+        references: 0,
+    };
     // The group may have been a unit, or several, and be larger than a segment: it is one group again.
-    let at_once = if is_active(Mutant::DivideTail) { 1 } else { tail.records.len().max(1) };
-    for records in tail.records.chunks(at_once) {
-        // Applying them counts what is live of them.
-        let outline = |&(_, kind, size): &(Lsn, RecordKind, u32)| Outline {
-            kind,
-            size: size as usize,
-            references: 0,
-        };
-        let unit: Vec<Outline> = records.iter().map(outline).collect();
+    let unit: Vec<Outline> = tail.records.iter().map(outline).collect();
+    let mut placed = SmallVec::new();
+    if !unit.is_empty() {
         let mut failure = None;
-        let encode = |number: usize, buffer: &mut Vec<u8>| {
+        placed = log.append_unit(&unit, |number, buffer| {
             // Straight from where it is to where it goes: a group is not in memory twice.
-            if let Err(reason) = tail.put_payload(records[number], segments.segment_size(), buffer)
-            {
-                failure.get_or_insert((records[number].0, reason));
+            let record = tail.records[number];
+            if let Err(reason) = tail.put_payload(record, segments.segment_size(), buffer) {
+                failure.get_or_insert((record.0, reason));
             }
-        };
-        placed.extend(log.append_unit(&unit, encode)?);
+        })?;
         // Nothing has been written as yet, and nothing will be: the log ends with this open.
         if let Some((lsn, reason)) = failure {
             return Err(reader::unreadable(segments, lsn, &reason));

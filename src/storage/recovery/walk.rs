@@ -15,6 +15,11 @@
 //! clean ones that no later sync will write. A reader cannot tell. So an open for writing does not rely on the last group
 //! where it is: the group is a [`Tail`] then, which the log takes up anew, and the place that it had is cut off. Writing it once
 //! more where it is would do for the kernel, and would put at risk what may have been confirmed.
+//!
+//! # Provisional groups
+//! Groups that an open has written before it returned, and groups larger than a segment, are
+//! [provisional](crate::storage::log::group::GroupHeader). Where the log ends with such groups, and nothing says that they were
+//! durable, they are left out, as if they had not been written.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,6 +30,7 @@ use super::pieces::{Checked, Pieces, ScanError};
 use super::replay::Meaning;
 use crate::storage::error::{Damage, OpenError};
 use crate::storage::log::group::{GroupFault, GroupHeader};
+use crate::storage::mutant::{Mutant, is_active};
 use crate::storage::record::{FRAME, Malformed, Part, RecordKind};
 use crate::storage::segment::{PAGE, Segment, SegmentSet};
 use crate::storage::superblock::Superblock;
@@ -84,7 +90,8 @@ pub(super) fn walk(
     let held = None;
     let (totals, proven) = (Totals::default(), superblock.durable);
     let mut walk = Walk { directory, superblock, segments, apply, held, proven, totals };
-    let candidates = walk.candidates(from)?;
+    let mut candidates = walk.candidates(from)?;
+    walk.leave_out_provisional(&mut candidates)?;
     let home = candidates.iter().find(|c| c.contains(from, superblock.segment_size));
     let later = home.map_or(0, |home| 1 + candidates.partition_point(|c| c.id() < home.id()));
     let (limit, steps) = walk.steps(&candidates[later..])?;
@@ -127,8 +134,10 @@ pub(super) fn walk(
                 let witness = (first, candidate.path.as_path());
                 return Err(OpenError::Damaged(walk.hole(position, witness, last.as_mut())));
             }
+            // It never counted, and its file is free.
+            Step::Void { provisional: true } => {}
             // It is needed by nobody, and freed by the next checkpoint.
-            Step::Void => segments.insert(candidate.clone()),
+            Step::Void { provisional: false } => segments.insert(candidate.clone()),
             // A torn group in it may say that groups before it were durable which have been taken up anew since.
             Step::PassedOver => {}
             Step::NotUsed => {
@@ -199,7 +208,7 @@ enum Step {
     /// The log went on in it, from this group up to the limit.
     On { first: GroupHeader, limit: Lsn },
     /// It did, and then once more from an earlier place.
-    Void,
+    Void { provisional: bool },
     /// No group begins it.
     NotUsed,
     /// No group begins it, and the log went on behind it from a place in front of it.
@@ -255,6 +264,62 @@ impl Walk<'_> {
         Ok(candidates)
     }
 
+    /// Leaves out the segments at the end of the log that have nothing but provisional groups, of which nothing says that they
+    /// were durable. Their files are free then: so an open that is cut off takes no file away from the next one.
+    ///
+    /// Invariant: nothing is promised of a provisional group before the superblock says that it is durable. Of the groups that an
+    /// open writes before it returns, all that is in them is also where it was taken from.
+    fn leave_out_provisional(&self, candidates: &mut Vec<Arc<Segment>>) -> Result<(), OpenError> {
+        while let Some((place, first)) = self.last_used(candidates)? {
+            if !self.is_provisional(&candidates[place..], &first)? {
+                break;
+            }
+            candidates.remove(place);
+        }
+        Ok(())
+    }
+
+    /// The last segment that the log has come to, and its first group.
+    fn last_used(
+        &self,
+        candidates: &[Arc<Segment>],
+    ) -> Result<Option<(usize, GroupHeader)>, OpenError> {
+        for (place, candidate) in candidates.iter().enumerate().rev() {
+            if let Some(first) = self.first_group(candidate)? {
+                return Ok(Some((place, first)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the first of these segments has nothing but provisional groups, from the `first` one on, and nothing says
+    /// that this one was durable.
+    fn is_provisional(
+        &self,
+        segments: &[Arc<Segment>],
+        first: &GroupHeader,
+    ) -> Result<bool, OpenError> {
+        let superblock = self.superblock;
+        let is_noted = first.lsn < superblock.root || first.end() <= superblock.durable;
+        let counts = !first.provisional || is_noted || is_active(Mutant::CountProvisional);
+        if counts || !superblock.tells_histories() {
+            return Ok(false);
+        }
+        // Even a torn group was written only when those before it counted.
+        let mut offset = PAGE + first.span();
+        for segment in segments {
+            let mut pieces = self.pieces(segment)?;
+            for at in (offset..pieces.size()).step_by(PAGE as usize) {
+                let header = pieces.header(at);
+                if read(segment, header)?.is_ok_and(|header| !header.provisional) {
+                    return Ok(false);
+                }
+            }
+            offset = PAGE;
+        }
+        Ok(true)
+    }
+
     /// A segment to be read, whose file is whole.
     fn pieces(&self, segment: &Arc<Segment>) -> Result<Pieces, OpenError> {
         let file = segment.file().expect("a segment that was found has a file");
@@ -282,7 +347,7 @@ impl Walk<'_> {
                 Some(first) if first.lsn < limit => {
                     Step::On { first, limit: std::mem::replace(&mut limit, first.previous) }
                 }
-                Some(_) => Step::Void,
+                Some(first) => Step::Void { provisional: first.provisional },
                 None if candidate.id().start(self.superblock.segment_size) >= limit => {
                     Step::PassedOver
                 }

@@ -1,13 +1,16 @@
 //! Segments made ready ahead of need, out of dead ones where there are any.
 
+mod making;
+
 use std::collections::{BTreeSet, VecDeque};
-use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Segment, unfinished_file_name};
-use crate::storage::disk::{Disk, DiskFile, is_out_of_descriptors, write_all_at};
+use self::making::Trouble;
+use super::Segment;
+use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::mutant::{Mutant, is_active};
 use crate::storage::sync::{AtomicBool, Condvar, Mutex, Ordering, Slip, breaks};
 use crate::storage::units::{Lsn, SegmentId, SegmentTag};
@@ -70,25 +73,6 @@ pub(crate) struct PoolOutlook {
     pub(crate) free: Vec<PathBuf>,
 }
 
-/// Why a file was not made.
-enum Trouble {
-    /// The disk, or the user's share of it, is full. Nothing is left of the attempt, and it may be made again.
-    NoRoom,
-    /// This is final.
-    Failed(io::Error),
-}
-
-/// What may be tried again: creating, writing and renaming. Not a sync that failed, be it for lack of room: nobody knows
-/// what became of what it was to make durable.
-fn retryable(error: io::Error) -> Trouble {
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Trouble::NoRoom,
-        // It passes as well, when others close files.
-        _ if is_out_of_descriptors(&error) => Trouble::NoRoom,
-        _ => Trouble::Failed(error),
-    }
-}
-
 /// Told that the disk became full, or has room again.
 struct RoomCallback(Arc<dyn Fn() + Send + Sync>);
 
@@ -110,6 +94,8 @@ pub(crate) struct SegmentPool {
     ready: Condvar,
     /// The segment that has been wanted for longest found no room; cleared when none is wanted any more.
     full: AtomicBool,
+    /// Other space than that of segments is short: nothing dead is kept.
+    low: AtomicBool,
     room_callbacks: Mutex<Vec<RoomCallback>>,
 }
 
@@ -130,6 +116,10 @@ struct PoolState {
     /// Segments that it had no room for, with their files, which have their names already. Invariant: no file in `free` has the
     /// name of a segment that is still to be made.
     held: VecDeque<(Arc<Segment>, Arc<dyn DiskFile>)>,
+    /// Files of several slots that were [reserved](SegmentPool::reserve_large), with their slots.
+    large: Vec<(u32, FreeFile)>,
+    /// How many of these there have been.
+    reserved: u64,
     failure: Option<Arc<str>>,
     /// A file came back since preparing last failed for lack of room.
     recycled: bool,
@@ -147,6 +137,7 @@ impl SegmentPool {
             work: Condvar::new(),
             ready: Condvar::new(),
             full: AtomicBool::new(false),
+            low: AtomicBool::new(false),
             room_callbacks: Mutex::default(),
         }
     }
@@ -154,6 +145,21 @@ impl SegmentPool {
     /// Whether there is no room for all the segments that are wanted.
     pub(crate) fn is_full(&self) -> bool {
         self.full.load(Ordering::Acquire)
+    }
+
+    /// Says whether space is short for others than this store: dead files are removed at once then.
+    pub(crate) fn set_low(&self, low: bool) -> io::Result<()> {
+        self.low.store(low, Ordering::Release);
+        if low { self.remove_spares() } else { Ok(()) }
+    }
+
+    pub(crate) fn is_low(&self) -> bool {
+        self.low.load(Ordering::Acquire)
+    }
+
+    /// The number of dead files that are ready to be used again.
+    pub(crate) fn spares(&self) -> usize {
+        self.state.lock().free.len()
     }
 
     pub(crate) fn outlook(&self) -> PoolOutlook {
@@ -226,6 +232,12 @@ impl SegmentPool {
         if std::mem::take(&mut state.crowded) {
             self.work.notify_one();
         }
+    }
+
+    /// The same, and the register says so on return.
+    pub(crate) fn note_reached(&self, segment: SegmentTag, durable: Lsn) -> Result<(), Arc<str>> {
+        self.reached(segment, durable);
+        self.note(None, &[], Some((segment, durable))).map(drop)
     }
 
     /// Has the register forget the segments that were given up. Their files may have other names then.
@@ -308,7 +320,8 @@ impl SegmentPool {
     pub(crate) fn recycle(&self, file: FreeFile) -> io::Result<()> {
         let mut state = self.state.lock();
         let whole = file.file.size()? == self.config.segment_size;
-        let recycled = whole && state.free.len() < self.config.spare + state.wanted.len();
+        let spare = if self.is_low() { 0 } else { self.config.spare };
+        let recycled = whole && state.free.len() < spare + state.wanted.len();
         if recycled {
             state.free.push(file);
         } else {
@@ -326,7 +339,12 @@ impl SegmentPool {
 
     /// Removes the spare files, of a store that is not in use.
     pub(crate) fn remove_spares(&self) -> io::Result<()> {
-        let spares = std::mem::take(&mut self.state.lock().free);
+        let spares = {
+            let mut state = self.state.lock();
+            let large = std::mem::take(&mut state.large);
+            let free = std::mem::take(&mut state.free);
+            free.into_iter().chain(large.into_iter().map(|(_, file)| file)).collect::<Vec<_>>()
+        };
         spares.iter().try_for_each(|spare| self.config.disk.remove(&spare.path))
     }
 
@@ -364,6 +382,15 @@ impl SegmentPool {
     /// Its file can be had when it is in its place, and the register names it: so the log never goes on in a segment that
     /// nobody would miss.
     pub(crate) fn prepare_next(&self) -> Result<Prepared, Arc<str>> {
+        self.prepare_one(false)
+    }
+
+    /// The same with a new file where there are dead ones too: to know whether the disk has room.
+    pub(crate) fn prepare_next_anew(&self) -> Result<Prepared, Arc<str>> {
+        self.prepare_one(true)
+    }
+
+    fn prepare_one(&self, anew: bool) -> Result<Prepared, Arc<str>> {
         self.release_given_up()?;
         let mut state = self.state.lock();
         if let Some(failure) = &state.failure {
@@ -379,8 +406,15 @@ impl SegmentPool {
                 None => return Ok(Prepared::Nothing),
             },
         };
-        let recycles = made.is_none() && segment.header.slots == 1;
-        let recycled = if recycles { state.free.pop() } else { None };
+        let recycled = match segment.header.slots {
+            _ if made.is_some() => None,
+            1 if anew => None,
+            1 => state.free.pop(),
+            slots => {
+                let reserved = state.large.iter().position(|(reserved, _)| *reserved == slots);
+                reserved.map(|at| state.large.swap_remove(at).1)
+            }
+        };
         state.preparing = Some(segment.id());
         state.recycled = false;
         drop(state);
@@ -454,77 +488,5 @@ impl SegmentPool {
         self.state.lock().stopping = true;
         self.work.notify_all();
         self.ready.notify_all();
-    }
-
-    /// Makes the file of a segment under a passing name, then gives it its own name. What a crash leaves under the
-    /// passing name was never in use.
-    fn make(
-        &self,
-        segment: &Segment,
-        recycled: Option<FreeFile>,
-    ) -> Result<Arc<dyn DiskFile>, Trouble> {
-        let unfinished = self.config.dir.join(unfinished_file_name(segment.id()));
-        let made = match recycled {
-            Some(free) => self.take_over(segment, free, &unfinished),
-            None => self.write_whole(segment, &unfinished),
-        };
-        let made = made.and_then(|file| {
-            self.config.disk.rename(&unfinished, &segment.path).map_err(retryable)?;
-            if !is_active(Mutant::SkipDirectorySync) {
-                self.config.disk.sync_dir(&self.config.dir).map_err(Trouble::Failed)?;
-            }
-            Ok(file)
-        });
-        if made.is_err() {
-            // A part of a file helps nobody, least of all on a full disk. What matters is the first error.
-            if let Err(error) = self.config.disk.remove(&unfinished) {
-                tracing::debug!(%error, file = %unfinished.display(), "left behind");
-            }
-        }
-        made
-    }
-
-    /// Gives a dead file a new header. It has to lose its old name first, for good: recovery looks at every segment
-    /// behind the checkpoint, used or not, and one that says that it is another is damage to it.
-    fn take_over(
-        &self,
-        segment: &Segment,
-        free: FreeFile,
-        unfinished: &Path,
-    ) -> Result<Arc<dyn DiskFile>, Trouble> {
-        if let Err(error) = self.config.disk.rename(&free.path, unfinished) {
-            // It still has its old name, and is as good as before.
-            self.state.lock().free.push(free);
-            return Err(retryable(error));
-        }
-        if !is_active(Mutant::KeepOldName) {
-            self.config.disk.sync_dir(&self.config.dir).map_err(Trouble::Failed)?;
-        }
-        if free.file.links().map_err(Trouble::Failed)? > 1 {
-            // A copy of the store that was made of hard links has this file as well, and needs what is in it.
-            self.config.disk.remove(unfinished).map_err(Trouble::Failed)?;
-            return self.write_whole(segment, unfinished);
-        }
-        write_all_at(&*free.file, &segment.header.encode(), 0).map_err(retryable)?;
-        if !is_active(Mutant::SkipFileSync) {
-            free.file.sync_data().map_err(Trouble::Failed)?;
-        }
-        Ok(free.file)
-    }
-
-    /// Makes a new file, full of zeros and synced.
-    fn write_whole(
-        &self,
-        segment: &Segment,
-        unfinished: &Path,
-    ) -> Result<Arc<dyn DiskFile>, Trouble> {
-        let file = self.config.disk.create(unfinished).map_err(retryable)?;
-        let size = self.config.segment_size * u64::from(segment.header.slots);
-        file.fill(size).map_err(retryable)?;
-        write_all_at(&*file, &segment.header.encode(), 0).map_err(retryable)?;
-        if !is_active(Mutant::SkipFileSync) {
-            file.sync_all().map_err(Trouble::Failed)?;
-        }
-        Ok(file)
     }
 }

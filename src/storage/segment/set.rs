@@ -153,12 +153,15 @@ impl SegmentSet {
         }
     }
 
-    /// Whether nothing is live in a segment that lies wholly below `end`: a checkpoint would make its file free.
-    pub(crate) fn any_dead(&self, end: Lsn) -> bool {
-        self.segments.read().values().any(|segment| {
+    /// The number of segments that lie wholly below `end` and of which nothing is live: a checkpoint would make their files
+    /// free.
+    pub(crate) fn dead(&self, end: Lsn) -> usize {
+        let segments = self.segments.read();
+        let is_dead = |segment: &&Arc<Segment>| {
             let behind = segment.id().plus(u64::from(segment.header.slots));
             behind.start(self.segment_size) <= end && segment.live.references() == 0
-        })
+        };
+        segments.values().filter(is_dead).count()
     }
 
     /// The segments in the order of the log.

@@ -57,6 +57,7 @@ fn segment(bodies: &[usize]) -> (Arc<Segment>, Arc<Noting>) {
         group.extend_from_slice(&record);
     }
     let own = GroupHeader {
+        provisional: false,
         lsn,
         previous: lsn,
         previous_salt: 0,
