@@ -13,5 +13,6 @@ mod hard_links;
 mod lies;
 mod mutants;
 mod power_cuts;
+mod progress;
 mod runs;
 mod voided;
