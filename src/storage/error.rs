@@ -54,6 +54,14 @@ pub enum StoreError {
         /// The queue's number in its own store.
         queue: QueueId,
     },
+    /// An LSN that this store has never given out: nothing will be written there until more is stored.
+    #[error(
+        "nothing was stored up to {lsn}: wait for an LSN that this store gave, from `append` or `apply`"
+    )]
+    UnknownLsn {
+        /// The LSN.
+        lsn: Lsn,
+    },
     /// A record below the durable LSN could not be read back.
     #[error("cannot read the log at {lsn} ({}, byte {offset}): {reason}", file.display())]
     Unreadable {

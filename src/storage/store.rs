@@ -405,8 +405,8 @@ impl Store {
     /// Blocks the thread until everything below `lsn` is on stable storage.
     ///
     /// # Errors
-    /// [`StoreError::Failed`]: it never will be. [`StoreError::Full`], with [`Background::Caller`] alone: there is no room, wait
-    /// again when there may be.
+    /// [`StoreError::UnknownLsn`], at once: the store has never given out this LSN. [`StoreError::Failed`]: it never will be.
+    /// [`StoreError::Full`], with [`Background::Caller`] alone: there is no room, wait again when there may be.
     pub fn wait_durable(&self, lsn: Lsn) -> Result<(), StoreError> {
         self.shared.log.wait(lsn)?;
         // What is durable is so, whatever has failed behind it; but a log that has failed leaves the disk alone.
@@ -421,7 +421,7 @@ impl Store {
     }
 
     /// Calls back when everything below `lsn` is on stable storage, or never will be: at once, or later on the log's
-    /// thread, which the callback must not hold up.
+    /// thread, which the callback must not hold up. The errors are those of [`wait_durable`](Self::wait_durable).
     pub fn on_durable(
         &self,
         lsn: Lsn,

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use haypile::storage::{Durable, Options, Persistence, Store};
+use haypile::storage::{Durable, Lsn, Options, Persistence, Store, StoreError};
 use tempfile::tempdir;
 
 use crate::support::*;
@@ -256,4 +256,31 @@ fn a_future_can_be_polled_by_its_own_waker() {
     *place = Some(future);
     drop(place);
     assert_eq!(receiver.recv_timeout(Duration::from_secs(60)), Ok(true));
+}
+
+/// Waiting for it had no end, and without threads it was a panic.
+#[test]
+fn waiting_for_an_lsn_that_was_never_given_out_is_an_error_at_once() {
+    for options in [small(), manual()] {
+        let dir = tempdir().unwrap();
+        let store = Store::open(dir.path(), options).unwrap();
+        let (orders, created) = store.create_queue(b"orders").unwrap();
+        store.wait_durable(created).unwrap();
+        let given = append(&store, &orders, "m");
+        let is_unknown =
+            |outcome| matches!(outcome, Err(StoreError::UnknownLsn { lsn }) if lsn == Lsn::MAX);
+        assert!(is_unknown(store.wait_durable(Lsn::MAX)));
+        let (sender, receiver) = mpsc::channel();
+        store.on_durable(Lsn::MAX, move |outcome| sender.send(outcome).unwrap());
+        assert!(is_unknown(receiver.try_recv().unwrap()));
+        let polled = pin!(store.durable(Lsn::MAX)).poll(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(outcome) = polled else { panic!("it waits") };
+        assert!(is_unknown(outcome));
+        // It means nothing to the log, which goes on as before.
+        store.expedite(Lsn::MAX);
+        store.wait_durable(given).unwrap();
+        confirm(&store, &orders, "n");
+        assert!(is_unknown(store.wait_durable(Lsn::MAX)));
+        assert_eq!(bodies(&orders), ["m", "n"]);
+    }
 }

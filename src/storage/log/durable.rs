@@ -43,6 +43,9 @@ impl Future for Durable {
             // It may have been settled between the question above and the new waker.
             return self.log.settled(self.lsn).map_or(Poll::Pending, Poll::Ready);
         }
+        if let Some(outcome) = self.log.known(self.lsn) {
+            return Poll::Ready(outcome);
+        }
         let slot = Arc::new(WakerSlot::new(Some(context.waker().clone())));
         let action = Action::Wake(slot.clone());
         if let Some((_, outcome)) =

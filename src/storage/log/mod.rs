@@ -430,6 +430,12 @@ impl Log {
         self.check().err().map(Err)
     }
 
+    /// The outcome of a wait, if it is known at once: an LSN behind the end of the log was never given out.
+    fn known(&self, lsn: Lsn) -> Option<Result<(), StoreError>> {
+        let unknown = || (lsn > self.end()).then_some(Err(StoreError::UnknownLsn { lsn }));
+        self.settled(lsn).or_else(unknown)
+    }
+
     /// Tells everybody who waits for `durable` or less that it is durable; or everybody that it never will be.
     fn settle(&self, outcome: Result<Lsn, &StoreError>) {
         self.waiters.settle(outcome);
@@ -445,7 +451,7 @@ impl Log {
     /// if it is not durable.
     pub(crate) fn expedite(&self, lsn: Lsn) -> u64 {
         let mut core = self.core.lock();
-        core.wanted = core.wanted.max(lsn);
+        core.wanted = core.wanted.max(lsn.min(core.last_record_end()));
         if core.writer_waits && core.writer_has_work(&self.config) {
             core.writer_waits = false;
             self.work.notify_one();
@@ -455,7 +461,7 @@ impl Log {
 
     /// Blocks the thread until `lsn` is durable.
     pub(crate) fn wait(&self, lsn: Lsn) -> Result<(), StoreError> {
-        if let Some(outcome) = self.settled(lsn) {
+        if let Some(outcome) = self.known(lsn) {
             return outcome;
         }
         if self.is_written_by_callers() {
@@ -488,6 +494,9 @@ impl Log {
         lsn: Lsn,
         callback: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
     ) {
+        if let Some(outcome) = self.known(lsn) {
+            return callback(outcome);
+        }
         let waiting = self.waiters.add(lsn, Action::Call(callback), || self.settled(lsn));
         match waiting {
             Some((action, outcome)) => action.run(outcome),
