@@ -60,7 +60,7 @@ fn look(dir: &Path) -> Result<Report, Box<dyn std::error::Error>> {
 }
 
 fn read(dir: &Path) -> Result<Report, OpenError> {
-    Ok(Report::of_stopped(&inspect(&RealDisk, dir)?, SystemClock.now()))
+    Ok(Report::of_stopped(&inspect(&RealDisk::shared(), dir)?, SystemClock.now()))
 }
 
 fn ask(dir: &Path) -> std::io::Result<Result<Report, AskError>> {

@@ -19,7 +19,8 @@ pub(super) struct Verify {
 impl Verify {
     pub(super) fn run(&self) -> u8 {
         let progress = Progress::new("verified");
-        let verified = verify(&RealDisk, &self.store.path(), |share| progress.show(share));
+        let verified =
+            verify(&RealDisk::shared(), &self.store.path(), |share| progress.show(share));
         progress.end();
         match verified {
             Ok(verification) => {

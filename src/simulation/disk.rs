@@ -137,6 +137,11 @@ impl SimulatedDisk {
         SimulatedDisk(Arc::new(Mutex::new(State { image, ..State::default() })))
     }
 
+    /// The same disk as [`verify`](crate::storage::inspect::verify()) and its siblings take it.
+    pub fn shared(&self) -> Arc<dyn Disk> {
+        Arc::new(self.clone())
+    }
+
     /// The state of the disk.
     pub fn image(&self) -> Image {
         self.0.lock().image.clone()

@@ -44,9 +44,9 @@ pub fn judge(
     options: &dyn Fn(&SimulatedDisk) -> Options,
 ) -> Result<Outcome, String> {
     let copy = || SimulatedDisk::of(image.clone());
-    let verified = verify(&copy(), dir, |_| {});
+    let verified = verify(&copy().shared(), dir, |_| {});
     let verified = verified.map_err(|error| format!("verify gives up: {error}"))?;
-    let inspected = inspect(&copy(), dir);
+    let inspected = inspect(&copy().shared(), dir);
     let disk = copy();
     let store = match Store::open(dir, options(&disk)) {
         Ok(store) => store,

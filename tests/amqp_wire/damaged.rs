@@ -95,7 +95,7 @@ fn consume_all_but(data_dir: &Path, damaged: &[usize], kinds: &[u8]) {
     drop(client);
     server.stop().unwrap();
 
-    let found = verify(&RealDisk, data_dir, |_| {}).unwrap();
+    let found = verify(&RealDisk::shared(), data_dir, |_| {}).unwrap();
     assert!(found.refusal.is_none());
     let mut told = Vec::new();
     for finding in found.damage.iter().filter(|finding| !finding.messages.is_empty()) {
@@ -169,7 +169,7 @@ fn a_consumer_gets_everything_but_the_messages_of_a_damaged_list() {
         }
         std::fs::write(&file, content).unwrap();
     }
-    let found = verify(&RealDisk, directory.path(), |_| {}).unwrap();
+    let found = verify(&RealDisk::shared(), directory.path(), |_| {}).unwrap();
     let listed: Vec<usize> = found
         .damage
         .iter()

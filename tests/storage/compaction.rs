@@ -45,7 +45,7 @@ fn stuck_messages_keep_themselves_and_not_their_segments() {
     let store = Store::open(dir.path(), manual()).unwrap();
     assert_eq!(bodies(&queue(&store, "orders")), expected);
     store.close().unwrap();
-    let segments = inspect(&RealDisk, dir.path()).unwrap().segments;
+    let segments = inspect(&RealDisk::shared(), dir.path()).unwrap().segments;
     assert!(segments.len() <= 4, "50 messages of 500 bytes are in {} segments", segments.len());
 }
 

@@ -111,12 +111,12 @@ fn a_tail_that_was_cut_off_is_no_damage_to_those_who_verify() {
     torn[start + 2048..start + 2560].fill(0);
     fs::write(&file, torn).unwrap();
     for _ in 0..2 {
-        let verification = inspect::verify(&RealDisk, dir.path(), |_| {}).unwrap();
+        let verification = inspect::verify(&RealDisk::shared(), dir.path(), |_| {}).unwrap();
         assert_eq!(verification.damage, []);
         let store = Store::open(dir.path(), manual()).unwrap();
         confirm(&store, &queue(&store, "orders"), "after the crash");
     }
-    let verification = inspect::verify(&RealDisk, dir.path(), |_| {}).unwrap();
+    let verification = inspect::verify(&RealDisk::shared(), dir.path(), |_| {}).unwrap();
     assert_eq!(verification.damage, []);
 }
 
@@ -142,7 +142,7 @@ fn a_tail_that_was_cut_off_is_no_damage_when_the_segment_after_it_is_gone() {
     (0..2).for_each(|_| store.checkpoint().unwrap());
     drop((store, orders));
 
-    let verification = inspect::verify(&RealDisk, dir.path(), |_| {}).unwrap();
+    let verification = inspect::verify(&RealDisk::shared(), dir.path(), |_| {}).unwrap();
     assert_eq!(verification.segments, 2, "the one with the tail, and the one with the checkpoint");
     assert_eq!((verification.messages, verification.damage), (4, vec![]));
 }

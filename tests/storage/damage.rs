@@ -114,7 +114,7 @@ fn a_segment_that_ends_within_its_header_is_damage() {
         fs::write(dir.path().join(&tail), &content[..length]).unwrap();
         let error = refused(dir.path(), &[&tail, "ends within the segment's header"]);
         assert!(matches!(error, OpenError::Damaged(_)));
-        let found = verify(&RealDisk, dir.path(), |_| {}).unwrap();
+        let found = verify(&RealDisk::shared(), dir.path(), |_| {}).unwrap();
         assert!(found.refusal.is_some());
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let applied = repair(&disk, dir.path(), true, |_| {}).unwrap().applied.unwrap();

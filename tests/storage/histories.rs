@@ -41,7 +41,7 @@ fn is_segment(name: &str) -> bool {
 
 /// The messages of a store, or why it is refused: then `verify` says so, too.
 fn outcome(dir: &Path, segment_size: u64) -> Result<Vec<String>, String> {
-    let whole = verify(&RealDisk, dir, |_| {}).unwrap().is_whole();
+    let whole = verify(&RealDisk::shared(), dir, |_| {}).unwrap().is_whole();
     match Store::open(dir, options(segment_size)) {
         Ok(store) => Ok(bodies(&queue(&store, "orders"))),
         Err(OpenError::Damaged(damage)) => {

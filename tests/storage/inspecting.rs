@@ -17,7 +17,7 @@ use crate::quota::QuotaDisk;
 use crate::support::*;
 
 fn of_stopped(dir: &Path) -> Inspection {
-    inspect(&RealDisk, dir).unwrap()
+    inspect(&RealDisk::shared(), dir).unwrap()
 }
 
 /// Queues by attributes, with their depth and bytes.
@@ -273,7 +273,7 @@ fn a_socket_in_the_directory_disturbs_nobody() {
     confirm(&store, &orders, "one");
     drop((orders, store));
     drop(listener); // The name stays.
-    assert!(verify(&RealDisk, dir.path(), |_| {}).unwrap().is_whole());
+    assert!(verify(&RealDisk::shared(), dir.path(), |_| {}).unwrap().is_whole());
     assert_eq!(of_stopped(dir.path()).queues[0].messages, 1);
     let disk: Arc<dyn haypile::storage::disk::Disk> = Arc::new(RealDisk);
     let repaired = haypile::storage::inspect::repair(&disk, dir.path(), true, |_| {}).unwrap();

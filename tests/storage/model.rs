@@ -441,7 +441,7 @@ impl Pair {
         assert_eq!(store.cached_bytes(), 0);
         assert_eq!(store.resident_places(), 0);
         store.close().unwrap();
-        let left = inspect(&RealDisk, self.dir.path()).unwrap();
+        let left = inspect(&RealDisk::shared(), self.dir.path()).unwrap();
         let live: u64 = left.segments.iter().map(|segment| segment.live_references).sum();
         assert!(live <= 2, "only the root and a page of metadata are needed: {:?}", left.segments);
     }

@@ -94,7 +94,7 @@ fn find_root(dir: &Path) -> (PathBuf, usize) {
 
 fn look(dir: &Path) -> Verification {
     let before = files(dir);
-    let found = verify(&RealDisk, dir, |_| {}).unwrap();
+    let found = verify(&RealDisk::shared(), dir, |_| {}).unwrap();
     assert!(files(dir) == before, "looking changed files");
     found
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use haypile::storage::disk::{Access, DirectoryLock, Disk, DiskFile, RealDisk};
+use haypile::storage::inspect::{inspect, repair, verify};
 use haypile::storage::{
     Background, Message, Operation, Options, Persistence, Sequence, SequenceRange, Store,
     StoreError,
@@ -144,6 +145,65 @@ fn a_store_of_many_segments_works_and_opens_with_few_descriptors() {
     let store = open();
     assert_eq!(bodies(&queue(&store, "orders")), left);
     assert!(disk.most.load(Ordering::SeqCst) <= 20);
+}
+
+#[test]
+fn a_store_of_many_segments_is_looked_at_and_repaired_with_few_descriptors() {
+    let dir = tempdir().unwrap();
+    let options = Options { segment_size: 16 << 10, ..small() };
+    let store = Store::open(dir.path(), options).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    for n in 0..200 {
+        let last = append(&store, &orders, format!("{n:>6000}"));
+        if n == 199 {
+            store.wait_durable(last).unwrap();
+        }
+    }
+    drop(orders);
+    store.close().unwrap();
+    let names: Vec<_> = files(dir.path()).into_keys().filter(|n| n.ends_with(".segment")).collect();
+    assert!(names.len() > 80, "{} segments are too few for this test", names.len());
+
+    let few = FewDescriptors::new(20);
+    let disk: Arc<dyn Disk> = few.clone();
+    assert!(verify(&disk, dir.path(), |_| {}).unwrap().is_whole());
+    assert_eq!(inspect(&disk, dir.path()).unwrap().queues[0].messages, 200);
+    std::fs::remove_file(dir.path().join(&names[40])).unwrap();
+    let repaired = repair(&disk, dir.path(), true, |_| {}).unwrap();
+    assert!((1..=3).contains(&repaired.lost), "{} messages are lost", repaired.lost);
+    assert!(repaired.applied.unwrap().after.is_whole());
+    assert!(few.most.load(Ordering::SeqCst) <= 20);
+}
+
+/// Nothing of a segment's size is in memory, whatever is damaged in it.
+#[test]
+fn large_segments_are_verified_and_repaired_in_bounded_pieces() {
+    let dir = tempdir().unwrap();
+    let options = Options { segment_size: 24 << 20, checkpoint_distance: u64::MAX, ..small() };
+    let store =
+        Store::open(dir.path(), Options { background: Background::Caller, ..options }).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    for n in 0..18 {
+        confirm(&store, &orders, format!("{n} {}", "x".repeat(1_000_000)));
+    }
+    drop((store, orders));
+    let name = files(dir.path()).into_keys().find(|name| name.ends_with(".segment")).unwrap();
+    let path = dir.path().join(name);
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The header of a group, a record, and all groups for longer than a piece.
+    for range in [1_100_000..1_200_000, 4_000_000..4_000_001, 6_000_000..12_000_000] {
+        bytes[range].fill(0xa5);
+    }
+    std::fs::write(&path, bytes).unwrap();
+
+    let few = FewDescriptors::new(20);
+    let disk: Arc<dyn Disk> = few.clone();
+    let found = verify(&disk, dir.path(), |_| {}).unwrap();
+    assert!(!found.is_whole() && !found.holes.is_empty());
+    let repaired = repair(&disk, dir.path(), true, |_| {}).unwrap();
+    assert!(repaired.applied.unwrap().after.is_whole());
+    let largest = few.largest.load(Ordering::SeqCst);
+    assert!(largest <= 4 << 20, "{largest} bytes were read at once");
 }
 
 #[test]

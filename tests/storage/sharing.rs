@@ -26,8 +26,8 @@ fn a_hard_linked_copy_of_an_open_store_is_refused() {
     let error = Store::open(copied.path(), manual()).unwrap_err();
     assert!(is_shared(&error), "{error}");
     assert!(error.to_string().contains("hard links"), "{error}");
-    assert!(is_shared(&inspect(&RealDisk, copied.path()).unwrap_err()));
-    assert!(is_shared(&verify(&RealDisk, copied.path(), |_| {}).unwrap_err()));
+    assert!(is_shared(&inspect(&RealDisk::shared(), copied.path()).unwrap_err()));
+    assert!(is_shared(&verify(&RealDisk::shared(), copied.path(), |_| {}).unwrap_err()));
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     for apply in [false, true] {
         let error = repair(&disk, copied.path(), apply, |_| {}).unwrap_err();
@@ -73,7 +73,7 @@ fn a_hard_linked_copy_and_its_original_go_on_independently() {
     let original = Store::open(dir.path(), manual()).unwrap();
     go_on(&original, "original");
     assert!(files(copied.path()) == backup, "the original's going on has changed the copy");
-    assert!(verify(&RealDisk, copied.path(), |_| {}).unwrap().is_whole());
+    assert!(verify(&RealDisk::shared(), copied.path(), |_| {}).unwrap().is_whole());
     // Both are open now.
     let copy = Store::open(copied.path(), manual()).unwrap();
     assert_eq!(bodies(&queue(&copy, "orders")), before);
@@ -81,7 +81,7 @@ fn a_hard_linked_copy_and_its_original_go_on_independently() {
     go_on(&original, "original again");
     drop((original, copy));
     for (dir, its, other) in [(&dir, "original again", "copy"), (&copied, "copy", "original")] {
-        assert!(verify(&RealDisk, dir.path(), |_| {}).unwrap().is_whole());
+        assert!(verify(&RealDisk::shared(), dir.path(), |_| {}).unwrap().is_whole());
         let found = bodies(&queue(&Store::open(dir.path(), manual()).unwrap(), "orders"));
         assert!(found.starts_with(&before), "{found:?}");
         assert!(found.iter().any(|body| body.starts_with(its)), "{found:?}");
@@ -107,7 +107,7 @@ fn a_hard_linked_copy_of_a_running_store_opens_after_the_store_has_gone_on() {
     let after = bodies(&queue(&store, "orders"));
     drop((store, copy));
     for dir in [&dir, &copied] {
-        assert!(verify(&RealDisk, dir.path(), |_| {}).unwrap().is_whole());
+        assert!(verify(&RealDisk::shared(), dir.path(), |_| {}).unwrap().is_whole());
     }
     assert_eq!(bodies(&queue(&Store::open(dir.path(), manual()).unwrap(), "orders")), after);
 }
@@ -142,7 +142,7 @@ fn an_open_takes_the_permissions_of_other_users_away() {
     others(&dir.join("notes.txt"), 0o644);
     let names: Vec<_> = files(&dir).into_keys().filter(|name| name != "notes.txt").collect();
     names.iter().for_each(|name| others(&dir.join(name), 0o644));
-    verify(&RealDisk, &dir, |_| {}).unwrap();
+    verify(&RealDisk::shared(), &dir, |_| {}).unwrap();
     assert_eq!(mode(&dir.join("superblock")), 0o644, "verifying changes nothing");
     drop(Store::open(&dir, manual()).unwrap());
     assert_eq!((mode(&dir), mode(&dir.join("repair-1"))), (0o700, 0o700));

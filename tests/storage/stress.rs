@@ -328,7 +328,7 @@ fn check_nothing_is_left(disk: &SimulatedDisk, store: Store, seed: u64) {
     assert_eq!(store.cached_bytes(), 0, "seed {seed}");
     assert_eq!(store.resident_places(), 0, "seed {seed}");
     store.close().unwrap();
-    let left = inspect(disk, std::path::Path::new(DIR)).unwrap();
+    let left = inspect(&disk.shared(), std::path::Path::new(DIR)).unwrap();
     let live: u64 = left.segments.iter().map(|segment| segment.live_references).sum();
     assert!(live <= 1, "seed {seed}: {:?}", left.segments);
 }

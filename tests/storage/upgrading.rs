@@ -101,7 +101,7 @@ fn a_store_of_version_3_is_brought_up_to_date() {
     let dir = dir.path().join("store");
     put(&RealDisk, &dir, VERSION_3);
     let before = files(&dir);
-    let found = verify(&RealDisk, &dir, |_| {}).unwrap();
+    let found = verify(&RealDisk::shared(), &dir, |_| {}).unwrap();
     assert!(found.is_whole(), "{found:?}");
     assert!(files(&dir) == before, "verifying changes nothing");
     for _ in 0..3 {
@@ -109,7 +109,7 @@ fn a_store_of_version_3_is_brought_up_to_date() {
         check(&store);
         drop(store);
         assert_eq!(version(&RealDisk, &dir), [4, 4]);
-        assert!(verify(&RealDisk, &dir, |_| {}).unwrap().is_whole());
+        assert!(verify(&RealDisk::shared(), &dir, |_| {}).unwrap().is_whole());
     }
     let store = Store::open(&dir, options(Arc::new(RealDisk))).unwrap();
     confirm(&store, &queue(&store, "deep"), "new");

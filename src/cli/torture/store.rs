@@ -232,7 +232,7 @@ impl TorturedStore {
     }
 
     fn verify(&self) {
-        match verify(&RealDisk, &self.data, |_| {}) {
+        match verify(&RealDisk::shared(), &self.data, |_| {}) {
             Ok(verification) if verification.is_whole() => {}
             Ok(verification) => self.misbehaved(format!(
                 "verify finds {} damaged places and {} holes",

@@ -319,7 +319,7 @@ fn empty(mut driver: Driver, disk: &SimulatedDisk) -> Result<(), String> {
         return Err("something is still counted as being in memory".to_owned());
     }
     driver.close().map_err(|e| e.to_string())?;
-    let left = inspect(disk, Path::new(DIR)).map_err(|e| e.to_string())?;
+    let left = inspect(&disk.shared(), Path::new(DIR)).map_err(|e| e.to_string())?;
     let live: u64 = left.segments.iter().map(|segment| segment.live_references).sum();
     if live > 1 {
         return Err(format!("{live} references are still live: {:?}", left.segments));

@@ -142,7 +142,7 @@ impl Run<'_> {
         self.capacity = None;
         self.running()?;
         self.stop(Stop::Process)?;
-        let verified = verify(&SimulatedDisk::of(self.disk.image()), DIR.as_ref(), |_| {});
+        let verified = verify(&SimulatedDisk::of(self.disk.image()).shared(), DIR.as_ref(), |_| {});
         match verified {
             Ok(verified) if verified.is_whole() => Ok(()),
             other => Err(Failure::new(

@@ -22,6 +22,10 @@ use super::{Access, DirectoryLock, Disk, DiskFile};
 /// The number of files that are open at a time, besides those that must not be closed.
 pub(crate) const MOST_OPEN: usize = 64;
 
+/// The same for a process that looks at a store or repairs it: it has no clients whose connections could give descriptors back,
+/// so it stays below the smallest limits that are in use.
+pub(crate) const MOST_OPEN_TO_LOOK: usize = 16;
+
 /// The pause before a process without a free descriptor tries again.
 const RETRY: Duration = Duration::from_millis(50);
 
@@ -325,6 +329,10 @@ impl DiskFile for CachedFile {
 
     fn links(&self) -> io::Result<u64> {
         self.0.file(false)?.links()
+    }
+
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.0.file(true)?.truncate(length)
     }
 
     fn try_lock(&self) -> io::Result<bool> {

@@ -21,7 +21,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(crate) use descriptors::{Descriptors, MOST_OPEN, is_out_of_descriptors};
+pub(crate) use descriptors::{Descriptors, MOST_OPEN, MOST_OPEN_TO_LOOK, is_out_of_descriptors};
 pub(crate) use page_buffer::PageBuffer;
 pub use real::RealDisk;
 pub(crate) use transfer::{read_exact_at, write_all_at};

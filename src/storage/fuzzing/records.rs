@@ -133,17 +133,19 @@ fn message(record: &MessageRecord<'_>, length: usize) {
 }
 
 fn record(bytes: &[u8]) {
-    let plausible = record::plausible(bytes);
+    let plausible = record::plausible_within(bytes, bytes.len() as u64);
     if let Ok(Record { kind, payload: content }) = record::open(bytes, START, seed()) {
         assert!(FRAME + content.len() <= bytes.len());
         let mut again = bytes[..FRAME + content.len()].to_vec();
         record::seal(&mut again, kind, START, seed());
         // The three bytes behind the kind are zero in what is written, and are not looked at.
-        assert_eq!(again == bytes[..again.len()], plausible == Some(again.len()));
+        assert_eq!(again == bytes[..again.len()], plausible == Some(again.len() as u64));
         payload(kind as u8, content);
     }
-    if let Some(at) = Search::new(bytes.len()).next(bytes, 0, START, seed()) {
-        assert!(record::open(&bytes[at..], START.plus(at as u64), seed()).is_ok());
+    let room = bytes.len() as u64;
+    if let Some((at, size)) = Search::new(room).next(bytes, room) {
+        assert!(size <= room - at as u64);
+        assert_eq!(record::plausible_within(&bytes[at..], room - at as u64), Some(size));
     }
 }
 

@@ -57,9 +57,9 @@ impl Case<'_> {
     /// Looks at the store in every way there is.
     fn look(&self) -> Option<Verification> {
         let disk = self.disk();
-        let found = verify(&*disk, dir(), |_| {}).map_err(|error| self.check(&error)).ok();
-        let inspected = inspect(&*disk, dir()).map_err(|error| self.check(&error)).is_ok();
         let shared: Arc<dyn Disk> = disk.clone();
+        let found = verify(&shared, dir(), |_| {}).map_err(|error| self.check(&error)).ok();
+        let inspected = inspect(&shared, dir()).map_err(|error| self.check(&error)).is_ok();
         match repair(&shared, dir(), false, |_| {}) {
             Ok(repair) => {
                 assert_eq!(Some(&repair.found), found.as_ref());

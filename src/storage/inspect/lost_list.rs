@@ -9,8 +9,8 @@ use super::search::{Found, WholeRecord, whole_record};
 use super::verify::{Finding, LostMessage};
 use crate::storage::index::{DIRECTORY_PLACES, Places};
 use crate::storage::record::{
-    AcknowledgeRecord, ChunkRecord, ChunkState, Directory, QueuePage, Record, RecordKind,
-    message_of,
+    AcknowledgeRecord, ChunkRecord, ChunkState, Directory, Part, QueuePage, RecordKind,
+    message_at_front,
 };
 use crate::storage::recovery::{Examined, LostDirectory, Recovered};
 use crate::storage::units::{Lsn, Sequence, SequenceRange};
@@ -65,10 +65,10 @@ impl<'a> LostList<'a> {
     }
 
     /// Looks at a record. `proven`: it is not part of a torn tail.
-    pub(super) fn take(&mut self, proven: bool, lsn: Lsn, record: &Record<'_>) {
+    pub(super) fn take(&mut self, proven: bool, lsn: Lsn, record: &Part<'_>) {
         match record.kind {
             RecordKind::Message | RecordKind::Moved | RecordKind::Transient => {
-                let Ok(Some(message)) = message_of(record) else { return };
+                let Ok(Some(message)) = message_at_front(record) else { return };
                 let references = message.references();
                 let whole = whole_record(lsn, record, references.len());
                 for reference in references.filter(|r| r.queue == self.lost.queue) {

@@ -16,7 +16,7 @@ use thiserror::Error;
 use super::keep::{self, Place};
 use super::verify::{self, Finding, LostMessage, LostPlaces, Verification};
 use super::{Extent, mend, verify as verified};
-use crate::storage::disk::{Access, Disk};
+use crate::storage::disk::{Access, Descriptors, Disk, MOST_OPEN_TO_LOOK};
 use crate::storage::error::{Damage, OpenError};
 use crate::storage::options::{Background, Options};
 use crate::storage::recovery::{self, Examined, OpenedStore};
@@ -74,6 +74,7 @@ pub fn repair(
     apply: bool,
     mut progress: impl FnMut(f64),
 ) -> Result<Repair, RepairError> {
+    let disk: &Arc<dyn Disk> = &bounded(disk);
     let access = if apply { Access::ReadWrite } else { Access::Read };
     let examined = match recovery::examine(&**disk, dir, access) {
         Err(OpenError::Damaged(damage)) => return Err(RepairError::NoCheckpoint(damage.into())),
@@ -94,10 +95,15 @@ pub fn repair(
         rewrite(disk, dir, examined, &repair.found)
             .and_then(|()| put_away(&**disk, dir, &unreadable, &kept))
             .map_err(|error| RepairError::Unfinished(error.into()))?;
-        let after = verified(&**disk, dir, progress)?;
+        let after = verified(disk, dir, progress)?;
         repair.applied = Some(Applied { kept, after });
     }
     Ok(repair)
+}
+
+/// A disk of which few files are open at a time, however many segments there are.
+fn bounded(disk: &Arc<dyn Disk>) -> Arc<dyn Disk> {
+    Arc::new(Descriptors::new(disk.clone(), MOST_OPEN_TO_LOOK))
 }
 
 /// Puts segments that cannot be read away: nothing needs them any more.

@@ -13,7 +13,7 @@ use super::lost_list::LostList;
 use super::sweep::{Counts, Sweep, end_of};
 use super::verify::{Findings, LostMessage};
 use crate::storage::error::OpenError;
-use crate::storage::record::{ChunkEntry, Record, RecordKind, message_of};
+use crate::storage::record::{ChunkEntry, Part, RecordKind, message_at_front};
 use crate::storage::recovery::{Examined, Recovered};
 use crate::storage::segment::Segment;
 use crate::storage::units::{Lsn, QueueId, SegmentId, Sequence};
@@ -63,12 +63,12 @@ pub(super) fn find(
     let segments = examined.readable.all();
     for (index, segment) in segments.iter().enumerate() {
         let end = end_of(segment, &segments[index + 1..], size, Some(recovered.end));
-        let sweep = Sweep::new(segment, size, end)?;
+        let mut sweep = Sweep::new(segment, size, end)?;
+        let proven = sweep.proven();
         sweep.run(&mut Counts::default(), &mut Findings::default(), |lsn, record| {
-            let proven = sweep.is_proven(lsn);
-            wanted.take(segment, proven, lsn, record);
-            lists.iter_mut().for_each(|list| list.take(proven, lsn, record));
-        });
+            wanted.take(segment, lsn < proven, lsn, record);
+            lists.iter_mut().for_each(|list| list.take(lsn < proven, lsn, record));
+        })?;
     }
     for finding in findings.list_mut() {
         for lost in &mut finding.messages {
@@ -88,7 +88,7 @@ fn needed_segments(recovered: &Recovered, first: &LostMessage) -> Vec<SegmentId>
 }
 
 /// Notes where a message is, as a record of it says.
-pub(super) fn whole_record(lsn: Lsn, record: &Record<'_>, references: usize) -> WholeRecord {
+pub(super) fn whole_record(lsn: Lsn, record: &Part<'_>, references: usize) -> WholeRecord {
     let sharers = u16::try_from(references).unwrap_or(u16::MAX);
     WholeRecord { lsn, bytes: record.size() as u32, sharers }
 }
@@ -113,12 +113,12 @@ impl Wanted {
         self.0.extend(places.map(|at| (at, place())));
     }
 
-    fn take(&mut self, segment: &Arc<Segment>, proven: bool, lsn: Lsn, record: &Record<'_>) {
+    fn take(&mut self, segment: &Arc<Segment>, proven: bool, lsn: Lsn, record: &Part<'_>) {
         // What was transient is not live, and its place may have been given again.
         if !matches!(record.kind, RecordKind::Message | RecordKind::Moved) || self.0.is_empty() {
             return;
         }
-        let Ok(Some(message)) = message_of(record) else { return };
+        let Ok(Some(message)) = message_at_front(record) else { return };
         let references = message.references();
         let whole = whole_record(lsn, record, references.len());
         for reference in references {

@@ -2,19 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::view::{
     self, CheckpointView, CompactionView, Inspection, QueueView, Replay, SegmentView,
 };
 use crate::storage::compaction::{Balance, Load, Progress, victims};
-use crate::storage::disk::Disk;
+use crate::storage::disk::{Descriptors, Disk, MOST_OPEN_TO_LOOK};
 use crate::storage::error::OpenError;
 use crate::storage::recovery;
 use crate::storage::segment::file_name;
 
 /// Reads what an open would read, and describes it.
-pub fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Inspection, OpenError> {
-    let (_lock, file, recovered) = recovery::read(disk, dir)?;
+pub fn inspect(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Inspection, OpenError> {
+    let disk = Descriptors::new(disk.clone(), MOST_OPEN_TO_LOOK);
+    let (_lock, file, recovered) = recovery::read(&disk, dir)?;
     let superblock = *file.state();
     let size = superblock.segment_size;
     let report = &recovered.report;

@@ -1,13 +1,15 @@
 //! Reading a segment from front to back, whatever its state.
 
+use std::io;
 use std::sync::Arc;
 
 use super::verify::{Finding, Findings};
 use crate::storage::disk::read_exact_at;
 use crate::storage::error::OpenError;
 use crate::storage::log::RECORD_LIMIT;
-use crate::storage::log::group::{GROUP_HEADER, GroupHeader};
-use crate::storage::record::{self, FRAME, Record, Search};
+use crate::storage::log::group::{GROUP_HEADER, GroupFault, GroupHeader};
+use crate::storage::record::{FRAME, Part, Search};
+use crate::storage::recovery::{Pieces, ScanError};
 use crate::storage::segment::{PAGE, Segment};
 use crate::storage::units::Lsn;
 
@@ -32,70 +34,69 @@ pub(super) enum End {
 }
 
 /// One segment.
-#[derive(Debug)]
-pub(super) struct Sweep<'a> {
-    segment: &'a Segment,
+pub(super) struct Sweep {
+    segment: Arc<Segment>,
     start: Lsn,
     end: End,
-    image: Vec<u8>,
+    pieces: Pieces,
     /// Where something is damaged that lies before this; behind it, it may be a torn tail.
     proven: Lsn,
-    /// The length that the file was made with, in bytes.
-    whole: u64,
 }
 
-impl<'a> Sweep<'a> {
+impl Sweep {
     pub(super) fn new(
-        segment: &'a Segment,
+        segment: &Arc<Segment>,
         segment_size: u64,
         end: End,
-    ) -> Result<Sweep<'a>, OpenError> {
-        let io = |error| OpenError::io("read", &segment.path, error);
-        let file = segment.file().expect("a segment that was found has a file");
-        let whole = u64::from(segment.header.slots) * segment_size;
-        let mut image = vec![0; file.size().map_err(io)?.min(whole) as usize];
-        read_exact_at(&**file, &mut image, 0).map_err(io)?;
+    ) -> Result<Sweep, OpenError> {
+        let pieces = Pieces::of_file(segment.clone(), segment_size)
+            .map_err(|error| OpenError::io("read", &segment.path, error))?;
         let start = segment.id().start(segment_size);
         let proven = Lsn(u64::MAX);
-        let mut sweep = Sweep { segment, start, end, image, proven, whole };
+        let mut sweep = Sweep { segment: segment.clone(), start, end, pieces, proven };
         if let End::Unknown = end {
-            sweep.proven = sweep.durable();
+            sweep.proven = sweep.durable()?;
         }
         Ok(sweep)
     }
 
-    /// Whether what is at `lsn` counts for certain, and is not part of a torn tail.
-    pub(super) fn is_proven(&self, lsn: Lsn) -> bool {
-        lsn < self.proven
+    /// Where what counts for certain ends, and what may be part of a torn tail begins.
+    pub(super) fn proven(&self) -> Lsn {
+        self.proven
     }
 
     /// What is known to have been durable, as far as the segment's groups tell.
-    fn durable(&self) -> Lsn {
+    fn durable(&mut self) -> Result<Lsn, OpenError> {
         let (mut at, mut durable) = (PAGE, Lsn::ZERO);
-        while let Some((next, header)) = self.next_group(at) {
+        while let Some((next, header)) = self.next_group(at)? {
             durable = durable.max(header.durable);
             at = next + header.span();
         }
-        durable
+        Ok(durable)
+    }
+
+    /// Reads of the segment's file.
+    fn read<T>(&self, outcome: io::Result<T>) -> Result<T, OpenError> {
+        outcome.map_err(|error| OpenError::io("read", &self.segment.path, error))
     }
 
     /// Notes everything that is damaged, and gives every whole record to `take`.
     pub(super) fn run(
-        &self,
+        &mut self,
         counts: &mut Counts,
         findings: &mut Findings,
-        mut take: impl FnMut(Lsn, &Record<'_>),
-    ) {
+        mut take: impl FnMut(Lsn, &Part<'_>),
+    ) -> Result<(), OpenError> {
         counts.segments += 1;
-        counts.bytes += self.image.len() as u64;
+        counts.bytes += self.pieces.filled();
         let mut at = PAGE;
-        while let Some((next, header)) = self.next_group(at) {
+        while let Some((next, header)) = self.next_group(at)? {
             if next > at {
                 let what = "no group header passes its checksum there".to_owned();
                 self.found(findings, at, next - at, what);
             }
             counts.groups += 1;
-            self.group(next, &header, counts, findings, &mut take);
+            self.group(next, &header, counts, findings, &mut take)?;
             at = next + header.span();
         }
         if let End::At(end) = self.end
@@ -104,74 +105,73 @@ impl<'a> Sweep<'a> {
             let what = "no group header passes its checksum there".to_owned();
             self.found(findings, at, end.since(self.start.plus(at)), what);
         }
+        Ok(())
     }
 
     /// The first group header from `at` on that is valid. A torn tail has none behind it that counts.
-    fn next_group(&self, at: u64) -> Option<(u64, GroupHeader)> {
-        let pages = self.image.get(at as usize..)?.chunks(PAGE as usize);
-        for (page, offset) in pages.zip((at..).step_by(PAGE as usize)) {
+    fn next_group(&mut self, at: u64) -> Result<Option<(u64, GroupHeader)>, OpenError> {
+        for offset in (at..self.pieces.filled()).step_by(PAGE as usize) {
             let lsn = self.start.plus(offset);
             if matches!(self.end, End::At(end) if lsn >= end) {
-                return None;
+                break;
             }
-            if let Ok(header) = GroupHeader::decode(page, lsn, self.segment.seed) {
-                return Some((offset, header));
+            let header = self.pieces.header(offset);
+            if let Ok(header) = self.read(header)? {
+                return Ok(Some((offset, header)));
             }
         }
-        None
+        Ok(None)
     }
 
     fn group(
-        &self,
+        &mut self,
         offset: u64,
         header: &GroupHeader,
         counts: &mut Counts,
         findings: &mut Findings,
-        take: &mut impl FnMut(Lsn, &Record<'_>),
-    ) {
-        let begin = offset as usize + GROUP_HEADER;
-        let length = header.length as usize;
+        take: &mut impl FnMut(Lsn, &Part<'_>),
+    ) -> Result<(), OpenError> {
+        let begin = offset + GROUP_HEADER as u64;
+        let end = begin + u64::from(header.length);
         // A lost end of a file is as good as zeros, which a repair puts there.
-        let mut padded = Vec::new();
-        if begin + length > self.image.len() && self.fits(begin, length) {
-            padded.extend_from_slice(self.image.get(begin..).unwrap_or_default());
-            padded.resize(length, 0);
-        }
-        let whole = Some(&padded[..]).filter(|padded| !padded.is_empty());
-        let Some(records) = whole.or_else(|| self.image.get(begin..begin + length)) else {
+        let fits = u64::from(header.length) <= RECORD_LIMIT && end <= self.pieces.size();
+        if end > self.pieces.filled() && !fits {
             let what = "the group is longer than its segment".to_owned();
-            self.found(findings, offset, self.image.len() as u64 - offset, what);
-            return;
-        };
-        let start = self.start.plus(begin as u64);
-        let mut search = Search::new(records.len());
-        let mut at = 0;
-        while at < records.len() {
-            let lsn = start.plus(at as u64);
-            match record::open(&records[at..], lsn, self.segment.seed) {
-                Ok(record) => {
+            self.found(findings, offset, self.pieces.filled() - offset, what);
+            return Ok(());
+        }
+        let mut search = Search::new(end - begin);
+        let mut at = begin;
+        while at < end {
+            let mut take = |lsn: Lsn, part: &Part<'_>| {
+                take(lsn, part);
+                Ok(())
+            };
+            match self.pieces.record::<io::Error>(at, end, &mut Some(&mut take)) {
+                Ok(size) => {
                     counts.records += 1;
-                    take(lsn, &record);
-                    at += record.size();
+                    at += size;
                 }
-                Err(fault) => {
+                Err(ScanError::Group(fault)) => {
                     // The damaged record's own length may be wrong: what comes next is found by trying.
-                    let next = search.next(records, at + FRAME, start, self.segment.seed);
-                    let end = next.unwrap_or(records.len());
-                    let mut what = fault.to_string();
+                    let next = self.pieces.search(&mut search, at + FRAME as u64, end);
+                    let next = self.read(next)?.unwrap_or(end);
+                    let mut what = match fault {
+                        GroupFault::Record(fault, _) => fault.to_string(),
+                        fault => fault.to_string(),
+                    };
                     if search.has_given_up() {
                         what += "; it was too much work to search the rest of the group";
                     }
-                    self.found(findings, (begin + at) as u64, (end - at) as u64, what);
-                    at = end;
+                    self.found(findings, at, next - at, what);
+                    at = next;
+                }
+                Err(ScanError::Disk(error) | ScanError::Refused(error)) => {
+                    return self.read(Err(error));
                 }
             }
         }
-    }
-
-    /// Whether a group can be so long in this segment.
-    fn fits(&self, begin: usize, length: usize) -> bool {
-        length as u64 <= RECORD_LIMIT && (begin + length) as u64 <= self.whole
+        Ok(())
     }
 
     fn found(&self, findings: &mut Findings, offset: u64, bytes: u64, what: String) {

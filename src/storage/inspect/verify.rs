@@ -10,7 +10,7 @@ use super::Extent;
 use super::search::{self, WholeRecord};
 use super::sweep::{Counts, Sweep, end_of};
 use super::{keep, messages};
-use crate::storage::disk::{Access, Disk};
+use crate::storage::disk::{Access, Descriptors, Disk, MOST_OPEN_TO_LOOK};
 use crate::storage::error::{Damage, OpenError};
 use crate::storage::recovery::{self, Examined, Hole, Recovered};
 use crate::storage::segment::Segment;
@@ -162,17 +162,19 @@ impl Findings {
 /// Reads and checks every record of every segment in use, and every live message through its queue's index. `progress`
 /// is told the share of the segments that have been read, before each one. Changes nothing.
 ///
-/// A store that an open refuses is read as far as it can be.
+/// A store that an open refuses is read as far as it can be. A bounded number of files is open at a time, and a bounded part of
+/// a segment in memory.
 ///
 /// # Errors
 /// What keeps it from reading at all. Damage is not an error here: it is what this looks for.
 pub fn verify(
-    disk: &dyn Disk,
+    disk: &Arc<dyn Disk>,
     dir: &Path,
     progress: impl FnMut(f64),
 ) -> Result<Verification, OpenError> {
-    match recovery::examine(disk, dir, Access::Read) {
-        Ok(examined) => look(disk, dir, &examined, progress),
+    let disk = Descriptors::new(disk.clone(), MOST_OPEN_TO_LOOK);
+    match recovery::examine(&disk, dir, Access::Read) {
+        Ok(examined) => look(&disk, dir, &examined, progress),
         // Without a superblock it is not known what to look for.
         Err(OpenError::Damaged(damage)) => Ok(Verification {
             damage: vec![needed(&damage)],
@@ -203,7 +205,7 @@ pub(super) fn look(
     for (index, segment) in segments.iter().enumerate() {
         progress(index as f64 / segments.len() as f64);
         let end = end_of(segment, &segments[index + 1..], size, end);
-        Sweep::new(segment, size, end)?.run(&mut counts, &mut findings, |_, _| {});
+        Sweep::new(segment, size, end)?.run(&mut counts, &mut findings, |_, _| {})?;
         add_wrong_size(segment, size, &mut findings)?;
     }
     if let Some(offset) = examined.superblock.damaged_copy() {
@@ -235,7 +237,7 @@ pub(super) fn look(
             let later: Vec<_> =
                 examined.readable.all().into_iter().filter(|later| later.id() > id).collect();
             let end = end_of(&segment, &later, size, end);
-            Sweep::new(&segment, size, end)?.run(&mut counts, &mut findings, |_, _| {});
+            Sweep::new(&segment, size, end)?.run(&mut counts, &mut findings, |_, _| {})?;
             // A repair that takes a message from it brings it into use, as it is.
             add_wrong_size(&segment, size, &mut findings)?;
             segments.push(segment.clone());

@@ -179,12 +179,12 @@ pub(crate) fn open(bytes: &[u8], lsn: Lsn, seed: Seed) -> Result<Record<'_>, Rec
     Ok(Record { kind, payload })
 }
 
-/// Whether a record may begin here, as far as its frame tells without its checksum: gives the size of the whole record.
-pub(crate) fn plausible(bytes: &[u8]) -> Option<usize> {
+/// Whether a record may begin with `bytes`, as far as its frame tells without its checksum: gives the size of the whole record.
+/// `room` bytes may belong to it, of which `bytes` are the first.
+pub(crate) fn plausible_within(bytes: &[u8], room: u64) -> Option<u64> {
     let frame = bytes.get(..FRAME)?;
-    let length = u32::from_le_bytes([frame[4], frame[5], frame[6], frame[7]]) as usize;
-    let fits = frame[9..] == [0; 3] && length <= bytes.len() - FRAME;
-    (fits && RecordKind::from_byte(frame[8]).is_some()).then_some(FRAME + length)
+    let size = announced_size(frame).filter(|size| *size <= room)?;
+    (frame[9..] == [0; 3] && RecordKind::from_byte(frame[8]).is_some()).then_some(size)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::Malformed;
 use super::cursor::{Cursor, put_varint, unzigzag, varint_size, zigzag};
-use super::{ChunkEntry, Record, RecordKind};
+use super::{ChunkEntry, Part, Record, RecordKind};
 use crate::storage::draft::Draft;
 use crate::storage::message::Message;
 use crate::storage::units::{Lsn, QueueId, Sequence};
@@ -207,9 +207,19 @@ impl<'a> MovedRecord<'a> {
 
 /// The message of a record of one of the kinds that hold one.
 pub(crate) fn message_of<'a>(record: &Record<'a>) -> Result<Option<MessageRecord<'a>>, Malformed> {
-    Ok(match record.kind {
-        RecordKind::Message | RecordKind::Transient => Some(MessageRecord::decode(record.payload)?),
-        RecordKind::Moved => Some(MovedRecord::decode(record.payload)?.message),
+    message_at_front(&Part::whole(record))
+}
+
+/// The same of a record of which the front is known: for the references of the message.
+pub(crate) fn message_at_front<'a>(
+    part: &Part<'a>,
+) -> Result<Option<MessageRecord<'a>>, Malformed> {
+    let Part { kind, payload, missing } = *part;
+    Ok(match kind {
+        RecordKind::Message | RecordKind::Transient => {
+            Some(MessageRecord::decode_front(payload, missing)?)
+        }
+        RecordKind::Moved => Some(MovedRecord::decode_front(payload, missing)?.message),
         _ => None,
     })
 }

@@ -23,11 +23,12 @@ pub(crate) use checkpoint::{ENTRIES_PER_PAGE, QUEUES_PER_PAGE, check_chunks};
 pub(crate) use chunk::{ChunkEntry, ChunkRecord};
 pub(crate) use delivered::DeliveredRecord;
 pub(crate) use frame::{
-    FRAME, Part, Record, RecordCheck, RecordFault, RecordKind, announced_size, open, plausible,
-    seal,
+    FRAME, Part, Record, RecordCheck, RecordFault, RecordKind, announced_size, open,
+    plausible_within, seal,
 };
 pub(crate) use message::{
-    MessageRecord, MovedRecord, Reference, encoded_size as message_size, message_of,
+    MessageRecord, MovedRecord, Reference, encoded_size as message_size, message_at_front,
+    message_of,
 };
 pub(crate) use search::Search;
 pub(crate) use topology::{StoredChange, TopologyRecord};

@@ -29,6 +29,7 @@ use smallvec::SmallVec;
 use self::directory::Directory;
 pub(crate) use self::load::LostDirectory;
 use self::load::Noted;
+pub(crate) use self::pieces::{Pieces, ScanError};
 use self::replay::Replay;
 pub use self::salvage::Extent;
 pub(crate) use self::salvage::Hole;

@@ -10,19 +10,19 @@
 //!
 //! The tail behind the last of these was never confirmed, and is left out, as ever.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::accounts::{Accounts, HoleIndex};
 use super::directory::Directory;
+use super::pieces::{Pieces, ScanError};
 use super::replay::Replay;
 use super::walk::{ApplyError, Walked};
-use crate::storage::disk::read_exact_at;
 use crate::storage::error::OpenError;
-use crate::storage::log::group::{CheckedGroup, GROUP_HEADER, GroupHeader};
+use crate::storage::log::group::{GROUP_HEADER, GroupFault, GroupHeader};
 use crate::storage::record::{
-    self, ChunkEntry, FRAME, MessageRecord, MovedRecord, Part, Record, RecordKind, Search,
-    message_of,
+    ChunkEntry, FRAME, MessageRecord, MovedRecord, Part, RecordKind, Search, message_at_front,
 };
 use crate::storage::segment::{PAGE, Segment, SegmentSet};
 use crate::storage::superblock::Superblock;
@@ -79,7 +79,7 @@ pub(super) fn walk(
         superblock,
         segments,
         replay,
-        image: None,
+        pieces: None,
         candidates: Vec::new(),
         holes: Vec::new(),
         accounts: Accounts::default(),
@@ -104,7 +104,7 @@ struct Salvage<'a, 'r> {
     segments: &'a SegmentSet,
     replay: &'a mut Replay<'r>,
     /// The segment that was read last.
-    image: Option<(SegmentId, Vec<u8>)>,
+    pieces: Option<Pieces>,
     /// The segments that can be read, in the order of the log.
     candidates: Vec<Arc<Segment>>,
     holes: Vec<Hole>,
@@ -113,9 +113,10 @@ struct Salvage<'a, 'r> {
 }
 
 /// Where a message was before compaction moved it, of the record of a move.
-fn moved_from(record: &Record<'_>) -> Option<ChunkEntry> {
+fn moved_from(record: &Part<'_>) -> Option<ChunkEntry> {
     let is_move = record.kind == RecordKind::Moved;
-    is_move.then(|| MovedRecord::decode(record.payload).ok()).flatten().map(|moved| moved.from)
+    let moved = is_move.then(|| MovedRecord::decode_front(record.payload, record.missing).ok());
+    moved.flatten().map(|moved| moved.from)
 }
 
 impl Salvage<'_, '_> {
@@ -192,18 +193,12 @@ impl Salvage<'_, '_> {
         Ok(())
     }
 
-    /// The whole segment, with zeros for what its file does not have.
-    fn image(&mut self, segment: &Segment) -> Result<&[u8], OpenError> {
-        if self.image.as_ref().is_none_or(|(id, _)| *id != segment.id()) {
-            let io = |error| OpenError::io("read", &segment.path, error);
-            let file = segment.file().expect("a segment that was found has a file");
-            let size = file.size().map_err(io)?;
-            let whole = u64::from(segment.header.slots) * self.superblock.segment_size;
-            let mut image = vec![0; size.min(whole) as usize];
-            read_exact_at(&**file, &mut image, 0).map_err(io)?;
-            self.image = Some((segment.id(), image));
+    /// The pieces of a segment.
+    fn take_pieces(&mut self, segment: &Arc<Segment>) -> Result<Pieces, OpenError> {
+        match self.pieces.take().filter(|pieces| pieces.segment().id() == segment.id()) {
+            Some(pieces) => Ok(pieces),
+            None => pieces_of(segment, self.superblock.segment_size),
         }
-        Ok(self.image.as_ref().map_or(&[], |(_, image)| image))
     }
 
     fn start(&self, segment: &Segment) -> Lsn {
@@ -213,19 +208,20 @@ impl Salvage<'_, '_> {
     /// The groups of a segment from `from` on.
     fn spots(&mut self, segment: &Arc<Segment>, from: Lsn) -> Result<Vec<Spot>, OpenError> {
         let start = self.start(segment);
-        let image = self.image(segment)?;
+        let io = |error| OpenError::io("read", &segment.path, error);
+        let mut pieces = self.take_pieces(segment)?;
         let mut at = from.0.saturating_sub(start.0).max(PAGE);
         let mut spots = Vec::new();
-        while let Some(rest) = image.get(at as usize..).filter(|rest| !rest.is_empty()) {
-            let lsn = start.plus(at);
-            let Ok(header) = GroupHeader::decode(rest, lsn, segment.seed) else {
+        while at < pieces.size() {
+            let Ok(header) = pieces.header(at).map_err(io)? else {
                 at += PAGE;
                 continue;
             };
-            let whole = CheckedGroup::check(rest, lsn, segment.seed).is_ok();
+            let whole = pieces.passes(at, &header).map_err(io)?;
             spots.push(Spot { segment: segment.clone(), header, whole });
             at += header.span();
         }
+        self.pieces = Some(pieces);
         Ok(spots)
     }
 
@@ -241,17 +237,22 @@ impl Salvage<'_, '_> {
     }
 
     fn group(&mut self, spot: &Spot) -> Result<(), OpenError> {
-        let (lsn, offset) = (spot.header.lsn, spot.header.lsn.since(self.start(&spot.segment)));
-        self.image(&spot.segment)?;
-        let Some((id, image)) = self.image.take() else { return Ok(()) };
-        if let Ok(group) = CheckedGroup::check(&image[offset as usize..], lsn, spot.segment.seed) {
-            self.totals.groups += 1;
-            self.totals.bytes += spot.header.span();
-            for (lsn, record) in &group.records {
-                self.record(*lsn, record)?;
-            }
+        let mut pieces = self.take_pieces(&spot.segment)?;
+        self.totals.groups += 1;
+        self.totals.bytes += spot.header.span();
+        let begin = pieces.offset(spot.header.lsn);
+        let (mut at, end) = (
+            begin + GROUP_HEADER as u64,
+            begin + GROUP_HEADER as u64 + u64::from(spot.header.length),
+        );
+        while at < end {
+            let taken = pieces.record(at, end, &mut Some(&mut |lsn, part| self.record(lsn, part)));
+            at += refused(taken, &spot.segment)?.map_err(|fault| {
+                let what = format!("{fault}; a moment ago the group passed its checks");
+                OpenError::io("read", &spot.segment.path, io::Error::other(what))
+            })?;
         }
-        self.image = Some((id, image));
+        self.pieces = Some(pieces);
         Ok(())
     }
 
@@ -307,55 +308,54 @@ impl Salvage<'_, '_> {
 
     fn records_within(
         &mut self,
-        segment: &Segment,
+        segment: &Arc<Segment>,
         hole: HoleIndex,
         (first, last): (Lsn, Lsn),
         records_end: Lsn,
     ) -> Result<(), OpenError> {
         let start = self.start(segment);
-        self.image(segment)?;
-        let Some((id, image)) = self.image.take() else { return Ok(()) };
-        let end = image.len().min(last.since(start) as usize);
-        let begin = (first.since(start).max(PAGE) as usize).min(end);
-        let part = &image[begin..end];
-        let lsn = start.plus(begin as u64);
-        let mut search = Search::new(part.len());
+        let io = |error| OpenError::io("read", &segment.path, error);
+        let mut pieces = self.take_pieces(segment)?;
+        let end = pieces.size().min(last.since(start));
+        let begin = first.since(start).max(PAGE).min(end);
+        let mut search = Search::new(end - begin);
         // Records follow the header without gaps; a damaged one is the usual reason to search.
-        let mut at = GROUP_HEADER.min(part.len());
+        let mut at = begin + (GROUP_HEADER as u64).min(end - begin);
         loop {
-            let next = search.next(part, at, lsn, segment.seed);
+            let next = pieces.search(&mut search, at, end).map_err(io)?;
             if next != Some(at) {
                 // From here on each queue's next message shows again what is missing of it.
                 self.accounts.hole(hole);
-                self.claim(hole, &part[at..]);
-                let from = lsn.plus(at as u64);
-                let to = next.map_or(records_end.min(last), |next| lsn.plus(next as u64));
+                let claim = |message: &MessageRecord<'_>| self.claim(hole, message);
+                pieces.seeming_message(at, end, claim).map_err(io)?;
+                let from = start.plus(at);
+                let to = next.map_or(records_end.min(last), |next| start.plus(next));
                 if from < to {
                     self.holes[hole].unread.push((from, to));
                 }
             }
             let Some(next) = next else { break };
-            let here = lsn.plus(next as u64);
-            at = next + FRAME;
-            if let Ok(record) = record::open(&part[next..], here, segment.seed) {
-                self.record(here, &record)?;
+            at = next + FRAME as u64;
+            let taken =
+                pieces.record(next, end, &mut Some(&mut |lsn, part| self.record(lsn, part)));
+            if let Ok(size) = refused(taken, segment)? {
                 self.holes[hole].found += 1;
-                at = next + record.size();
+                at = next + size;
             }
         }
         if search.has_given_up() {
             let what = &mut self.holes[hole].what;
             *what = format!("{what}; it was too much work to search all of it for whole records");
         }
-        self.image = Some((id, image));
+        self.pieces = Some(pieces);
         Ok(())
     }
 
-    fn record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), OpenError> {
+    fn record(&mut self, lsn: Lsn, record: &Part<'_>) -> Result<(), OpenError> {
         self.account(record);
         let missing = moved_from(record).is_some_and(|from| self.is_in_hole(from.lsn));
         self.replay.set_moves_missing(missing);
-        match self.replay.apply(lsn, &Part::whole(record)) {
+        match self.replay.apply(lsn, record) {
             Ok(()) => {
                 self.totals.records += 1;
                 self.bring_back(lsn, record);
@@ -384,13 +384,13 @@ impl Salvage<'_, '_> {
     }
 
     /// Notes which places a message shows to be missing, or not to be.
-    fn account(&mut self, record: &Record<'_>) {
+    fn account(&mut self, record: &Part<'_>) {
         let transient = match record.kind {
             RecordKind::Message => false,
             RecordKind::Transient => true,
             _ => return,
         };
-        let Ok(Some(message)) = message_of(record) else { return };
+        let Ok(Some(message)) = message_at_front(record) else { return };
         for reference in message.references().filter(|reference| !reference.queue.is_volatile()) {
             match (self.replay.next_of(reference.queue), self.accounts.newest_hole()) {
                 (Some(next), _) if transient => self.accounts.transient(reference, next),
@@ -407,11 +407,12 @@ impl Salvage<'_, '_> {
 
     /// Takes a message from where compaction has moved it to, if its record before that is lost in a hole. It was live when
     /// it was moved, so nothing in front of this says that it is gone.
-    fn bring_back(&mut self, lsn: Lsn, record: &Record<'_>) {
+    fn bring_back(&mut self, lsn: Lsn, record: &Part<'_>) {
         if record.kind != RecordKind::Moved {
             return;
         }
-        let Ok(MovedRecord { from, message }) = MovedRecord::decode(record.payload) else { return };
+        let moved = MovedRecord::decode_front(record.payload, record.missing);
+        let Ok(MovedRecord { from, message }) = moved else { return };
         // A message of which nothing is lost has been replayed, or was acknowledged.
         let mut in_hole = None;
         let references = message.references();
@@ -441,16 +442,34 @@ impl Salvage<'_, '_> {
     }
 
     /// Notes which message a damaged record seems to be.
-    fn claim(&mut self, hole: HoleIndex, bytes: &[u8]) {
-        let message = record::plausible(bytes)
-            .filter(|_| bytes[8] == RecordKind::Message as u8)
-            .and_then(|size| MessageRecord::decode(&bytes[FRAME..size]).ok());
-        let Some(message) = message else { return };
+    fn claim(&mut self, hole: HoleIndex, message: &MessageRecord<'_>) {
         for reference in message.references() {
             if self.replay.next_of(reference.queue).is_some_and(|next| next <= reference.sequence) {
                 self.accounts.claim(hole, reference);
             }
         }
+    }
+}
+
+/// The pieces of a segment as far as its file goes. What a longer file has behind its end is none of ours.
+fn pieces_of(segment: &Arc<Segment>, segment_size: u64) -> Result<Pieces, OpenError> {
+    let io = |error| OpenError::io("read", &segment.path, error);
+    let file = segment.file().expect("a segment that was found has a file");
+    let whole = u64::from(segment.header.slots) * segment_size;
+    let size = file.size().map_err(io)?.min(whole);
+    Ok(Pieces::new(segment.clone(), segment_size, size))
+}
+
+/// Tells a record that does not pass its check from a failure.
+fn refused(
+    outcome: Result<u64, ScanError<OpenError>>,
+    segment: &Segment,
+) -> Result<Result<u64, GroupFault>, OpenError> {
+    match outcome {
+        Ok(size) => Ok(Ok(size)),
+        Err(ScanError::Group(fault)) => Ok(Err(fault)),
+        Err(ScanError::Disk(error)) => Err(OpenError::io("read", &segment.path, error)),
+        Err(ScanError::Refused(error)) => Err(error),
     }
 }
 
@@ -465,21 +484,22 @@ pub(super) fn roots(
             continue;
         };
         let io = |error| OpenError::io("read", &path, error);
-        let file = segment.file().expect("a segment that was found has a file");
-        // A file that is longer than its header says has nothing of ours behind that.
-        let whole = u64::from(segment.header.slots) * superblock.segment_size;
-        let mut image = vec![0; file.size().map_err(io)?.min(whole) as usize];
-        read_exact_at(&**file, &mut image, 0).map_err(io)?;
-        let start = id.start(superblock.segment_size);
+        let mut pieces = pieces_of(&Arc::new(segment), superblock.segment_size)?;
         let mut at = PAGE;
-        while let Some(rest) = image.get(at as usize..).filter(|rest| !rest.is_empty()) {
-            match CheckedGroup::check(rest, start.plus(at), segment.seed) {
-                Ok(group) => {
-                    let found = group.records.iter().filter(|(_, r)| r.kind == RecordKind::Root);
-                    roots.extend(found.map(|(lsn, _)| *lsn));
-                    at += group.header.span();
-                }
-                Err(_) => at += PAGE,
+        while at < pieces.size() {
+            let Ok(header) = pieces.header(at).map_err(io)? else {
+                at += PAGE;
+                continue;
+            };
+            let mut found = Vec::new();
+            let passes = pieces.passes_with(at, &header, &mut |lsn, part| {
+                found.extend((part.kind == RecordKind::Root).then_some(lsn));
+            });
+            if passes.map_err(io)? {
+                roots.extend(found);
+                at += header.span();
+            } else {
+                at += PAGE;
             }
         }
     }

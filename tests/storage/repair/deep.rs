@@ -51,7 +51,7 @@ pub(super) fn example(compacted: bool) -> TempDir {
     drop(orders);
     store.close().unwrap();
     if compacted {
-        for file in inspect(&RealDisk, dir.path()).unwrap().unused {
+        for file in inspect(&RealDisk::shared(), dir.path()).unwrap().unused {
             fs::remove_file(file).unwrap();
         }
     }

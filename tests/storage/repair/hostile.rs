@@ -74,8 +74,8 @@ fn a_segment_that_is_much_too_long_is_told_and_costs_no_memory() {
     flip(&root, offset);
     let (file, _) = find(dir.path(), text(10).as_bytes());
     RealDisk.open(&file, Access::ReadWrite).unwrap().write_at(b"x", 1 << 40).unwrap();
-    let found = verify(&RealDisk, dir.path(), |_| {}).unwrap();
+    let found = verify(&RealDisk::shared(), dir.path(), |_| {}).unwrap();
     assert!(found.damage.iter().any(|f| f.file == file && f.what.contains("instead of 65536")));
     assert_eq!(found.older_checkpoint.map(|lsn| lsn.get()), Some(0));
-    assert!(inspect(&RealDisk, dir.path()).is_err());
+    assert!(inspect(&RealDisk::shared(), dir.path()).is_err());
 }

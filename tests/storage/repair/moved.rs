@@ -134,7 +134,7 @@ fn a_message_whose_records_are_all_lost_in_holes_is_told() {
 
 /// Removes the files that nothing needs any more: the old segments of moved messages are among them.
 fn remove_unused(dir: &Path) {
-    for file in inspect(&RealDisk, dir).unwrap().unused {
+    for file in inspect(&RealDisk::shared(), dir).unwrap().unused {
         fs::remove_file(file).unwrap();
     }
 }

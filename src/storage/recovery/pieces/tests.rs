@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use super::*;
 use crate::storage::disk::DiskFile;
 use crate::storage::message::Message;
-use crate::storage::record::{MessageRecord, Reference};
+use crate::storage::record::Reference;
 use crate::storage::segment::SegmentHeader;
 use crate::storage::units::{QueueId, SegmentId, Sequence};
 
@@ -119,4 +119,65 @@ fn a_flipped_bit_anywhere_in_a_large_record_is_told() {
         file.bytes.lock()[at] ^= 4;
     }
     assert_eq!(read(&segment).unwrap().len(), 3);
+}
+
+/// A segment of which the group begins with these bytes.
+fn segment_of(content: &[u8]) -> (Pieces, Arc<Noting>) {
+    let (segment, file) = segment(&[1]);
+    let begin = PAGE as usize;
+    file.bytes.lock()[begin..begin + content.len()].copy_from_slice(content);
+    (Pieces::of_file(segment, SEGMENT).unwrap(), file)
+}
+
+fn search(pieces: &mut Pieces, from: u64, end: u64) -> (Option<u64>, bool) {
+    let mut search = Search::new(end - from);
+    let found = pieces.search(&mut search, from, end).unwrap();
+    (found, search.has_given_up())
+}
+
+#[test]
+fn a_record_behind_garbage_is_found_wherever_pieces_and_windows_end() {
+    for (garbage, payload) in [
+        (100, 3),
+        (WINDOW as usize - 5, 3),
+        (WINDOW as usize - 12, 100),
+        (PIECE as usize - 7, 3),
+        (100, PIECE as usize + 10),
+    ] {
+        let (segment, _) = segment(&[]);
+        let mut record = vec![0; FRAME];
+        record.resize(FRAME + payload, 0x55);
+        let at = PAGE + garbage as u64;
+        let lsn = segment.id().start(SEGMENT).plus(at);
+        record::seal(&mut record, RecordKind::Opened, lsn, segment.seed);
+        let mut content = vec![0xa5; garbage];
+        content.extend_from_slice(&record);
+        let (mut pieces, file) = segment_of(&content);
+        let end = at + record.len() as u64;
+        // The piece in memory ends in the record, where the garbage is as long as that.
+        pieces.bytes(PAGE, PIECE).unwrap();
+        let from = if garbage > 2 * WINDOW as usize { at - 50 } else { PAGE };
+        assert_eq!(search(&mut pieces, from, SEGMENT), (Some(at), false), "{garbage} {payload}");
+        assert_eq!(search(&mut pieces, from, end), (Some(at), false), "{garbage} {payload}");
+        let cut = end.min(at + WINDOW) - 1;
+        assert_eq!(search(&mut pieces, from, cut), (None, false), "{garbage} {payload}");
+        let behind = end.min(at + WINDOW);
+        assert_eq!(search(&mut pieces, at + 1, behind), (None, false), "{garbage} {payload}");
+        assert!(file.largest.load(Ordering::SeqCst) as u64 <= PIECE);
+    }
+}
+
+/// Every place looked like a record that goes on to the end of the segment: the search was quadratic.
+#[test]
+fn a_message_made_of_frames_does_not_hold_the_search_up() {
+    let mut bytes = Vec::new();
+    for n in (0..600_000u32).rev() {
+        bytes.extend_from_slice(&[1, 2, 3, 4]);
+        bytes.extend_from_slice(&(n * 12).to_le_bytes());
+        bytes.extend_from_slice(&[1, 0, 0, 0]);
+    }
+    let end = PAGE + bytes.len() as u64;
+    let (mut pieces, file) = segment_of(&bytes);
+    assert_eq!(search(&mut pieces, PAGE + 1, end), (None, true));
+    assert!(file.largest.load(Ordering::SeqCst) as u64 <= PIECE);
 }
