@@ -50,6 +50,21 @@ impl QueueIndex {
         self.chunks.get(&missing.base).map(|chunk| chunk.listed(record)).unwrap_or_default()
     }
 
+    /// Counts anew what the live messages of a chunk need that is not in memory. What it was thought to need is released; what
+    /// it needs now is returned, for the caller to count.
+    pub(crate) fn recount(
+        &mut self,
+        missing: NotResident,
+        record: &ChunkRecord,
+        released: &mut Released,
+    ) -> Vec<ChunkEntry> {
+        let Some(chunk) = self.chunks.get_mut(&missing.base) else { return Vec::new() };
+        let bytes = chunk.bytes();
+        let needed = chunk.recount(record, self.segment_size, released);
+        self.bytes = self.bytes.saturating_sub(bytes) + chunk.bytes();
+        needed
+    }
+
     /// The segments that the messages of the chunk with this place are in; none, if it is in memory.
     pub(crate) fn needed_segments(&self, sequence: Sequence) -> Vec<SegmentId> {
         self.chunk_of(sequence).map(Chunk::needed_segments).unwrap_or_default()
@@ -80,5 +95,62 @@ impl QueueIndex {
             self.outdated.insert(directory_of(base));
         }
         needed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::record::{ChunkState, PageRef, SegmentShare, check_chunks};
+    use crate::storage::units::QueueId;
+
+    const SIZE: u64 = 64 << 10;
+
+    fn entry(segment: u64) -> ChunkEntry {
+        let lsn = SegmentId(segment).start(SIZE).plus(8192);
+        ChunkEntry { lsn, length: 100, sharers: 1 }
+    }
+
+    fn share(segment: u64, references: u32) -> SegmentShare {
+        let bytes = u64::from(references) * 100;
+        SegmentShare { segment: SegmentId(segment), references, bytes }
+    }
+
+    fn states(index: &mut QueueIndex) -> Vec<ChunkState> {
+        let mut released = Released::default();
+        index.snapshot(&mut released, |_, _, _| Err(())).unwrap()
+    }
+
+    /// A repaired store was refused: "more is needed of segments than the chunk can have there".
+    #[test]
+    fn a_list_that_lacks_earlier_moves_is_counted_anew() {
+        let page = PageRef { lsn: SegmentId(2).start(SIZE).plus(8192), length: 50 };
+        let state = ChunkState {
+            base: Sequence(0),
+            places: 2,
+            page,
+            gone: Vec::new(),
+            deliveries: Vec::new(),
+            shares: vec![share(1, 2)],
+            unsettled: Vec::new(),
+            moved: Vec::new(),
+        };
+        let mut index = QueueIndex::restore(Sequence(2), vec![state], Vec::new(), SIZE);
+        let mut released = Released::default();
+        for (place, from, to) in [(0, 5, 10), (0, 10, 11), (1, 6, 12)] {
+            index.replay_relocation(Sequence(place), entry(from), entry(to), &mut released);
+        }
+        assert!(check_chunks(&states(&mut index)).is_err());
+
+        let entries = vec![(0, entry(1)), (1, entry(1))];
+        let record = ChunkRecord { queue: QueueId(1), base: Sequence(0), places: 2, entries };
+        let missing = NotResident { base: Sequence(0), page };
+        let mut released = Released::default();
+        let needed = index.recount(missing, &record, &mut released);
+        assert_eq!(needed, [entry(11), entry(12)]);
+        assert_eq!(released.merged(), [share(1, 2), share(11, 1), share(12, 1)]);
+        let states = states(&mut index);
+        assert_eq!(check_chunks(&states), Ok(()));
+        assert_eq!(states[0].shares, [share(11, 1), share(12, 1)]);
     }
 }

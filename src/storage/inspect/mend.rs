@@ -40,7 +40,7 @@ pub(super) fn mend(
             }
         }
     }
-    Ok(())
+    mend.recount()
 }
 
 /// Gives the files of segments in use the length that they were made with: an open refuses them otherwise. What is missing
@@ -127,6 +127,27 @@ impl Mend<'_> {
             None => state.index.acknowledge(SequenceRange::one(lost.sequence), &mut released),
         }
         self.give_back(&released);
+        Ok(())
+    }
+
+    /// Counts anew what the lists that are in the log need of segments. A damaged log may lack moves and acknowledgements, or
+    /// have some of another history: what was counted by them is not to be believed, and an open refuses what cannot be.
+    fn recount(&self) -> Result<(), OpenError> {
+        for queue in self.recovered.catalog.queues.iter() {
+            let missing = queue.state.lock().index.not_resident();
+            for chunk in missing {
+                let record = reader::read_chunk(&self.recovered.segments, chunk.page)?;
+                let mut released = Released::default();
+                let needed = {
+                    let mut state = queue.state.lock();
+                    state.changed = true;
+                    state.index.recount(chunk, &record, &mut released)
+                };
+                // Before anything is given back, so that no count falls below zero on the way.
+                needed.iter().try_for_each(|entry| self.count(*entry))?;
+                self.give_back(&released);
+            }
+        }
         Ok(())
     }
 

@@ -47,12 +47,42 @@ impl Accounts {
         if !seen.insert(queue) {
             return;
         }
-        let mut first = next;
-        for known in transient.iter().filter(|known| known.last < sequence) {
-            insert(&mut self.missing, queue, first, known.first, *hole);
+        let hole = *hole;
+        self.skip(queue, (next, sequence), hole, &transient);
+    }
+
+    /// A move was found of a message whose earlier records went into a hole, and whose queue's next place was `next` before.
+    /// Moves are not in the order of places, so only the places in front of this one are known to be skipped: the next
+    /// message of the queue still shows what is missing behind it.
+    pub(super) fn moved(&mut self, reference: Reference, next: Sequence) {
+        let Reference { queue, sequence } = reference;
+        let Some((hole, seen)) = &self.waiting else { return };
+        if sequence < next || seen.contains(&queue) {
+            return;
+        }
+        let hole = *hole;
+        let transient = self.transient.remove(&queue).unwrap_or_default();
+        self.skip(queue, (next, sequence), hole, &transient);
+        let behind = transient.into_iter().filter(|known| known.last > sequence);
+        let behind: Vec<SequenceRange> = behind.collect();
+        if !behind.is_empty() {
+            self.transient.insert(queue, behind);
+        }
+    }
+
+    /// Notes that places up to `end` went into a hole, but for those of transient messages.
+    fn skip(
+        &mut self,
+        queue: QueueId,
+        (mut first, end): (Sequence, Sequence),
+        hole: HoleIndex,
+        transient: &[SequenceRange],
+    ) {
+        for known in transient.iter().filter(|known| known.last < end) {
+            insert(&mut self.missing, queue, first, known.first, hole);
             first = first.max(known.last.next());
         }
-        insert(&mut self.missing, queue, first, sequence, *hole);
+        insert(&mut self.missing, queue, first, end, hole);
     }
 
     /// A place turned out to be a transient message's: it was not meant to survive.
@@ -153,6 +183,21 @@ mod tests {
         accounts.message(at(13), Sequence(13));
         accounts.message(at(20), Sequence(14));
         assert_eq!(missing(accounts, 21), [(0, 4, 8)]);
+    }
+
+    #[test]
+    fn a_move_does_not_hide_what_the_next_message_shows_to_be_missing() {
+        let mut accounts = Accounts::default();
+        accounts.transient(at(6), Sequence(4));
+        accounts.transient(at(12), Sequence(4));
+        accounts.hole(0);
+        accounts.moved(at(8), Sequence(4));
+        accounts.moved(at(10), Sequence(9));
+        accounts.message(at(20), Sequence(11));
+        accounts.moved(at(30), Sequence(21));
+        assert!(accounts.take(at(15)));
+        let expected = [(0, 4, 5), (0, 7, 7), (0, 9, 9), (0, 11, 11), (0, 13, 14), (0, 16, 19)];
+        assert_eq!(missing(accounts, 31), expected);
     }
 
     #[test]

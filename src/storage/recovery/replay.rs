@@ -3,6 +3,7 @@
 //! The state may have seen a record already, because a checkpoint is not of one moment: so each of them means the same
 //! applied twice.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,8 +14,8 @@ use crate::storage::index::{Entry, QueueIndex, Released};
 use crate::storage::queue::QueueCore;
 use crate::storage::reader;
 use crate::storage::record::{
-    AcknowledgeRecord, ChunkEntry, DeliveredRecord, Malformed, MessageRecord, MovedRecord, Part,
-    RecordKind, Reference, StoredChange, TopologyRecord,
+    AcknowledgeRecord, ChunkEntry, ChunkRecord, DeliveredRecord, Malformed, MessageRecord,
+    MovedRecord, PageRef, Part, RecordKind, Reference, StoredChange, TopologyRecord,
 };
 use crate::storage::segment::SegmentSet;
 use crate::storage::units::{Lsn, QueueId, SegmentId, Sequence};
@@ -65,17 +66,19 @@ pub(super) struct Replay<'a> {
     catalog: Catalog,
     /// An earlier move of the message may be lost, so that it is not known to have been where the next move says.
     moves_missing: bool,
+    /// The list of messages that was read last: compaction moves messages in the order of their places.
+    last_chunk: RefCell<Option<(PageRef, ChunkRecord)>>,
 }
 
 impl<'a> Replay<'a> {
     pub(super) fn new(segments: &'a SegmentSet, catalog: Catalog) -> Replay<'a> {
-        Replay { segments, catalog, moves_missing: false }
+        Replay { segments, catalog, moves_missing: false, last_chunk: RefCell::default() }
     }
 
-    /// Whether moves from now on are applied to where the index has the message, which may have to be read, and not to where
-    /// they say that it was.
-    pub(super) fn set_moves_missing(&mut self, missing: bool) {
-        self.moves_missing = missing;
+    /// Applies moves from now on to where the index has the message, which may have to be read, and not to where they say that
+    /// it was.
+    pub(super) fn expect_missing_moves(&mut self) {
+        self.moves_missing = true;
     }
 
     /// The place that the next message of a queue gets.
@@ -162,8 +165,12 @@ impl<'a> Replay<'a> {
         match index.find(place) {
             Ok(found) => found,
             Err(missing) => {
-                let chunk = reader::read_chunk(self.segments, missing.page).ok()?;
-                chunk.entry(place.since(missing.base) as u16)
+                let mut last = self.last_chunk.borrow_mut();
+                if last.as_ref().is_none_or(|(page, _)| *page != missing.page) {
+                    let chunk = reader::read_chunk(self.segments, missing.page).ok()?;
+                    *last = Some((missing.page, chunk));
+                }
+                last.as_ref()?.1.entry(place.since(missing.base) as u16)
             }
         }
     }

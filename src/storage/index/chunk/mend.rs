@@ -2,6 +2,7 @@
 
 use super::{Chunk, Content, Entry};
 use crate::storage::index::Released;
+use crate::storage::index::places::Places;
 use crate::storage::record::{ChunkEntry, ChunkRecord};
 use crate::storage::units::{SegmentId, Sequence};
 
@@ -98,6 +99,30 @@ impl Chunk {
         log.release_all(0, released);
         self.content = Content::Resident(entries);
         self.release_page(segment_size, released);
+        self.changed = true;
+        needed
+    }
+
+    /// Counts what the live places of a chunk that is not in memory need, as its record says and what has happened since. What
+    /// it was thought to need is released; what it needs is returned.
+    pub(in crate::storage::index) fn recount(
+        &mut self,
+        record: &ChunkRecord,
+        segment_size: u64,
+        released: &mut Released,
+    ) -> Vec<ChunkEntry> {
+        let listed = self.listed(record).into_iter();
+        let needed: Vec<ChunkEntry> = listed.filter_map(|(_, entry)| entry).collect();
+        let mut shares = Released::default();
+        for entry in &needed {
+            shares.segment(SegmentId::holding(entry.lsn, segment_size), 1, entry.share());
+        }
+        let Content::InLog(log) = &mut self.content else { return Vec::new() };
+        log.shares.iter().for_each(|s| released.segment(s.segment, s.references, s.bytes));
+        log.shares = shares.merged();
+        log.unsettled = Places::default();
+        log.moved.retain(|(place, _)| !self.gone.contains(u32::from(*place)));
+        self.bytes = log.bytes_of(self.live);
         self.changed = true;
         needed
     }
