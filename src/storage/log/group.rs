@@ -136,6 +136,7 @@ fn padded(length: usize) -> u64 {
 }
 
 /// A group that passed every check, in a copy of its segment.
+#[cfg_attr(not(any(test, feature = "fuzzing")), expect(dead_code, reason = "for tests"))]
 #[derive(Debug)]
 pub(crate) struct CheckedGroup<'a> {
     pub(crate) header: GroupHeader,
@@ -144,6 +145,7 @@ pub(crate) struct CheckedGroup<'a> {
 
 impl<'a> CheckedGroup<'a> {
     /// Checks the group at the front of `bytes`, header and every record.
+    #[cfg_attr(not(any(test, feature = "fuzzing")), expect(dead_code, reason = "for tests"))]
     pub(crate) fn check(
         bytes: &'a [u8],
         lsn: Lsn,

@@ -104,6 +104,7 @@ impl<'a> MessageRecord<'a> {
         front_size(self.header, references) + self.message.len()
     }
 
+    #[cfg_attr(not(any(test, feature = "fuzzing")), expect(dead_code, reason = "for tests"))]
     pub(crate) fn decode(payload: &'a [u8]) -> Result<MessageRecord<'a>, Malformed> {
         Self::decode_front(payload, 0)
     }
@@ -185,6 +186,7 @@ impl<'a> MovedRecord<'a> {
         message.encode_for(buffer, references);
     }
 
+    #[cfg_attr(not(any(test, feature = "fuzzing")), expect(dead_code, reason = "for tests"))]
     pub(crate) fn decode(payload: &'a [u8]) -> Result<MovedRecord<'a>, Malformed> {
         Self::decode_front(payload, 0)
     }
