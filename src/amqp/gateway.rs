@@ -10,7 +10,7 @@ use super::scarcity::{Resource, Scarcity, reason};
 use super::thinning::Thinning;
 use super::verifier::Verifier;
 use crate::broker::Broker;
-use crate::broker::access::Administrator;
+use crate::broker::access::{Administrator, release_spare_memory};
 use crate::message::ShortStr;
 use crate::storage::{Store, StoreError};
 
@@ -101,6 +101,20 @@ impl Gateway {
             self.room.send_modify(|changes| *changes += 1);
         }
         is_news
+    }
+
+    /// Gives up memory that is kept to be used again.
+    pub fn release_spare_memory(&self) {
+        release_spare_memory();
+        self.store.release_spare_memory();
+    }
+
+    /// Takes messages out of memory that wait to be delivered: they are read back from the log then.
+    pub fn evict_messages(&self) {
+        if let Err(error) = self.store.evict_messages() {
+            // A log that has failed ends the process, and one that was closed is about to.
+            tracing::debug!("cannot write messages to the log that are to leave memory: {error}");
+        }
     }
 
     /// Whether publishers are held back.

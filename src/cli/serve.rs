@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::config::Sources;
 use super::{COULD_NOT_RUN, DONE, FAILED, complain, logging};
-use crate::server::{Config, Server};
+use crate::server::{Config, Server, fit_allocator};
 
 /// Run the broker in the foreground, until SIGTERM, SIGINT or SIGHUP stops it cleanly.
 ///
@@ -36,6 +36,7 @@ impl Serve {
 
 /// Runs a server until it is told to stop, or fails.
 pub(super) fn run(config: Config) -> u8 {
+    fit_allocator(config.watermarks.memory);
     // For accepting, signals and the like: connections have threads of their own.
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

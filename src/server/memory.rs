@@ -92,6 +92,30 @@ pub(super) fn give_back_unused() {
     glibc::malloc_trim(0);
 }
 
+/// Has the allocator keep no more for later than befits a process that is to use `memory` bytes, or as many as there are for it.
+///
+/// glibc's keeps up to 64 MiB at the end of each thread's heap once blocks of such a size have been freed, and
+/// [`give_back_unused`] does not reach them. For the start of the process.
+pub(crate) fn fit_allocator(memory: Option<u64>) {
+    let Some(limit) = Budgets::new(memory).memory.filter(|limit| *limit < AMPLE) else { return };
+    let (mapped, kept) = allocator_thresholds(limit);
+    #[cfg(target_env = "gnu")]
+    for (parameter, value) in [(glibc::MMAP_THRESHOLD, mapped), (glibc::TRIM_THRESHOLD, kept)] {
+        glibc::mallopt(parameter, value);
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = (mapped, kept);
+}
+
+/// Where a process is to use so much, in bytes, the allocator is left to itself.
+const AMPLE: u64 = 1 << 30;
+
+/// The size from which a block is mapped by itself, and what is kept at the end of a heap, in bytes.
+fn allocator_thresholds(limit: u64) -> (i32, i32) {
+    let part = |part: u64| i32::try_from((limit / part).max(256 << 10)).unwrap_or(i32::MAX);
+    (part(64), part(32))
+}
+
 #[cfg(target_env = "gnu")]
 mod glibc {
     #[expect(
@@ -102,6 +126,23 @@ mod glibc {
     // program can see: blocks in use stay where they are.
     unsafe extern "C" {
         pub(super) safe fn malloc_trim(pad: usize) -> std::ffi::c_int;
+    }
+
+    /// `M_TRIM_THRESHOLD` and `M_MMAP_THRESHOLD` of mallopt(3).
+    pub(super) const TRIM_THRESHOLD: std::ffi::c_int = -1;
+    pub(super) const MMAP_THRESHOLD: std::ffi::c_int = -3;
+
+    #[expect(
+        unsafe_code,
+        reason = "glibc's allocator is asked for something that Rust has no way to ask for"
+    )]
+    // SAFETY: this is how <malloc.h> declares it. With the parameters above it sets a number that later calls of the allocator
+    // compare sizes with, and nothing else.
+    unsafe extern "C" {
+        pub(super) safe fn mallopt(
+            parameter: std::ffi::c_int,
+            value: std::ffi::c_int,
+        ) -> std::ffi::c_int;
     }
 }
 
@@ -242,6 +283,12 @@ mod tests {
             message: 9 * MIB,
         };
         assert_eq!(Budgets::below(Some(Budgets::limit(available))), expected);
+    }
+
+    #[test]
+    fn the_allocator_keeps_a_small_part_of_the_limit_at_the_end_of_each_heap() {
+        assert_eq!(allocator_thresholds(64 * MIB), (1 << 20, 2 << 20));
+        assert_eq!(allocator_thresholds(MIB), (256 << 10, 256 << 10));
     }
 
     #[test]

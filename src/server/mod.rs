@@ -36,7 +36,7 @@ use crate::amqp::{self, Gateway, Transport};
 use crate::broker::{Broker, StartError};
 use crate::storage::{Clock, OpenError, RecoveryReport, Store, StoreError};
 
-pub(crate) use self::memory::Budgets;
+pub(crate) use self::memory::{Budgets, fit_allocator};
 pub use config::Config;
 pub use descriptors::raise_limit as raise_limit_of_open_files;
 pub(crate) use tls::is_readable_by_all;

@@ -79,10 +79,13 @@ impl Watch {
     pub(super) fn look(&self) {
         let before = *self.levels.lock();
         let mut memory = memory::in_use();
-        // Also when it is just below the limit, for publishers to go on.
-        if before.low_on_memory || before.is_over(memory) {
-            memory::give_back_unused();
-            memory = memory::in_use();
+        // Nothing that can be had again holds publishers back.
+        for relieve in [Gateway::release_spare_memory, Gateway::evict_messages] {
+            if before.is_low_with(memory) {
+                relieve(&self.gateway);
+                memory::give_back_unused();
+                memory = memory::in_use();
+            }
         }
         let space = statvfs(&self.directory).ok().map(|found| found.f_bavail * found.f_frsize);
         let now = before.with(memory, space);
@@ -115,17 +118,17 @@ impl Watch {
 }
 
 impl Levels {
-    fn is_over(&self, memory: Option<u64>) -> bool {
-        memory.zip(self.memory_limit).is_some_and(|(memory, limit)| memory > limit)
+    /// Whether that much memory in use is too much, now that it was or was not before.
+    fn is_low_with(&self, memory: Option<u64>) -> bool {
+        memory
+            .zip(self.memory_limit)
+            .is_some_and(|(memory, limit)| memory > limit - margin(limit, self.low_on_memory))
     }
 
     /// Returns the levels with new figures. An alarm clears only 5 % beyond its limit, and that of the disk after a while, so
     /// that it does not flap (hysteresis). An unknown figure raises no alarm.
     fn with(self, memory: Option<u64>, disk_free: Option<u64>) -> Levels {
-        let margin = |limit: u64, was_short: bool| if was_short { limit / 20 } else { 0 };
-        let low_on_memory = memory
-            .zip(self.memory_limit)
-            .is_some_and(|(memory, limit)| memory > limit - margin(limit, self.low_on_memory));
+        let low_on_memory = self.is_low_with(memory);
         let limit = self.disk_free_limit;
         let is_short = disk_free.is_some_and(|free| free < limit + margin(limit, self.low_on_disk));
         let calm_looks = if is_short { 0 } else { self.calm_looks.saturating_add(1) };
@@ -133,6 +136,11 @@ impl Levels {
         let low_on_disk = is_short || self.low_on_disk && !is_calm;
         Levels { memory, low_on_memory, disk_free, low_on_disk, calm_looks, ..self }
     }
+}
+
+/// How far beyond its limit an alarm clears.
+fn margin(limit: u64, was_short: bool) -> u64 {
+    if was_short { limit / 20 } else { 0 }
 }
 
 fn say_memory(levels: &Levels) {

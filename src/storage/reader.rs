@@ -61,6 +61,11 @@ impl ReadBuffers {
         self.0.lock().pop().unwrap_or_default()
     }
 
+    /// Gives up the buffers that nothing is read into.
+    pub(crate) fn release(&self) {
+        drop(std::mem::take(&mut *self.0.lock()));
+    }
+
     pub(crate) fn give_back(&self, buffer: PageBuffer) {
         let mut kept = self.0.lock();
         if kept.len() < KEPT && buffer.capacity() as u64 <= 4 * RUN {

@@ -2,7 +2,8 @@
 //! memory only.
 //!
 //! A queue that grows leaves its newest full chunk to the log as soon as the budget is used up: the front of a queue is
-//! needed first. Queues that nobody uses are gone through by the store's upkeep.
+//! needed first. Queues that nobody uses are gone through by the store's upkeep. When the process has too little memory, messages
+//! leave it before they are fetched ([`Store::evict_messages`](super::Store::evict_messages)).
 
 use super::draft::Draft;
 use super::error::StoreError;
@@ -14,6 +15,12 @@ use super::reader;
 use super::record::{self, ChunkEntry, ChunkRecord, MessageRecord, PageRef, RecordKind, Reference};
 use super::store::Shared;
 use super::units::{Lsn, QueueId, Sequence};
+
+/// The size of the record that a message gets when it leaves memory for the log, in bytes.
+fn written_size(core: &QueueCore, sequence: Sequence, message: &Message) -> usize {
+    let reference = [Reference { queue: core.id(), sequence }];
+    record::message_size(Draft::from(message), &reference)
+}
 
 impl Shared {
     /// Adds a message to a queue's index, and leaves a chunk of it to the log where that is due.
@@ -44,24 +51,15 @@ impl Shared {
         state: &mut QueueState,
         base: Sequence,
     ) -> Result<(), StoreError> {
-        let reference = |sequence| [Reference { queue: core.id(), sequence }];
         let mut released = Released::default();
         let in_memory = state.index.in_memory(base);
-        let messages: usize = in_memory
-            .iter()
-            .map(|(at, m)| record::message_size(Draft::from(m), &reference(*at)))
-            .sum();
+        let messages: usize =
+            in_memory.iter().map(|(at, message)| written_size(core, *at, message)).sum();
         if self.log.admit(messages).is_err() {
             return Ok(());
         }
         for (sequence, message) in in_memory {
-            let reference = reference(sequence);
-            let size = record::message_size(Draft::from(&message), &reference);
-            let Placed { lsn, length, .. } =
-                self.log.append(RecordKind::Transient, size, 1, |buffer| {
-                    MessageRecord::encode(buffer, Draft::from(&message), &reference);
-                })?;
-            state.index.written(sequence, ChunkEntry { lsn, length, sharers: 1 });
+            self.write_out(core, state, sequence, &message)?;
         }
         if let Some((places, entries)) = state.index.to_save(base) {
             let page = self.save_chunk(core.id(), base, places, &entries)?;
@@ -70,6 +68,50 @@ impl Shared {
         }
         state.index.spill(base, &mut released);
         self.give_back(&released);
+        Ok(())
+    }
+
+    /// Writes a message to the log that is in memory only.
+    fn write_out(
+        &self,
+        core: &QueueCore,
+        state: &mut QueueState,
+        sequence: Sequence,
+        message: &Message,
+    ) -> Result<(), StoreError> {
+        let reference = [Reference { queue: core.id(), sequence }];
+        let size = record::message_size(Draft::from(message), &reference);
+        let Placed { lsn, length, .. } =
+            self.log.append(RecordKind::Transient, size, 1, |buffer| {
+                MessageRecord::encode(buffer, Draft::from(message), &reference);
+            })?;
+        state.index.written(sequence, ChunkEntry { lsn, length, sharers: 1 });
+        Ok(())
+    }
+
+    /// Takes messages out of memory, in all queues: those that are in memory only are written to the log first. Those stay
+    /// while there is no room on the disk, or too much waits for it.
+    pub(super) fn evict(&self) -> Result<(), StoreError> {
+        if self.cache.taken() == 0 {
+            return Ok(());
+        }
+        let queues = self.catalog.lock().all_queues();
+        for queue in &queues {
+            let mut state = queue.state.lock();
+            if state.deleted {
+                continue;
+            }
+            for base in state.index.resident_chunks() {
+                for (sequence, message) in state.index.in_memory(base) {
+                    let size = written_size(queue, sequence, &message);
+                    if self.log.congested().is_some() || self.log.admit(size).is_err() {
+                        break;
+                    }
+                    self.write_out(queue, &mut state, sequence, &message)?;
+                }
+            }
+            self.cache.give_back(state.index.evict());
+        }
         Ok(())
     }
 

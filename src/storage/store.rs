@@ -515,6 +515,22 @@ impl Store {
         self.shared.cache.taken()
     }
 
+    /// Gives up memory that is kept to be used again, for groups of the log and for reading.
+    pub fn release_spare_memory(&self) {
+        self.shared.log.release_spare_memory();
+        self.shared.read_buffers.release();
+    }
+
+    /// Takes messages out of memory that wait to be [fetched](Queue::fetch), for a process that has too little of it: they must be
+    /// [loaded](Queue::load) then. Messages that need not survive a restart are written to the log first, and stay in memory
+    /// as long as the disk is full or the log is [congested](Self::congested). Does not wait for the disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`], [`StoreError::Closed`].
+    pub fn evict_messages(&self) -> Result<(), StoreError> {
+        self.shared.evict()
+    }
+
     /// Places of the queues' indexes that are in memory, as [`Options::index`] counts them: in steps.
     pub fn resident_places(&self) -> u64 {
         self.shared.places.taken()

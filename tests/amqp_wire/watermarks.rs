@@ -203,3 +203,55 @@ fn messages_that_have_arrived_by_half_do_not_wait_for_each_other() {
         assert_eq!(other.content().1.len(), SIZE * MIB);
     }
 }
+
+/// Publishes that many messages with confirms, some at a time, and waits for all of these.
+fn publish_confirmed(client: &mut Client, count: usize, size: usize, is_persistent: bool) {
+    const WINDOW: usize = 4 * MIB;
+    let body = vec![7; size];
+    let persistent = [0x10, 0, 2];
+    let properties = if is_persistent { &persistent[..] } else { &[0, 0][..] };
+    let properties = RawProperties::parse(properties).unwrap();
+    let (mut published, mut confirmed) = (0, 0);
+    while confirmed < count {
+        let window = (WINDOW / size).min(count - published);
+        for _ in 0..window {
+            client.publish_with(1, "", "q", false, properties, &body);
+        }
+        published += window;
+        while confirmed < published {
+            match client.method().method() {
+                Method::BasicAck { delivery_tag, multiple: true } => {
+                    confirmed = confirmed.max(delivery_tag as usize);
+                }
+                Method::BasicAck { .. } => confirmed += 1,
+                Method::ConnectionBlocked { .. } | Method::ConnectionUnblocked {} => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// With the budgets of a container of 96 MiB. Messages that the log has, the memory that passwords are verified in and
+/// buffers for the next group took all of it, and nothing gave it back.
+#[test]
+fn publishers_go_on_in_a_small_container_without_a_consumer() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = ["--listen", "127.0.0.1:0", "--set", "storage.segment_size=8 MiB"];
+    let arguments = [&settings[..], &["--set", "limits.memory=38 MiB"]].concat();
+    let server = Process::serve_with(directory.path(), &arguments);
+    let mut total = 0;
+    for (size, count) in [(64 << 10, 400), (MIB, 24), (1024, 5000)] {
+        for is_persistent in [true, false] {
+            let mut publisher = client(&server);
+            publisher.declare_queue(1, "q", true);
+            publisher.call(1, &Method::ConfirmSelect { nowait: false });
+            publish_confirmed(&mut publisher, count, size, is_persistent);
+            total += count;
+        }
+    }
+    let mut other = client(&server);
+    other.consume(1, "q", true);
+    for _ in 0..total {
+        other.delivery();
+    }
+}

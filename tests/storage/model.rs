@@ -49,6 +49,8 @@ enum Operation {
     Wait,
     Checkpoint,
     Compact,
+    /// Takes messages out of memory.
+    Evict,
     CleanRestart,
     Crash,
 }
@@ -95,9 +97,10 @@ impl Arbitrary for Operation {
                 more: u8::arbitrary(g) % 16,
             },
             76..78 => Purge(Arbitrary::arbitrary(g)),
-            78..82 => Wait,
-            82..86 => Checkpoint,
-            86..90 => Compact,
+            78..81 => Wait,
+            81..84 => Evict,
+            84..87 => Checkpoint,
+            87..90 => Compact,
             90..95 => CleanRestart,
             _ => Crash,
         }
@@ -301,6 +304,10 @@ impl Pair {
             Operation::Checkpoint => self.store().checkpoint().unwrap(),
             Operation::Compact => {
                 self.store().compact().unwrap();
+            }
+            Operation::Evict => {
+                self.store().evict_messages().unwrap();
+                assert_eq!(self.store().cached_bytes(), 0);
             }
             Operation::CleanRestart => {
                 self.queues.clear();

@@ -322,6 +322,53 @@ fn bodies_beyond_the_budget_are_read_from_the_log() {
 }
 
 #[test]
+fn evicted_messages_are_read_from_the_log_and_those_of_other_queues_too() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    let volatile = store.create_volatile_queue();
+    let texts: Vec<String> = (0..3000).map(|n| format!("order {n}")).collect();
+    for (text, n) in texts.iter().zip(0..) {
+        let persistence = if n % 3 == 0 { Persistence::Transient } else { Persistence::Durable };
+        store.append(&message(text), persistence, &[&orders, &volatile]).unwrap();
+    }
+    assert!(store.cached_bytes() > 0);
+    store.release_spare_memory();
+    store.evict_messages().unwrap();
+    assert_eq!(store.cached_bytes(), 0);
+    let (mut fetched, first) = (Vec::new(), Sequence::FIRST);
+    assert_eq!(orders.fetch(first, 10, &mut fetched), Fetch::NeedsLoad);
+    assert_eq!(bodies(&orders), texts);
+    assert_eq!(bodies(&volatile), texts);
+    // What comes afterwards is in memory again.
+    append(&store, &orders, "new");
+    assert!(store.cached_bytes() > 0);
+    assert_eq!(bodies(&orders).last().unwrap(), "new");
+    assert_eq!(orders.acknowledge(&[SequenceRange::one(first)]).unwrap().messages, 1);
+    assert_eq!(orders.len(), 3000);
+}
+
+#[test]
+fn messages_in_memory_alone_stay_there_while_the_log_is_congested() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), Options { unsynced_limit: 10_000, ..manual() }).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    let texts: Vec<String> = (0..100).map(|n| format!("{n:>1000}")).collect();
+    for text in &texts {
+        store.append(&message(text), Persistence::Transient, &[&orders]).unwrap();
+    }
+    let mut before = store.cached_bytes();
+    while before > 0 {
+        store.evict_messages().unwrap();
+        let now = store.cached_bytes();
+        assert!(now < before && before - now < 20_000, "{before}, {now}");
+        before = now;
+        store.wait_durable(store.congested().unwrap_or_default()).unwrap();
+    }
+    assert_eq!(bodies(&orders), texts);
+}
+
+#[test]
 fn a_directory_serves_one_store_at_a_time() {
     let dir = tempdir().unwrap();
     let store = Store::open(dir.path(), small()).unwrap();

@@ -28,7 +28,7 @@ pub use login::{Login, LoginRefused, Verification};
 pub use password::{Password, PasswordError};
 pub use pattern::{Pattern, PatternError};
 pub use permissions::{Permissions, Right};
-pub use slow_hash::AT_ONCE as VERIFIED_AT_ONCE;
+pub use slow_hash::{AT_ONCE as VERIFIED_AT_ONCE, release_spare_memory};
 pub use topics::TopicPermissions;
 pub use user::{User, UserLimits};
 

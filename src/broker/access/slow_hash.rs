@@ -18,6 +18,11 @@ const MOST_PASSES: u32 = 64;
 /// Memory that nobody is using.
 static MEMORY: Mutex<Vec<Vec<Block>>> = Mutex::new(Vec::new());
 
+/// Gives up the memory that nobody is using.
+pub fn release_spare_memory() {
+    drop(std::mem::take(&mut *MEMORY.lock()));
+}
+
 /// Why a hash is none that is verified here.
 pub(super) fn complaint(hash: &PasswordHash) -> Option<String> {
     if hash.algorithm.as_str() != "argon2id" || hash.hash.is_none() || hash.salt.is_none() {

@@ -530,6 +530,12 @@ impl Chunk {
             .collect()
     }
 
+    /// Drops the messages that the log has too. Returns their bytes of the memory budget.
+    pub(super) fn evict(&mut self) -> u64 {
+        let Content::Resident(entries) = &self.content else { return 0 };
+        self.messages.evict(|place| entries[place as usize].is_in_log())
+    }
+
     /// A message that was in memory only is in the log as well now.
     pub(super) fn written(&mut self, sequence: Sequence, stored: ChunkEntry) {
         let Some(entry) = self.entry_mut(sequence) else { return };

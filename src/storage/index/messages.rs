@@ -58,6 +58,21 @@ impl Messages {
         self.take(place).map_or(0, |message| message.footprint())
     }
 
+    /// Drops the messages of the places for which `leaves` is true, and gives up the memory. Returns their bytes of the memory
+    /// budget.
+    pub(super) fn evict(&mut self, leaves: impl Fn(u32) -> bool) -> u64 {
+        let mut bytes = 0;
+        let window = std::mem::take(&mut self.window);
+        for (message, place) in window.into_iter().zip(self.first..) {
+            match message {
+                Some(message) if leaves(place) => bytes += message.footprint(),
+                Some(message) => self.insert(place, message),
+                None => {}
+            }
+        }
+        bytes
+    }
+
     /// Drops all of them, and gives up the memory; their bytes of the memory budget.
     pub(super) fn clear(&mut self) -> u64 {
         let messages = std::mem::take(&mut self.window);
@@ -92,5 +107,19 @@ mod tests {
         assert_eq!(messages.take(5000), None);
         assert_eq!(messages.clear(), message(1002).footprint());
         assert_eq!((messages.clear(), messages.get(1002)), (0, None));
+    }
+
+    #[test]
+    fn evicted_messages_give_up_their_memory_and_the_others_stay() {
+        let mut messages = Messages::default();
+        (100..200).for_each(|place| messages.insert(place, message(place)));
+        let evicted = messages.evict(|place| place != 150);
+        assert_eq!(evicted, 99 * message(150).footprint());
+        assert_eq!((messages.first, messages.window.len()), (150, 1));
+        assert!(messages.contains(150) && !messages.contains(149) && !messages.contains(151));
+        assert_eq!(messages.evict(|_| true), message(150).footprint());
+        assert_eq!((messages.window.len(), messages.window.capacity()), (0, 0));
+        messages.insert(7, message(7));
+        assert_eq!(messages.get(7), Some(&message(7)));
     }
 }

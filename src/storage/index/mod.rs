@@ -529,6 +529,17 @@ impl QueueIndex {
         self.chunks.get(&base).map(Chunk::in_memory).unwrap_or_default()
     }
 
+    /// The chunks whose places are in memory, the last one first: the front of a queue is needed first.
+    pub(crate) fn resident_chunks(&self) -> Vec<Sequence> {
+        let resident = self.chunks.values().rev().filter(|chunk| chunk.is_resident());
+        resident.map(Chunk::base).collect()
+    }
+
+    /// Drops the messages that the log has too. Returns their bytes of the memory budget.
+    pub(crate) fn evict(&mut self) -> u64 {
+        self.chunks.values_mut().map(Chunk::evict).sum()
+    }
+
     /// A message that was in memory only is in the log now.
     pub(crate) fn written(&mut self, sequence: Sequence, stored: ChunkEntry) {
         if let Some(chunk) = self.chunk_of_mut(sequence) {

@@ -205,6 +205,13 @@ impl Group {
         self.records == 0
     }
 
+    /// Begins with new memory, and returns what it had; for an empty group.
+    pub(super) fn release(&mut self) -> PageBuffer {
+        let mut buffer = PageBuffer::default();
+        buffer.pad(GROUP_HEADER);
+        std::mem::replace(&mut self.buffer, buffer)
+    }
+
     /// The LSN of the next record.
     pub(super) fn position(&self) -> Lsn {
         self.lsn.plus(self.buffer.len() as u64)

@@ -14,9 +14,6 @@ use crate::storage::segment::Prepared;
 use crate::storage::sync::{Ordering, Slip, breaks};
 use crate::storage::units::{Lsn, SegmentId, SegmentTag};
 
-/// A buffer that grew beyond this is not kept for the next group, in bytes.
-const KEEP_BUFFER: usize = 32 << 20;
-
 /// The file that groups are written to, for as long as they go to the same segment.
 #[derive(Debug)]
 pub(super) struct Target {
@@ -223,9 +220,19 @@ impl Log {
     fn written(&self, buffer: PageBuffer) {
         let mut core = self.core.lock();
         core.in_flight = core.in_flight.saturating_sub(buffer.len() as u64);
-        if buffer.capacity() <= KEEP_BUFFER {
+        // One that grew to more than groups usually have is not kept for the next group.
+        if buffer.capacity() as u64 <= 2 * self.config.unsynced_limit {
             core.spare_buffer = buffer;
         }
+    }
+
+    /// Gives up the memory that the next groups would be put into.
+    pub(crate) fn release_spare_memory(&self) {
+        let mut core = self.core.lock();
+        let spare = std::mem::take(&mut core.spare_buffer);
+        let open = core.open.is_empty().then(|| core.open.release());
+        drop(core);
+        drop((spare, open));
     }
 
     /// The newest segment with something durable in it, since this log was opened, with its salt.
