@@ -342,8 +342,8 @@ impl Backlog {
 }
 
 /// How many messages to fetch: many small ones or few large ones.
-fn batch_size(queue: &storage::Queue) -> usize {
-    let average = queue.bytes().checked_div(queue.len()).unwrap_or(0);
+fn batch_size(level: Option<&storage::Queue>) -> usize {
+    let average = level.and_then(|level| level.bytes().checked_div(level.len())).unwrap_or(0);
     let fitting = BATCH_BYTES.checked_div(average).unwrap_or(BATCH as u64);
     usize::try_from(fitting).unwrap_or(BATCH).clamp(1, BATCH)
 }

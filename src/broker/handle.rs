@@ -24,7 +24,7 @@ use super::transaction::StagedBytes;
 use super::virtual_host::VirtualHost;
 use super::workers::{WorkerThreads, Workers};
 use crate::message::ShortStr;
-use crate::storage::{Store, StoreError};
+use crate::storage::Store;
 
 /// The virtual host that there always is.
 pub(super) const DEFAULT_VIRTUAL_HOST: ShortStr = ShortStr::from_static("/");
@@ -56,9 +56,6 @@ pub enum StartError {
     /// The store holds topology that this program cannot use.
     #[error("the stored topology cannot be used: {0}; start the version of haypile that wrote it")]
     Record(#[from] RecordError),
-    /// A part of a queue with priorities was missing, and could not be created.
-    #[error("a queue with priorities has lost a part, which cannot be created again: {0}")]
-    Store(#[from] StoreError),
     /// The operating system gave no threads.
     #[error("cannot start the threads that work for the queues: {0}")]
     Threads(#[from] io::Error),

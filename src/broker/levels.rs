@@ -3,7 +3,11 @@
 //! # Levels
 //! A queue without priorities has one level, and everything here is passed on to it. One that was declared with `x-max-priority` has a
 //! level for each priority from 0 on. That of priority 0 is the *base*: its number is the queue's, its attributes are the queue's
-//! record. The others are created with it in one record, and go with it in one.
+//! record. It is created with the queue, and each of the others with the first message of its priority. All go in one record.
+//!
+//! Invariant: a level is created before a message is appended to it, so its record lies before the message's in the log. A
+//! restart that finds the message finds its level, and a confirm of the message vouches for both. A level without messages, which
+//! a crash can leave behind, is like one that has been emptied.
 //!
 //! # Places
 //! With one level a message's place is the one that the engine gave it. With more, the highest eight bits of a place are its
@@ -18,10 +22,15 @@
 mod creation;
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Relaxed};
 
+use parking_lot::Mutex;
+
+use self::creation::Birth;
 use crate::storage::{
-    self, Acknowledged, Fetch, Fetched, Message, QueueId, Sequence, SequenceRange, StoreError,
+    self, Acknowledged, Fetch, Fetched, Message, QueueId, Sequence, SequenceRange, Store,
+    StoreError,
 };
 
 /// How many bits of a place the engine has.
@@ -98,8 +107,12 @@ pub(super) enum Levels {
 
 /// Several levels.
 pub(super) struct Ranked {
-    /// The highest priority first, the base last.
-    levels: Vec<storage::Queue>,
+    /// Those of the priorities above 0, the highest first, that have had a message.
+    urgent: Box<[OnceLock<storage::Queue>]>,
+    /// That of priority 0.
+    base: storage::Queue,
+    /// How a level is created. Held while one is, so that each is created once.
+    birth: Mutex<Birth>,
     /// Ranks that may have got something since somebody last asked.
     news: [AtomicU64; WORDS],
 }
@@ -118,17 +131,37 @@ impl From<storage::Queue> for Levels {
 }
 
 impl Ranked {
-    fn level(&self, place: Sequence) -> &storage::Queue {
-        &self.levels[Rank::of(place).index()]
+    /// Returns the level of a rank; `None` if it has never had a message.
+    fn get(&self, rank: Rank) -> Option<&storage::Queue> {
+        match self.urgent.get(rank.index()) {
+            Some(level) => level.get(),
+            None => Some(&self.base),
+        }
     }
 
-    fn base(&self) -> &storage::Queue {
-        &self.levels[self.lowest().index()]
+    /// Returns the level that has that place.
+    fn level(&self, place: Sequence) -> Option<&storage::Queue> {
+        self.get(Rank::of(place))
+    }
+
+    /// Returns the level of a rank, which is created if need be.
+    fn get_or_create(&self, store: &Store, rank: Rank) -> Result<&storage::Queue, StoreError> {
+        if let Some(level) = self.get(rank) {
+            return Ok(level);
+        }
+        let birth = self.birth.lock();
+        if let Some(level) = self.get(rank) {
+            // Another publisher was quicker.
+            return Ok(level);
+        }
+        let priority = self.lowest().0 - rank.0;
+        let level = birth.level(store, self.base.id(), priority)?;
+        Ok(self.urgent[rank.index()].get_or_init(|| level))
     }
 
     /// The rank of priority 0: its number is that of the highest priority.
     fn lowest(&self) -> Rank {
-        Rank(u8::try_from(self.levels.len() - 1).unwrap_or(u8::MAX))
+        Rank(u8::try_from(self.urgent.len()).unwrap_or(u8::MAX))
     }
 
     /// The rank of a message: a priority that is too high counts as the highest, none as 0.
@@ -138,19 +171,21 @@ impl Ranked {
 }
 
 impl Levels {
-    /// A queue with the level `base` for priority 0, and the others for priority 1 and so on.
-    pub(super) fn new(base: storage::Queue, others: Vec<storage::Queue>) -> Self {
-        if others.is_empty() {
-            return base.into();
-        }
-        let levels = others.into_iter().rev().chain([base]).collect();
-        Self::Ranked(Box::new(Ranked { levels, news: Default::default() }))
+    /// All levels that there are, each with its rank, the highest rank first.
+    fn all(&self) -> impl Iterator<Item = (Rank, &storage::Queue)> {
+        let (base, urgent) = match self {
+            Self::One(queue) => (queue, &[][..]),
+            Self::Ranked(ranked) => (&ranked.base, &ranked.urgent[..]),
+        };
+        let urgent = (0..=u8::MAX).zip(urgent);
+        let urgent = urgent.filter_map(|(rank, level)| Some((Rank(rank), level.get()?)));
+        urgent.chain([(self.lowest(), base)])
     }
 
-    fn all(&self) -> &[storage::Queue] {
+    fn lowest(&self) -> Rank {
         match self {
-            Self::One(queue) => std::slice::from_ref(queue),
-            Self::Ranked(ranked) => &ranked.levels,
+            Self::One(_) => Rank(0),
+            Self::Ranked(ranked) => ranked.lowest(),
         }
     }
 
@@ -158,43 +193,51 @@ impl Levels {
     pub(super) fn id(&self) -> QueueId {
         match self {
             Self::One(queue) => queue.id(),
-            Self::Ranked(ranked) => ranked.base().id(),
+            Self::Ranked(ranked) => ranked.base.id(),
         }
     }
 
-    /// The numbers of all levels.
+    /// The numbers of all levels that there are.
     pub(super) fn ids(&self) -> impl Iterator<Item = QueueId> {
-        self.all().iter().map(storage::Queue::id)
+        self.all().map(|(_, level)| level.id())
     }
 
-    /// How many levels there are.
+    /// How many ranks there are.
     pub(super) fn count(&self) -> usize {
-        self.all().len()
+        self.lowest().index() + 1
     }
 
-    /// Whether there is more than one level.
+    /// Whether there is more than one rank.
     pub(super) fn is_ranked(&self) -> bool {
         matches!(self, Self::Ranked(_))
     }
 
     /// Live messages of all levels.
     pub(super) fn len(&self) -> u64 {
-        self.all().iter().map(storage::Queue::len).sum()
+        self.all().map(|(_, level)| level.len()).sum()
     }
 
     /// One past the place of the newest message of the lowest rank: no message has a place behind it.
     pub(super) fn next_sequence(&self) -> Sequence {
         match self {
             Self::One(queue) => queue.next_sequence(),
-            Self::Ranked(ranked) => ranked.lowest().place(ranked.base().next_sequence()),
+            Self::Ranked(ranked) => ranked.lowest().place(ranked.base.next_sequence()),
         }
     }
 
     /// What a message of that priority is to be appended to: whoever has no priorities does not ask. [`Self::note_arrival`] it then.
-    pub(super) fn receiver(&self, priority: impl FnOnce() -> Option<u8>) -> &storage::Queue {
+    /// Its level is created if need be; the queue must not be deleted meanwhile.
+    ///
+    /// # Errors
+    /// The store's: the level cannot be created.
+    pub(super) fn receiver(
+        &self,
+        store: &Store,
+        priority: impl FnOnce() -> Option<u8>,
+    ) -> Result<&storage::Queue, StoreError> {
         match self {
-            Self::One(queue) => queue,
-            Self::Ranked(ranked) => &ranked.levels[ranked.rank(priority()).index()],
+            Self::One(queue) => Ok(queue),
+            Self::Ranked(ranked) => ranked.get_or_create(store, ranked.rank(priority())),
         }
     }
 
@@ -217,25 +260,24 @@ impl Levels {
         }
     }
 
-    /// The level that has that place.
-    pub(super) fn level(&self, place: Sequence) -> &storage::Queue {
+    /// The level that has that place; `None` if it has never had a message.
+    pub(super) fn level(&self, place: Sequence) -> Option<&storage::Queue> {
         match self {
-            Self::One(queue) => queue,
+            Self::One(queue) => Some(queue),
             Self::Ranked(ranked) => ranked.level(place),
         }
     }
 
-    /// The first place of each level, the highest rank first.
+    /// The first place of each rank, the highest first.
     pub(super) fn firsts(&self) -> impl Iterator<Item = Sequence> {
         (0..=u8::MAX).take(self.count()).map(|rank| Rank(rank).place(Sequence::FIRST))
     }
 
-    /// One past the place of the newest message of each level, the highest rank first.
+    /// One past the place of the newest message of each rank, the highest first.
     pub(super) fn ends(&self) -> impl Iterator<Item = Sequence> {
-        let ranks = (0..=u8::MAX).map(Rank);
-        self.all().iter().zip(ranks).map(|(level, rank)| {
-            let end = level.next_sequence();
-            if self.is_ranked() { rank.place(end) } else { end }
+        self.firsts().map(|first| {
+            let end = self.level(first).map_or(Sequence::FIRST, storage::Queue::next_sequence);
+            if self.is_ranked() { Rank::of(first).place(end) } else { end }
         })
     }
 
@@ -245,8 +287,9 @@ impl Levels {
             Self::One(queue) => return queue.fetch(from, limit, out),
             Self::Ranked(ranked) => ranked,
         };
+        let Some(level) = ranked.level(from) else { return Fetch::Complete };
         let begin = out.len();
-        let outcome = ranked.level(from).fetch(in_level(from), limit, out);
+        let outcome = level.fetch(in_level(from), limit, out);
         for fetched in &mut out[begin..] {
             fetched.sequence = Rank::of(from).place(fetched.sequence);
         }
@@ -259,7 +302,9 @@ impl Levels {
             Self::One(queue) => queue.keep(messages),
             Self::Ranked(ranked) => {
                 for (place, message) in messages {
-                    ranked.level(place).keep([(in_level(place), message)]);
+                    if let Some(level) = ranked.level(place) {
+                        level.keep([(in_level(place), message)]);
+                    }
                 }
             }
         }
@@ -269,7 +314,9 @@ impl Levels {
     pub(super) fn is_loaded(&self, from: Sequence, count: usize) -> bool {
         match self {
             Self::One(queue) => queue.is_loaded(from, count),
-            Self::Ranked(ranked) => ranked.level(from).is_loaded(in_level(from), count),
+            Self::Ranked(ranked) => {
+                ranked.level(from).is_none_or(|level| level.is_loaded(in_level(from), count))
+            }
         }
     }
 
@@ -277,7 +324,9 @@ impl Levels {
     pub(super) fn load(&self, from: Sequence) -> Result<(), StoreError> {
         match self {
             Self::One(queue) => queue.load(from),
-            Self::Ranked(ranked) => ranked.level(from).load(in_level(from)),
+            Self::Ranked(ranked) => {
+                ranked.level(from).map_or(Ok(()), |level| level.load(in_level(from)))
+            }
         }
     }
 
@@ -285,7 +334,9 @@ impl Levels {
     pub(super) fn load_some(&self, from: Sequence, most: usize) -> Result<(), StoreError> {
         match self {
             Self::One(queue) => queue.load_some(from, most),
-            Self::Ranked(ranked) => ranked.level(from).load_some(in_level(from), most),
+            Self::Ranked(ranked) => {
+                ranked.level(from).map_or(Ok(()), |level| level.load_some(in_level(from), most))
+            }
         }
     }
 
@@ -293,7 +344,9 @@ impl Levels {
     pub(super) fn load_ahead(&self, from: Sequence, most: usize) -> Result<bool, StoreError> {
         match self {
             Self::One(queue) => queue.load_ahead(from, most),
-            Self::Ranked(ranked) => ranked.level(from).load_ahead(in_level(from), most),
+            Self::Ranked(ranked) => {
+                ranked.level(from).map_or(Ok(false), |level| level.load_ahead(in_level(from), most))
+            }
         }
     }
 
@@ -308,9 +361,8 @@ impl Levels {
         for group in delivered.chunk_by(|(one, _), (other, _)| Rank::of(*one) == Rank::of(*other)) {
             own.clear();
             own.extend(group.iter().map(|(place, count)| (in_level(*place), *count)));
-            if let Some((place, _)) = group.first() {
-                outcome =
-                    outcome.and(ranked.level(*place).mark_delivered(&own).map(|_recorded| ()));
+            if let Some(level) = group.first().and_then(|(place, _)| ranked.level(*place)) {
+                outcome = outcome.and(level.mark_delivered(&own).map(|_recorded| ()));
             }
         }
         outcome
@@ -345,7 +397,9 @@ impl Levels {
         };
         ranges
             .chunk_by(|one, other| Rank::of(one.first) == Rank::of(other.first))
-            .map(|group| (ranked.level(group[0].first), group.iter().map(own).collect()))
+            .filter_map(|group| {
+                Some((ranked.level(group[0].first)?, group.iter().map(own).collect()))
+            })
             .collect()
     }
 }

@@ -18,7 +18,8 @@ use crate::message::FieldTable;
 const BINDING: usize = 384;
 /// A queue in the topology's maps, without its names and arguments.
 const QUEUE: usize = 256 + size_of::<Queue>();
-/// A queue of the engine.
+/// A queue of the engine. All that a queue with priorities can have count from the start, although each is created with the first
+/// message of its priority: no message is refused for lack of memory for topology.
 const LEVEL: usize = 320;
 /// An exchange in the topology's maps, without its names and arguments.
 const EXCHANGE: usize = 256 + size_of::<Exchange>();

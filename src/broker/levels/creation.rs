@@ -1,55 +1,90 @@
 //! How the levels of a queue come into the store, and how they are found in it again.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::OnceLock;
 
+use parking_lot::Mutex;
 use tracing::warn;
 
-use super::Levels;
+use super::{Levels, Ranked};
 use crate::broker::arguments::max_priority;
 use crate::broker::handle::StartError;
 use crate::broker::record::{LevelRecord, QueueAttributes, QueueRecord};
-use crate::message::FieldTable;
+use crate::message::{FieldTable, ShortStr};
 use crate::storage::{self, Lsn, QueueId, Store, StoreError};
 
+/// How a queue's levels above the base are created.
+pub(super) enum Birth {
+    /// In the store, under the names of the virtual host and the queue.
+    Durable { virtual_host: ShortStr, name: ShortStr },
+    /// To be gone after a restart.
+    Volatile,
+}
+
+impl Birth {
+    /// Creates the level of a priority.
+    pub(super) fn level(
+        &self,
+        store: &Store,
+        base: QueueId,
+        priority: u8,
+    ) -> Result<storage::Queue, StoreError> {
+        let Self::Durable { virtual_host, name } = self else {
+            return Ok(store.create_volatile_queue());
+        };
+        let (virtual_host, name) = (virtual_host.clone(), name.clone());
+        let record = LevelRecord { priority, base, virtual_host, name };
+        // What is appended to it is durable later than this.
+        Ok(store.create_queue(&record.encode())?.0)
+    }
+}
+
 impl Levels {
-    /// Creates what a durable queue needs: all of its levels, or none if the machine crashes in between.
+    /// Creates what a durable queue needs.
     pub(in crate::broker) fn create(
         store: &Store,
         record: &QueueRecord,
     ) -> Result<(Levels, Lsn), StoreError> {
-        let max = max_priority(&record.arguments);
-        let mut others = Vec::new();
-        let (base, lsn) = if max == 0 {
-            store.create_queue(&record.encode())?
-        } else {
-            let count = usize::from(max) + 1;
-            let (queues, lsn) = store.create_queues(count, |ids, place| {
-                match (ids.first(), u8::try_from(place)) {
-                    (Some(base), Ok(priority @ 1..)) => {
-                        LevelRecord::new(record, *base, priority).encode()
-                    }
-                    _ => record.encode(),
-                }
-            })?;
-            let mut queues = queues.into_iter();
-            let base = queues.next().expect("as many are created as are asked for");
-            others.extend(queues);
-            (base, lsn)
-        };
-        Ok((Levels::new(base, others), lsn))
+        let (base, lsn) = store.create_queue(&record.encode())?;
+        Ok((Levels::durable(record, base, BTreeMap::new()), lsn))
     }
 
     /// Creates what a queue needs that does not survive a restart.
     pub(in crate::broker) fn create_volatile(store: &Store, arguments: &FieldTable) -> Levels {
-        let others = (0..max_priority(arguments)).map(|_| store.create_volatile_queue());
-        Levels::new(store.create_volatile_queue(), others.collect())
+        let base = store.create_volatile_queue();
+        Levels::new(base, max_priority(arguments), Birth::Volatile, BTreeMap::new())
     }
 
-    /// The queues that the store holds, each with its levels. A level that is missing, which only a repair of the store can
-    /// be the cause of, is created.
+    fn durable(
+        record: &QueueRecord,
+        base: storage::Queue,
+        found: BTreeMap<u8, storage::Queue>,
+    ) -> Levels {
+        let QueueRecord { virtual_host, name, .. } = record.clone();
+        let birth = Birth::Durable { virtual_host, name };
+        Levels::new(base, max_priority(&record.arguments), birth, found)
+    }
+
+    /// A queue with the level `base` for priority 0, and those that were `found` of the priorities from 1 to `max`.
+    pub(super) fn new(
+        base: storage::Queue,
+        max: u8,
+        birth: Birth,
+        mut found: BTreeMap<u8, storage::Queue>,
+    ) -> Levels {
+        if max == 0 {
+            return base.into();
+        }
+        let level = |priority| found.remove(&priority).map_or_else(OnceLock::new, OnceLock::from);
+        let urgent = (1..=max).rev().map(level).collect();
+        let (birth, news) = (Mutex::new(birth), Default::default());
+        Levels::Ranked(Box::new(Ranked { urgent, base, birth, news }))
+    }
+
+    /// The queues that the store holds, each with its levels.
     ///
     /// # Errors
-    /// A record that this program cannot read; a level that could not be created.
+    /// A record that this program cannot read.
     pub(in crate::broker) fn stored(
         store: &Store,
     ) -> Result<Vec<(QueueRecord, Levels)>, StartError> {
@@ -66,7 +101,7 @@ impl Levels {
         let mut stored = Vec::with_capacity(bases.len());
         for (record, base) in bases {
             let found = others.remove(&base.id()).unwrap_or_default();
-            let levels = complete(store, &record, base, found)?;
+            let levels = Levels::durable(&record, base, found);
             stored.push((record, levels));
         }
         for queue in others.values().flat_map(BTreeMap::values) {
@@ -74,25 +109,4 @@ impl Levels {
         }
         Ok(stored)
     }
-}
-
-/// A queue with the levels that were found, and those that were not.
-fn complete(
-    store: &Store,
-    record: &QueueRecord,
-    base: storage::Queue,
-    mut found: BTreeMap<u8, storage::Queue>,
-) -> Result<Levels, StoreError> {
-    let mut others = Vec::with_capacity(found.len());
-    for priority in 1..=max_priority(&record.arguments) {
-        let level = match found.remove(&priority) {
-            Some(level) => level,
-            None => {
-                warn!(queue = %record.name, priority, "a part of a queue with priorities is missing: it is created");
-                store.create_queue(&LevelRecord::new(record, base.id(), priority).encode())?.0
-            }
-        };
-        others.push(level);
-    }
-    Ok(Levels::new(base, others))
 }

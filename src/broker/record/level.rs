@@ -9,7 +9,7 @@
 //! name          short str, the queue's, as is its virtual host: for whoever looks at this one alone
 //! ```
 
-use super::{QueueRecord, RecordError, check_version, name, put_name};
+use super::{RecordError, check_version, name, put_name};
 use crate::message::{Reader, ShortStr};
 use crate::storage::QueueId;
 
@@ -30,12 +30,6 @@ pub(in crate::broker) struct LevelRecord {
 }
 
 impl LevelRecord {
-    /// That of the messages of a priority.
-    pub(in crate::broker) fn new(queue: &QueueRecord, base: QueueId, priority: u8) -> Self {
-        let QueueRecord { virtual_host, name, .. } = queue.clone();
-        Self { priority, base, virtual_host, name }
-    }
-
     /// The stored form.
     pub(in crate::broker) fn encode(&self) -> Vec<u8> {
         let mut out = vec![KIND, VERSION, self.priority];

@@ -150,16 +150,67 @@ fn deleting_minds_all_priorities_and_takes_them_along() {
     let rig = Rig::new();
     let mut client = rig.connect();
     client.channel.declare_queue(&ranked("q", 9)).unwrap();
-    assert_eq!(rig.broker.store().queues().len(), 10);
+    assert_eq!(rig.broker.store().queues().len(), 1);
     client.send_ranked("q", 4, "x");
+    assert_eq!(rig.broker.store().queues().len(), 2);
     assert_eq!(refusal(client.channel.delete_queue(b"q", false, true)).0, 406);
     assert_eq!(client.channel.delete_queue(b"q", false, false).unwrap().messages, 1);
     assert!(rig.broker.store().queues().is_empty());
     client.channel.declare_queue(&ranked("q", 1)).unwrap();
     drop(client);
     let rig = rig.restart();
-    assert_eq!(rig.broker.store().queues().len(), 2);
+    assert_eq!(rig.broker.store().queues().len(), 1);
     assert_eq!(rig.connect().ready("q"), 0);
+}
+
+#[test]
+fn a_level_is_created_with_the_first_message_of_its_priority() {
+    let rig = Rig::new();
+    let levels = |rig: &Rig| rig.broker.store().queues().len();
+    let mut client = rig.connect();
+    client.channel.declare_queue(&ranked("q", 255)).unwrap();
+    client.channel.declare_queue(&ranked("other", 255)).unwrap();
+    assert_eq!(levels(&rig), 2);
+    for (priority, body) in [(0, "0"), (7, "7"), (255, "255"), (7, "7'")] {
+        client.send_ranked("q", priority, body);
+    }
+    assert_eq!(levels(&rig), 4);
+    // In a transaction as well.
+    client.channel.tx_select().unwrap();
+    let urgent = Properties { priority: Some(9), ..persistent() };
+    client.channel.stage(&message("", "q", "9", &urgent), true).unwrap();
+    assert_eq!(levels(&rig), 4);
+    client.channel.tx_commit().unwrap();
+    assert_eq!(levels(&rig), 5);
+    drop(client);
+    let rig = rig.restart();
+    assert_eq!(levels(&rig), 5);
+    let mut client = rig.connect();
+    assert_eq!(client.drain("q"), ["255", "9", "7", "7'", "0"]);
+    client.send_ranked("q", 8, "8");
+    client.send_ranked("q", 9, "9");
+    assert_eq!(levels(&rig), 6);
+    assert_eq!(client.drain("q"), ["9", "8"]);
+}
+
+#[test]
+fn publishers_of_one_priority_create_its_level_once() {
+    const EACH: usize = 50;
+    let rig = Rig::new();
+    rig.connect().channel.declare_queue(&ranked("q", 255)).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut client = rig.connect();
+                for priority in 0..EACH {
+                    client.send_ranked("q", priority as u8, &priority.to_string());
+                }
+            });
+        }
+    });
+    assert_eq!(rig.broker.store().queues().len(), EACH);
+    let expected = (0..EACH).rev().flat_map(|priority| [(); 4].map(|()| priority.to_string()));
+    assert_eq!(rig.connect().drain("q"), expected.collect::<Vec<_>>());
 }
 
 #[test]
@@ -269,7 +320,7 @@ fn a_transaction_is_committed_to_all_priorities_at_once() {
 
 /// Nothing but a repair of the store can do this; the messages that are left are served in order all the same.
 #[test]
-fn a_priority_that_has_been_lost_is_there_again_after_a_restart() {
+fn a_level_that_has_been_lost_is_created_again_with_a_message() {
     let rig = Rig::new();
     let mut client = rig.connect();
     client.channel.declare_queue(&ranked("q", 2)).unwrap();

@@ -336,12 +336,14 @@ impl VirtualHost {
         let Appended { durable_at } = match queues {
             [] => return Ok(Routed::default()),
             [queue] => {
-                let receiver = queue.store().receiver(priority);
+                let receiver = queue.store().receiver(&self.store, priority)?;
                 self.store.append(message, persistence, &[receiver])?
             }
             many => {
-                let receivers = many.iter().map(|queue| queue.store().receiver(priority));
-                self.store.append(message, persistence, &receivers.collect::<Vec<_>>())?
+                let queues = many.iter();
+                let receivers = queues.map(|queue| queue.store().receiver(&self.store, priority));
+                let receivers = receivers.collect::<Result<Vec<_>, _>>()?;
+                self.store.append(message, persistence, &receivers)?
             }
         };
         queues.iter().for_each(|queue| queue.store().note_arrival(priority));

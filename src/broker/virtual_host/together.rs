@@ -8,7 +8,7 @@ use crate::broker::backlog::push_sequence;
 use crate::broker::queue::Queue;
 use crate::broker::topology::Topology;
 use crate::storage::{
-    self, Draft, Message, Operation, Persistence, Sequence, StoreError, Together,
+    self, Draft, Message, Operation, Persistence, Sequence, Store, StoreError, Together,
 };
 
 /// A message on its way into queues that take it.
@@ -25,8 +25,9 @@ pub(super) struct Part {
 
 impl Part {
     /// The engine's queues that get it.
-    fn receivers(&self) -> Vec<&storage::Queue> {
-        self.queues.iter().map(|queue| queue.store().receiver(|| self.priority)).collect()
+    fn receivers(&self, store: &Store) -> Result<Vec<&storage::Queue>, StoreError> {
+        let queues = self.queues.iter();
+        queues.map(|queue| queue.store().receiver(store, || self.priority)).collect()
     }
 
     /// They have it.
@@ -50,7 +51,8 @@ impl VirtualHost {
         acknowledged: &[(Arc<Queue>, Vec<Sequence>)],
         arrivals: &mut Arrivals,
     ) -> Result<Together, StoreError> {
-        let receivers: Vec<Vec<&storage::Queue>> = parts.iter().map(Part::receivers).collect();
+        let receivers = parts.iter().map(|part| part.receivers(&self.store));
+        let receivers = receivers.collect::<Result<Vec<_>, _>>()?;
         let mut ranges = Vec::with_capacity(acknowledged.len());
         for (queue, sequences) in acknowledged {
             // What is held of a queue that has been deleted is nobody's any more.

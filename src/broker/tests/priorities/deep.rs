@@ -2,8 +2,9 @@
 
 use super::super::super::backlog::{Backlog, Supply};
 use super::super::super::levels::Levels;
+use super::super::super::record::QueueRecord;
 use super::*;
-use crate::storage::{self, Persistence};
+use crate::storage::Persistence;
 
 /// A store that keeps hardly anything in memory.
 fn small(dir: TempDir) -> Rig {
@@ -63,9 +64,13 @@ fn what_is_overtaken_again_and_again_does_not_pile_up_in_memory() {
     let dir = tempfile::tempdir().unwrap();
     let options = Options { segment_size: 1 << 20, cache: 0, ..Options::default() };
     let store = Store::open(dir.path().join("data"), options).unwrap();
-    let mut queues: Vec<storage::Queue> =
-        (0..LEVELS).map(|_| store.create_queue(b"q").unwrap().0).collect();
-    let levels = Levels::new(queues.remove(0), queues);
+    let record = QueueRecord {
+        virtual_host: ShortStr::from_static("/"),
+        name: ShortStr::from_static("q"),
+        auto_delete: false,
+        arguments: ranked("q", i32::from(LEVELS) - 1).arguments,
+    };
+    let (levels, _) = Levels::create(&store, &record).unwrap();
     let mut backlog = Backlog::default();
     let supply = |backlog: &mut Backlog| {
         loop {
@@ -79,7 +84,7 @@ fn what_is_overtaken_again_and_again_does_not_pile_up_in_memory() {
         for number in 0..EACH {
             let body = format!("{priority} {number}");
             let message = Message::new(Bytes::new(), body);
-            let receiver = levels.receiver(|| Some(priority));
+            let receiver = levels.receiver(&store, || Some(priority)).unwrap();
             store.append(&message, Persistence::Durable, &[receiver]).unwrap();
         }
         levels.note_arrival(|| Some(priority));
