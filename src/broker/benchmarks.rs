@@ -64,7 +64,7 @@ impl Route {
             let key = ShortStr::copy_of(key.as_bytes());
             // Nothing but routes is asked of them: exchanges are as good as queues, and have no store.
             let target = Target::Exchange(Arc::new(ExchangeEnd::new(key.clone(), 0)));
-            router.add(&key, &headers(binding), target);
+            router.add(&key, headers(binding).to_bytes(), target);
         }
         let message = |number: u64| {
             let binding = number * 7 % bindings;

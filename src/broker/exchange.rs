@@ -110,7 +110,7 @@ impl Exchange {
     /// Takes a binding out of the router.
     pub(super) fn unbind(&mut self, key: &BindingKey, target: &Target) {
         let bind = key.to_bind();
-        self.router.remove(&bind.routing_key, &bind.arguments, target);
+        self.router.remove(&bind.routing_key, key.arguments(), target);
     }
 
     /// What the policy says holds where the exchange's own arguments say nothing.
@@ -142,6 +142,8 @@ impl Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
+
     use crate::broker::routing::NO_CROWD;
 
     /// One message of 128 KiB with keys in its header `CC` filled the memory: once for each key and each queue that it led to.
@@ -164,7 +166,7 @@ mod tests {
                 let target = ShortStr::try_from(format!("target {n}").as_str()).unwrap();
                 let every_key = ShortStr::from_static("#");
                 let target = Target::Exchange(Arc::new(ExchangeEnd::new(target, 0)));
-                exchange.router.add(&every_key, &FieldTable::new(), target);
+                exchange.router.add(&every_key, Bytes::new(), target);
             }
             let keys: Vec<String> = (0..2000).map(|n| n.to_string()).collect();
             let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();

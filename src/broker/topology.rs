@@ -258,7 +258,7 @@ impl Topology {
         let Some(source) = self.exchanges.get_mut(&bind.source) else { return };
         let size = binding_size(source.spec.kind, &key, &bind);
         self.memory.add(owner_of(&target), size);
-        source.router.add(&bind.routing_key, &bind.arguments, target.clone());
+        source.router.add(&bind.routing_key, key.arguments(), target.clone());
         source.outgoing += 1;
         self.bindings += 1;
         match self.links.entry(LinkKey::of(&bind)) {
@@ -474,7 +474,7 @@ impl Topology {
         let Some(source) = self.exchanges.get_mut(&bind.source) else { return };
         let size = binding_size(source.spec.kind, key, &bind);
         self.memory.remove(owner_of(&link.target), size);
-        source.router.remove(&bind.routing_key, &bind.arguments, &link.target);
+        source.router.remove(&bind.routing_key, key.arguments(), &link.target);
         source.outgoing -= 1;
         link.bindings.remove(key);
         link.size -= size;

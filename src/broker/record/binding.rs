@@ -11,18 +11,18 @@
 //!        arguments     field table, its entries sorted by name
 //! ```
 
-use std::sync::Arc;
+use bytes::Bytes;
 
 use super::{RecordError, check_version, name, put_name};
 use crate::broker::request::{Bind, DestinationKind};
-use crate::message::{FieldTable, Reader, ShortStr};
+use crate::message::{DecodeError, FieldTable, Reader, ShortStr};
 
 const WHAT: &str = "binding";
 const VERSION: u8 = 1;
 
 /// Where a binding's record is, and what tells the bindings of a broker apart.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(in crate::broker) struct BindingKey(Arc<[u8]>);
+pub(in crate::broker) struct BindingKey(Bytes);
 
 /// A binding, read back from its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,12 +51,29 @@ impl BindingKey {
         put_name(&mut out, &binding.destination);
         put_name(&mut out, &binding.routing_key);
         sorted(&binding.arguments).encode(&mut out);
-        Self(out.into())
+        Self(Bytes::from(out.into_boxed_slice()))
     }
 
     /// The stored form.
     pub(in crate::broker) fn to_bytes(&self) -> Vec<u8> {
         self.0.to_vec()
+    }
+
+    /// The arguments, sorted by name, as [`FieldTable::to_bytes`] has them: a part of the key's memory.
+    pub(in crate::broker) fn arguments(&self) -> Bytes {
+        let mut reader = Reader::new(&self.0);
+        let mut read = || {
+            reader.u8()?;
+            for _ in 0..2 {
+                name(&mut reader)?;
+            }
+            reader.u8()?;
+            for _ in 0..2 {
+                name(&mut reader)?;
+            }
+            Ok::<_, DecodeError>(reader.table()?.as_bytes())
+        };
+        self.0.slice_ref(read().expect("it was made of a binding"))
     }
 
     /// The size of the key, in bytes.

@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
+
 use super::destinations::{Matches, Target};
 use crate::broker::equivalence::{shown_value, type_name};
 use crate::broker::refusal::{Reason, Refusal};
@@ -23,10 +25,11 @@ pub(in crate::broker) struct HeadersRouter {
     bindings: HashMap<HeadersBinding, Mode>,
 }
 
-/// A binding's arguments, in the bytes that they are sent in: unpacked they would take many times as much memory.
+/// A binding's arguments, in the bytes that they are sent in: unpacked they would take many times as much memory. These are a part
+/// of the memory of the binding's key in the topology.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct HeadersBinding {
-    arguments: Box<[u8]>,
+    arguments: Bytes,
     target: Target,
 }
 
@@ -95,16 +98,17 @@ pub(in crate::broker) fn check_arguments(arguments: &FieldTable) -> Result<(), R
 }
 
 impl HeadersRouter {
-    pub(super) fn add(&mut self, arguments: &FieldTable, target: Target) {
+    pub(super) fn add(&mut self, arguments: Bytes, target: Target) {
         // Arguments are checked when the binding is made; those of a store that another version
         // wrote may be strange after all, and then match as if they said nothing.
-        let (all, with_x) = mode(arguments).unwrap_or((true, false));
+        let table = RawTable::from_checked(&arguments).to_table();
+        let (all, with_x) = mode(&table).unwrap_or((true, false));
         let mode = Mode { all, with_x, times: 0 };
-        self.bindings.entry(HeadersBinding::new(arguments, target)).or_insert(mode).times += 1;
+        self.bindings.entry(HeadersBinding { arguments, target }).or_insert(mode).times += 1;
     }
 
-    pub(super) fn remove(&mut self, arguments: &FieldTable, target: &Target) {
-        let binding = HeadersBinding::new(arguments, target.clone());
+    pub(super) fn remove(&mut self, arguments: Bytes, target: &Target) {
+        let binding = HeadersBinding { arguments, target: target.clone() };
         let Some(mode) = self.bindings.get_mut(&binding) else { return };
         mode.times -= 1;
         if mode.times == 0 {
@@ -127,10 +131,6 @@ impl HeadersRouter {
 }
 
 impl HeadersBinding {
-    fn new(arguments: &FieldTable, target: Target) -> Self {
-        Self { arguments: Box::from(&arguments.to_bytes()[..]), target }
-    }
-
     fn matches(&self, mode: Mode, headers: &Headers<'_>) -> bool {
         let entries = RawTable::from_checked(&self.arguments).entries();
         let mut compared = entries
@@ -235,7 +235,10 @@ mod tests {
     fn matches(arguments: &[(&str, Value)], headers: &[(&str, Value)]) -> bool {
         let mut router = HeadersRouter::default();
         let name = ShortStr::try_from("target").unwrap();
-        router.add(&table(arguments), Target::Exchange(Arc::new(ExchangeEnd::new(name, 0))));
+        router.add(
+            table(arguments).to_bytes(),
+            Target::Exchange(Arc::new(ExchangeEnd::new(name, 0))),
+        );
         let mut found = Matches::default();
         let headers = table(headers).to_bytes();
         router.route(Some(RawTable::parse(&headers).unwrap()), &mut found);
@@ -351,7 +354,7 @@ mod tests {
         let headers = headers.to_bytes();
         let mut router = HeadersRouter::default();
         let end = ExchangeEnd::new(ShortStr::from_static("target"), 0);
-        router.add(&arguments, Target::Exchange(Arc::new(end)));
+        router.add(arguments.to_bytes(), Target::Exchange(Arc::new(end)));
         let mut found = Matches::default();
         STEPS.set(0);
         router.route(Some(RawTable::parse(&headers).unwrap()), &mut found);

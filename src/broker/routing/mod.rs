@@ -13,12 +13,14 @@ pub(super) use destinations::NO_CROWD;
 pub(super) use destinations::{Destinations, ExchangeEnd, Matches, Target};
 pub(super) use headers::check_arguments as check_headers_arguments;
 
+use bytes::Bytes;
+
 use self::direct::DirectRouter;
 use self::headers::HeadersRouter;
 pub use self::topic::Effort;
 pub(super) use self::topic::PATTERN_WORD;
 use self::topic::TopicRouter;
-use crate::message::{FieldTable, RawProperties, ShortStr};
+use crate::message::{RawProperties, ShortStr};
 
 /// The type of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,7 +81,7 @@ impl Router {
     }
 
     /// Adds a binding. The same target may be bound several times, also with the same key.
-    pub(super) fn add(&mut self, key: &ShortStr, arguments: &FieldTable, target: Target) {
+    pub(super) fn add(&mut self, key: &ShortStr, arguments: Bytes, target: Target) {
         match self {
             Self::Direct(router) => router.add(key, target),
             Self::Fanout(destinations) => destinations.add(target),
@@ -89,7 +91,7 @@ impl Router {
     }
 
     /// Removes a binding that was added before.
-    pub(super) fn remove(&mut self, key: &ShortStr, arguments: &FieldTable, target: &Target) {
+    pub(super) fn remove(&mut self, key: &ShortStr, arguments: Bytes, target: &Target) {
         match self {
             Self::Direct(router) => router.remove(key, target),
             Self::Fanout(destinations) => destinations.remove(target),
