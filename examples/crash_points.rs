@@ -58,14 +58,9 @@ fn named(name: &str) -> Result<&'static Workload, String> {
 }
 
 fn told(workload: &Workload, summary: &Summary, seconds: f64) -> bool {
-    let Summary { moments, states, asked_for_room, failures, .. } = summary;
+    let Summary { moments, states, failures, .. } = summary;
     let name = workload.name;
     println!("{name:<28} {moments:>8} {states:>10} {:>8} {seconds:>8.1}", failures.len());
-    if *asked_for_room > 0 {
-        println!(
-            "  in {asked_for_room} of them the store asked for room, and opened when it had it"
-        );
-    }
     failures.iter().for_each(|failure| println!("{failure}"));
     failures.is_empty()
 }
