@@ -12,7 +12,7 @@ use super::output::Output;
 use super::running::Outcome;
 use crate::broker::{
     self, Bind, Committed, Confirm, Consume, DeclareExchange, DeclareQueue, Delivery, DeliveryTag,
-    DestinationKind, Effort, Get, Reason,
+    DestinationKind, Effort, Get, Reason, Step,
 };
 use crate::message::{Envelope, RawProperties, ShortStr};
 use crate::storage::{Lsn, Message, MessageMemory, Piece};
@@ -28,6 +28,17 @@ pub(super) struct Channel {
     frame_max: u32,
     /// Whether the connection has noted that there is something to settle or to confirm.
     pub(super) noted: bool,
+    /// The answer to a method that is done in pieces.
+    awaited: Awaited,
+}
+
+/// An answer that is put out when its method is done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Awaited {
+    #[default]
+    Nothing,
+    PurgeOk,
+    RecoverOk,
 }
 
 impl Channel {
@@ -38,6 +49,7 @@ impl Channel {
             assembly: Assembly::default(),
             frame_max,
             noted: false,
+            awaited: Awaited::Nothing,
         }
     }
 
@@ -46,10 +58,34 @@ impl Channel {
         self.inner.is_none()
     }
 
-    /// Gives back at once what the channel holds. What is still to come from the peer is ignored.
-    pub(super) fn shut(&mut self) {
+    /// Ignores what is still to come from the peer. Returns the broker's channel, which the caller must close.
+    pub(super) fn shut(&mut self) -> Option<broker::Channel> {
         self.assembly = Assembly::default();
-        self.inner = None;
+        self.inner.take()
+    }
+
+    /// Whether a declaration of that name has to wait until an earlier queue or exchange of that name has gone.
+    pub(super) fn awaits_deletion(&self, kind: DestinationKind, name: &[u8]) -> bool {
+        self.inner.as_ref().is_some_and(|inner| inner.awaits_deletion(kind, name))
+    }
+
+    /// Does the next piece of the method that is under way.
+    pub(super) fn go_on(&mut self, output: &mut Output) -> Result<Outcome, Fault> {
+        let step = self.inner()?.go_on()?;
+        Ok(self.stepped(step, output))
+    }
+
+    /// Puts out the awaited answer, if the method is done.
+    fn stepped(&mut self, step: Step, output: &mut Output) -> Outcome {
+        let Step::Done(purged) = step else { return Outcome::More };
+        match (std::mem::take(&mut self.awaited), purged) {
+            (Awaited::PurgeOk, Some(purged)) => {
+                let reply = Method::QueuePurgeOk { message_count: purged.messages };
+                self.answer(false, purged.durable_at, &reply, output)
+            }
+            (Awaited::RecoverOk, _) => self.answer(false, None, &Method::BasicRecoverOk {}, output),
+            _ => Outcome::Done,
+        }
     }
 
     /// How many consumers it has.
@@ -457,9 +493,9 @@ impl Channel {
                 Ok(self.answer(nowait, deleted.durable_at, &reply, output))
             }
             Method::QueuePurge { queue, nowait, .. } => {
-                let purged = inner.purge_queue(queue)?;
-                let reply = Method::QueuePurgeOk { message_count: purged.messages };
-                Ok(self.answer(nowait, purged.durable_at, &reply, output))
+                let step = inner.begin_purge(queue)?;
+                self.awaited = if nowait { Awaited::Nothing } else { Awaited::PurgeOk };
+                Ok(self.stepped(step, output))
             }
             Method::QueueBind { queue, exchange, routing_key, nowait, arguments, .. } => {
                 let durable_at = inner.bind(&Bind {
@@ -538,20 +574,21 @@ impl Channel {
                 Ok(Outcome::Done)
             }
             Method::BasicNack { delivery_tag, multiple, requeue } => {
-                inner.nack(DeliveryTag(delivery_tag), multiple, requeue)?;
-                Ok(Outcome::Done)
+                let step = inner.begin_nack(DeliveryTag(delivery_tag), multiple, requeue)?;
+                Ok(self.stepped(step, output))
             }
             Method::BasicReject { delivery_tag, requeue } => {
                 inner.nack(DeliveryTag(delivery_tag), false, requeue)?;
                 Ok(Outcome::Done)
             }
             Method::BasicRecoverAsync { requeue } => {
-                inner.recover(requeue)?;
-                Ok(Outcome::Done)
+                let step = inner.begin_recover(requeue)?;
+                Ok(self.stepped(step, output))
             }
             Method::BasicRecover { requeue } => {
-                inner.recover(requeue)?;
-                Ok(self.answer(false, None, &Method::BasicRecoverOk {}, output))
+                let step = inner.begin_recover(requeue)?;
+                self.awaited = Awaited::RecoverOk;
+                Ok(self.stepped(step, output))
             }
             Method::BasicQos { prefetch_size, prefetch_count, global } => {
                 inner.qos(prefetch_size, prefetch_count, global)?;

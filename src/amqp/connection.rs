@@ -49,6 +49,8 @@ pub(super) struct Connection {
     confirm: Option<Pin<Box<Durable>>>,
     /// The log has been asked to write everything up to here.
     expedited: Lsn,
+    /// Whether others have had their turn since the last piece of what is done in pieces.
+    yielded: bool,
     /// A session that is ending.
     ending: Option<Box<Running>>,
     /// The peer has asked for the end.
@@ -99,6 +101,7 @@ impl Connection {
             told_blocked: false,
             confirm: None,
             expedited: Lsn::default(),
+            yielded: false,
             ending: None,
             peer_leaves: false,
             reason: None,
@@ -117,7 +120,7 @@ impl Connection {
     /// Whether the next frame may be looked at: nothing has to be answered first, and there is room for answers.
     fn takes_frames(&self) -> bool {
         let answering = match &self.state {
-            State::Running(running) => running.awaits_message() || running.has_to_prune(),
+            State::Running(running) => running.awaits_message() || running.has_work(),
             _ => false,
         };
         self.wait.is_none()
@@ -252,8 +255,11 @@ impl Connection {
     #[must_use = "what was published is not handed out before the next call"]
     pub(super) fn work(&mut self, input: &mut BytesMut) -> bool {
         self.end_some();
-        if let State::Running(running) = &mut self.state {
-            running.prune_some();
+        if self.has_work()
+            && let State::Running(running) = &mut self.state
+        {
+            let outcome = running.work_some(&mut self.output);
+            self.conclude(outcome);
         }
         self.receive(input);
         if let State::Running(running) = &mut self.state
@@ -376,7 +382,7 @@ impl Connection {
 
     fn conclude(&mut self, outcome: Result<Outcome, Fault>) {
         match outcome {
-            Ok(Outcome::Done | Outcome::WaitForMessage) => {}
+            Ok(Outcome::Done | Outcome::WaitForMessage | Outcome::More) => {}
             Ok(Outcome::Wait(lsn, reply)) => self.gather(lsn, &reply),
             Ok(Outcome::NoRoom(room, frame)) => self.block(room, frame),
             Ok(Outcome::Close) => self.take_leave(),
@@ -395,7 +401,7 @@ impl Connection {
     fn block(&mut self, room: Room, frame: Option<Frame>) {
         self.blocked = Some(Blocked { room: self.gateway.await_room(room), frame });
         // Nothing is short where a message takes its time.
-        let is_short = !matches!(room, Room::ToRoute | Room::ToRouteOn);
+        let is_short = !matches!(room, Room::ToRoute | Room::NextTurn);
         if let State::Running(running) = &self.state
             && running.understands_blocked()
             && is_short
@@ -513,6 +519,7 @@ impl Connection {
         while fault.is_none()
             && matches!(self.frames.next_class(), Some(EXCHANGE | QUEUE))
             && let State::Running(running) = &mut self.state
+            && !running.has_work()
             && let Some(frame) = self.frames.next()
         {
             match running.frame(frame, &self.gateway, &mut answers) {
@@ -520,8 +527,8 @@ impl Connection {
                     lsn = lsn.max(later);
                     answers.encoded(&reply);
                 }
-                Ok(Outcome::Done | Outcome::WaitForMessage | Outcome::Close) => {}
-                // Nothing of these classes publishes; should that change, the frame is looked at when there is room.
+                Ok(Outcome::Done | Outcome::WaitForMessage | Outcome::More | Outcome::Close) => {}
+                // A declaration that waits for a deletion.
                 Ok(Outcome::NoRoom(room, frame)) => {
                     self.block(room, frame);
                     break;
@@ -568,6 +575,12 @@ impl Connection {
         self.ending.is_none()
     }
 
+    /// Whether there is a piece to do of something that is done in pieces. Its answer comes behind those that wait for a sync.
+    fn has_work(&self) -> bool {
+        let works = matches!(&self.state, State::Running(running) if running.has_work());
+        self.ending.is_some() || (works && self.wait.is_none())
+    }
+
     /// Goes on with the end of the session.
     fn end_some(&mut self) {
         self.ending.take_if(|running| running.close_some());
@@ -586,21 +599,21 @@ impl Connection {
 
     /// Ready when [`Connection::work`] has something to do that is not in the input.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.ending.is_some() {
-            context.waker().wake_by_ref();
-        }
-        if let State::Running(running) = &self.state
-            && running.has_to_prune()
-        {
-            // When others of the thread have had their turn.
-            context.waker().wake_by_ref();
-        }
         // Frames may have waited for room, and writing has made some.
         let mut ready = if self.takes_frames() && !self.frames.is_empty() {
             Poll::Ready(())
         } else {
             Poll::Pending
         };
+        if !self.has_work() {
+            self.yielded = false;
+        } else if std::mem::replace(&mut self.yielded, true) {
+            // The others of the thread have had their turn.
+            self.yielded = false;
+            ready = Poll::Ready(());
+        } else {
+            context.waker().wake_by_ref();
+        }
         if let Some(login) = &mut self.login
             && let Poll::Ready(outcome) = login.as_mut().poll(context)
         {
@@ -620,7 +633,9 @@ impl Connection {
             }
             ready = Poll::Ready(());
         }
-        if let Some(blocked) = &mut self.blocked
+        // Not before the answers to what came before.
+        if self.wait.is_none()
+            && let Some(blocked) = &mut self.blocked
             && let Poll::Ready(leave) = blocked.room.as_mut().poll(context)
         {
             let frame = blocked.frame.take();

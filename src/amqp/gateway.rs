@@ -25,8 +25,8 @@ pub(super) enum Room {
     OnDisk,
     /// Its turn to look up for longer than usual where a message goes.
     ToRoute,
-    /// The others of its thread have had their turn: who has that turn already.
-    ToRouteOn,
+    /// That the others of its thread have had their turn: who goes on with a lookup, or waits for a deletion.
+    NextTurn,
 }
 
 /// Leave to do what one connection does at a time. Dropping it gives it to who has waited for longest.
@@ -155,7 +155,7 @@ impl Gateway {
                 let turn = Arc::clone(&self.routing).acquire_owned();
                 Box::pin(async move { turn.await.ok() })
             }
-            Room::ToRouteOn => Box::pin(async {
+            Room::NextTurn => Box::pin(async {
                 tokio::task::yield_now().await;
                 None
             }),

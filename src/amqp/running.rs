@@ -1,7 +1,7 @@
 //! A connection after `connection.open`: its session with the broker, and its channels.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,7 +17,7 @@ use super::gateway::{Gateway, Leave, Room};
 use super::handshake::Terms;
 use super::output::Output;
 use super::thinning::Thinning;
-use crate::broker::{ChannelNumber, Effort, Event, Scope, Session};
+use crate::broker::{self, ChannelNumber, DestinationKind, Effort, Event, Scope, Session};
 use crate::storage::{Lsn, MessageMemory};
 
 /// Deliveries are moved to the output while less than this waits there, in bytes.
@@ -35,6 +35,8 @@ pub(super) enum Outcome {
     Wait(Lsn, BytesMut),
     /// Wait for the message that `basic.get` asked for: it is being read from disk.
     WaitForMessage,
+    /// The method is done in pieces: look at no further frame before the [last](Running::work_some) of them.
+    More,
     /// Publishers are held back: look at no further frame before there is this room, then [resume](Running::resume) and look at this
     /// one again, if it is one.
     NoRoom(Room, Option<Frame>),
@@ -51,6 +53,9 @@ pub(super) struct Running {
     partial: BTreeMap<u16, usize>,
     /// In front of the session, so that they go first.
     channels: BTreeMap<u16, Channel>,
+    /// Channels that are being closed in pieces, each with its number if the peer has asked for that. No frame is looked at
+    /// meanwhile.
+    closing: VecDeque<(broker::Channel, Option<u16>)>,
     session: Session,
     /// Channels that have something to settle or to confirm: those whose `noted` is set.
     noted: Vec<u16>,
@@ -61,6 +66,8 @@ pub(super) struct Running {
     /// The channel whose `basic.get` waits for its message. No frame is looked at meanwhile: whoever asks for many
     /// messages gets one after the other, as fast as they are taken.
     awaiting: Option<u16>,
+    /// The channel whose method is done in pieces. No frame is looked at meanwhile.
+    working: Option<u16>,
     /// A message, and its channel, that has arrived and could not be stored: the disk is full, or it takes long to find out
     /// where it goes.
     held: Option<(u16, Published)>,
@@ -90,10 +97,12 @@ impl Running {
             terms,
             session,
             channels: BTreeMap::new(),
+            closing: VecDeque::new(),
             noted: Vec::new(),
             confirmable: false,
             unfinished: 0,
             awaiting: None,
+            working: None,
             held: None,
             held_for: Room::Everywhere,
             routing: None,
@@ -124,22 +133,48 @@ impl Running {
         (seconds > 0).then(|| Duration::from_secs(seconds.into()))
     }
 
-    /// Whether bindings have to be removed that lead to something deleted. No frame is looked at meanwhile.
-    pub(super) fn has_to_prune(&self) -> bool {
-        self.session.has_to_prune()
+    /// Whether something is done in pieces: a channel is being closed, a method is under way, or bindings have to be removed that
+    /// lead to something deleted. No frame is looked at meanwhile.
+    pub(super) fn has_work(&self) -> bool {
+        !self.closing.is_empty() || self.working.is_some() || self.session.has_to_prune()
     }
 
-    /// Removes some of them.
-    pub(super) fn prune_some(&mut self) {
-        self.session.prune_some();
+    /// Does the next piece.
+    pub(super) fn work_some(&mut self, output: &mut Output) -> Result<Outcome, Fault> {
+        if let Some((channel, number)) = self.closing.front_mut() {
+            if channel.close_some() {
+                close_ok(*number, output);
+                self.closing.pop_front();
+            }
+        } else if let Some(number) = self.working.take() {
+            if let Some(channel) = self.channels.get_mut(&number) {
+                let outcome = channel.go_on(output);
+                return self.conclude(number, outcome, output);
+            }
+        } else {
+            self.session.prune_some();
+        }
+        Ok(Outcome::Done)
     }
 
     /// Ends the session in pieces, so that others of its thread have their turn in between. Channels first: what they hold is
     /// at once there for others. Returns whether the session has ended: until then, the caller must call it again.
     pub(super) fn close_some(&mut self) -> bool {
+        if let Some((channel, _)) = self.closing.front_mut() {
+            if channel.close_some() {
+                self.closing.pop_front();
+            }
+            return false;
+        }
         for _ in 0..CLOSED_AT_ONCE {
-            if self.channels.pop_first().is_none() {
+            let Some((_, mut channel)) = self.channels.pop_first() else {
                 return self.session.close_some();
+            };
+            if let Some(mut inner) = channel.shut()
+                && !inner.close_some()
+            {
+                self.closing.push_back((inner, None));
+                return false;
             }
         }
         false
@@ -279,6 +314,10 @@ impl Running {
                 self.awaiting = Some(number);
                 Ok(Outcome::Done)
             }
+            Ok(Outcome::More) => {
+                self.working = Some(number);
+                Ok(Outcome::Done)
+            }
             outcome => outcome,
         }
     }
@@ -388,9 +427,20 @@ impl Running {
                 Ok(Outcome::Done)
             }
             Method::ChannelClose { .. } => {
+                let inner = channel.shut();
                 self.remove_channel(number);
-                output.method(number, &Method::ChannelCloseOk {});
+                self.close(inner, Some(number), output);
                 Ok(Outcome::Done)
+            }
+            Method::QueueDeclare { queue, passive: false, .. }
+                if channel.awaits_deletion(DestinationKind::Queue, queue) =>
+            {
+                Ok(Outcome::NoRoom(Room::NextTurn, Some(frame)))
+            }
+            Method::ExchangeDeclare { exchange, passive: false, .. }
+                if channel.awaits_deletion(DestinationKind::Exchange, exchange) =>
+            {
+                Ok(Outcome::NoRoom(Room::NextTurn, Some(frame)))
             }
             Method::TxCommit {} => {
                 let committed = channel.commit(gateway.is_low_on_disk(), output);
@@ -435,7 +485,7 @@ impl Running {
             return Ok(Outcome::Done);
         };
         self.held_for = match room {
-            Room::ToRoute if self.routing.is_some() => Room::ToRouteOn,
+            Room::ToRoute if self.routing.is_some() => Room::NextTurn,
             room => room,
         };
         self.held = Some((number, published));
@@ -462,6 +512,21 @@ impl Running {
             Some(channel) => channel.method(method, output),
             None => Ok(Outcome::Done),
         }
+    }
+
+    /// Closes a channel, in pieces if that is much, and answers `channel.close` with that number then.
+    fn close(
+        &mut self,
+        channel: Option<broker::Channel>,
+        number: Option<u16>,
+        output: &mut Output,
+    ) {
+        if let Some(mut channel) = channel
+            && (!self.closing.is_empty() || !channel.close_some())
+        {
+            return self.closing.push_back((channel, number));
+        }
+        close_ok(number, output);
     }
 
     fn remove_channel(&mut self, number: u16) {
@@ -525,7 +590,8 @@ impl Running {
         if let Some(channel) = self.channels.get_mut(&number) {
             self.unfinished -= channel.assembly.held();
             self.leave = None;
-            channel.shut();
+            let inner = channel.shut();
+            self.close(inner, None, output);
         }
     }
 
@@ -636,6 +702,13 @@ impl Running {
         } else {
             self.session.poll_order(context)
         }
+    }
+}
+
+/// Answers `channel.close`, if the peer has sent it.
+fn close_ok(number: Option<u16>, output: &mut Output) {
+    if let Some(number) = number {
+        output.method(number, &Method::ChannelCloseOk {});
     }
 }
 

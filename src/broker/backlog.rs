@@ -40,6 +40,15 @@ pub(super) struct Backlog {
     batch: Vec<Fetched>,
 }
 
+/// Messages that were ready, taken out of a backlog. Each of the lists is in ascending order.
+#[derive(Debug, Default)]
+pub(super) struct Ready {
+    pub(super) returned: BTreeSet<Sequence>,
+    pub(super) fetched: VecDeque<Fetched>,
+    /// The places behind the frontiers.
+    pub(super) behind: VecDeque<SequenceRange>,
+}
+
 /// What is known of the messages behind the frontier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Behind {
@@ -302,24 +311,20 @@ impl Backlog {
             || self.fetched.binary_search_by_key(&place, |message| message.sequence).is_ok()
     }
 
-    /// Forgets all ready messages, and says which they were, in order.
-    pub(super) fn take_all(&mut self, queue: &Levels) -> Vec<SequenceRange> {
+    /// Takes out all ready messages.
+    pub(super) fn take_ready(&mut self, queue: &Levels) -> Ready {
         self.learn(queue);
-        let mut known: Vec<Sequence> = std::mem::take(&mut self.returned).into_iter().collect();
-        known.extend(self.fetched.drain(..).map(|message| message.sequence));
-        known.sort_unstable();
-        let mut ranges = Vec::new();
-        for sequence in known {
-            push_sequence(&mut ranges, sequence);
-        }
+        let mut behind = VecDeque::new();
         for (frontier, end) in self.frontiers.iter_mut().zip(queue.ends()) {
             if *frontier < end {
-                ranges.push(SequenceRange { first: *frontier, last: Sequence::new(end.get() - 1) });
+                let last = Sequence::new(end.get() - 1);
+                behind.push_back(SequenceRange { first: *frontier, last });
                 *frontier = end;
             }
         }
-        ranges.sort_unstable_by_key(|range| range.first);
-        ranges
+        let (returned, fetched) =
+            (std::mem::take(&mut self.returned), std::mem::take(&mut self.fetched));
+        Ready { returned, fetched, behind }
     }
 
     /// Whether no message has been fetched or returned. Where nobody holds one either, a new backlog is as good: it finds

@@ -1,17 +1,21 @@
 //! A channel: what one client does on it, without the frames.
 
+mod closing;
 mod consuming;
 mod declaring;
 mod expiring;
 mod publishing;
 mod settling;
 mod transacting;
+mod working;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use self::closing::Closing;
 use self::expiring::Marks;
+use self::working::Work;
 use super::access::Powers;
 use super::arrivals::Arrivals;
 use super::confirms::Confirms;
@@ -21,8 +25,8 @@ use super::delivery::{ChannelNumber, DeliveryTag};
 use super::queue::Queue;
 use super::replies::ReplyConsumer;
 use super::routing::Matches;
-use super::session::{Shared, give_back};
-use super::settlement::{Settlement, requeue};
+use super::session::Shared;
+use super::settlement::Settlement;
 use super::transaction::Transaction;
 use super::unacknowledged::Unacknowledged;
 use crate::message::ShortStr;
@@ -30,6 +34,9 @@ use crate::storage::StoreError;
 
 pub use publishing::Published;
 pub use transacting::Committed;
+#[cfg(test)]
+pub(super) use working::PIECE;
+pub use working::Step;
 
 /// One AMQP channel (AMQP 0-9-1, section 1.5). It belongs to the task of its connection; nothing here waits for the disk.
 ///
@@ -69,6 +76,9 @@ pub struct Channel {
     pending_gets: Vec<Arc<Queue>>,
     /// What an empty queue name stands for.
     last_queue: Option<ShortStr>,
+    /// A method that is done in pieces, and under way.
+    work: Option<Work>,
+    closing: Closing,
 }
 
 impl Channel {
@@ -97,6 +107,8 @@ impl Channel {
             pending_sources: PendingSources::default(),
             pending_gets: Vec::new(),
             last_queue: None,
+            work: None,
+            closing: Closing::default(),
         }
     }
 
@@ -153,35 +165,6 @@ impl Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        self.session.live.channels.fetch_sub(1, Relaxed);
-        self.forget_reply_consumer();
-        // By queue: a channel may have tens of thousands of consumers of one. Stable, so that it is always the same order.
-        let mut consumers: Vec<_> = std::mem::take(&mut self.consumers).into_values().collect();
-        consumers.sort_by_key(|consumer| consumer.queue().id());
-        let of_queues = || consumers.chunk_by(|one, other| one.queue() == other.queue());
-        // They go when what they hold is back in its place: others that waited for that begin with it.
-        of_queues().for_each(|of_queue| of_queue[0].queue().stop_consumers(of_queue));
-        for queue in self.pending_gets.drain(..) {
-            queue.forget_gets(&self.session.outbox, self.number);
-        }
-        // Deliveries that have not been sent, answers to `basic.get`, and notices that nobody will read.
-        let number = self.number;
-        give_back(self.session.outbox.retract_channel(number));
-        self.arrivals.dispatch(&mut self.pending_sources);
-        self.arrivals.send_replies(self.session.virtual_host.replies());
-        if let Err(error) = self.settlement.flush(&mut self.pending_sources) {
-            tracing::error!(%error, "acknowledgements of a closing channel are lost");
-        }
-        self.abandon_transaction();
-        requeue(self.unacknowledged.take_all_back(), &mut self.pending_sources);
-        self.pending_sources.transfer();
-        for of_queue in of_queues() {
-            let queue = of_queue[0].queue();
-            if queue.remove_stopped(of_queue) {
-                self.session.virtual_host.delete_abandoned(queue);
-                self.session.note_deletion();
-            }
-        }
-        self.credit.close();
+        while !self.close_some() {}
     }
 }

@@ -113,7 +113,9 @@ impl VirtualHost {
 
     /// Deletes everything in it, with `changes` besides, in one record. Nothing new is accepted afterwards.
     pub(super) fn close_down(&self, mut changes: Vec<Change>) -> Result<Lsn, StoreError> {
+        while self.prune_some() {}
         let mut topology = self.topology.write();
+        self.prune(&mut topology, usize::MAX);
         changes.extend(topology.changes(self.name(), &topology.plan_everything()));
         for queue in topology.queues().filter(|queue| queue.is_stored()) {
             changes.extend(queue.forget_note());

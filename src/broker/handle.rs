@@ -24,7 +24,7 @@ use super::transaction::StagedBytes;
 use super::virtual_host::VirtualHost;
 use super::workers::{WorkerThreads, Workers};
 use crate::message::ShortStr;
-use crate::storage::Store;
+use crate::storage::{Change, Store, StoreError};
 
 /// The virtual host that there always is.
 pub(super) const DEFAULT_VIRTUAL_HOST: ShortStr = ShortStr::from_static("/");
@@ -56,10 +56,16 @@ pub enum StartError {
     /// The store holds topology that this program cannot use.
     #[error("the stored topology cannot be used: {0}; start the version of haypile that wrote it")]
     Record(#[from] RecordError),
+    /// The store cannot be written to.
+    #[error("bindings of deleted queues and exchanges cannot be removed from the store: {0}")]
+    Orphans(StoreError),
     /// The operating system gave no threads.
     #[error("cannot start the threads that work for the queues: {0}")]
     Threads(#[from] io::Error),
 }
+
+/// The number of bindings that one record removes at the start.
+const ORPHANS_AT_ONCE: usize = 4096;
 
 impl Broker {
     /// Starts a broker on the exchanges, queues and bindings that the store holds.
@@ -264,10 +270,27 @@ fn restore(
             host.restore_queue(record, levels, note);
         }
     }
+    let mut orphans = Vec::new();
     for record in bindings {
         if let Some(host) = host_of(hosts, &record.virtual_host, "binding", &record.source) {
-            host.restore_binding(&record.into_bind());
+            let bind = record.into_bind();
+            if !host.restore_binding(&bind) {
+                let key = BindingKey::new(host.name(), &bind).to_bytes();
+                orphans.push(Change::Remove { key });
+            }
         }
+    }
+    remove_orphans(&workers.store, orphans)
+}
+
+/// Removes bindings of deleted queues and exchanges from the store: a large deletion was under way when the broker stopped.
+fn remove_orphans(store: &Store, mut orphans: Vec<Change>) -> Result<(), StartError> {
+    if !orphans.is_empty() {
+        warn!(bindings = orphans.len(), "bindings of deleted queues and exchanges are removed");
+    }
+    while !orphans.is_empty() {
+        let rest = orphans.split_off(orphans.len().min(ORPHANS_AT_ONCE));
+        store.apply(std::mem::replace(&mut orphans, rest)).map_err(StartError::Orphans)?;
     }
     Ok(())
 }

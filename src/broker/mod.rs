@@ -45,7 +45,7 @@
 //!    target queues are dispatched when the turn is over.
 //! 1. A virtual host's topology: shared while a message is routed and appended, exclusive while
 //!    something is declared, bound or deleted.
-//! 2. A virtual host's note of the last purge, while a queue is purged.
+//! 2. A virtual host's note of the last purge.
 //! 3. A queue's state: never two queues at a time. Consumers come, go and are served under it.
 //! 4. A virtual host's consumers of direct replies, while one is served, added or removed: with no other lock held before.
 //! 5. An outbox: never two at a time.
@@ -116,7 +116,7 @@ mod virtual_host;
 mod workers;
 
 pub use administration::{Administration, AdministrationError};
-pub use channel::{Channel, Committed, Published};
+pub use channel::{Channel, Committed, Published, Step};
 pub use confirms::Confirm;
 pub use connections::ConnectionListing;
 pub use delivery::{ChannelNumber, Delivery, DeliveryTag, Event, Get};

@@ -9,8 +9,10 @@ mod dead_letter_list;
 mod dead_letter_transfer;
 mod leaving;
 mod lifetime;
+mod purging;
 mod reading;
 mod removal;
+mod requeuing;
 mod serving;
 
 use std::collections::VecDeque;
@@ -25,6 +27,10 @@ use self::counting::{Uncounted, counted_body};
 use self::dead_letter_list::DeadLetterList;
 pub(super) use self::dead_letter_list::{Leaving, WINDOW};
 pub(super) use self::lifetime::Lifetime;
+#[cfg(test)]
+pub(super) use self::purging::PURGED_AT_ONCE;
+pub(super) use self::purging::Purge;
+use self::purging::Purges;
 pub(super) use self::removal::DeleteIf;
 use super::arguments::turns;
 use super::backlog::{Backlog, Supply, push_sequence};
@@ -37,7 +43,6 @@ use super::outbox::Outbox;
 use super::refusal::{Reason, Refusal};
 use super::rotation::{Rotation, Turns};
 use super::session::SessionId;
-use super::unacknowledged::GivenBack;
 use super::virtual_host::VirtualHost;
 use super::workers::Workers;
 use crate::message::{FieldTable, ShortStr};
@@ -110,6 +115,11 @@ struct State {
     unseen_from: Option<Sequence>,
     /// Messages whose bodies have not been counted yet, since a policy bounds their bytes.
     uncounted: Option<Uncounted>,
+    /// Purges that are under way. Their messages count as unacknowledged until they are removed.
+    purges: Purges,
+    /// The number of channels that are putting messages back in pieces: nothing is handed out meanwhile, so that it is handed
+    /// out in order.
+    requeues: usize,
     deleted: bool,
 }
 
@@ -125,6 +135,8 @@ impl State {
             && self.reads == 0
             && !self.polled
             && self.uncounted.is_none()
+            && self.purges.is_empty()
+            && self.requeues == 0
             && self.unacknowledged == 0
             && self.gets.is_empty()
             && self.dead_letters.len() == 0
@@ -437,7 +449,7 @@ impl Queue {
         }
         state.polled = true;
         // Whoever asked first is served first.
-        let supply = if state.gets.is_empty() {
+        let supply = if state.gets.is_empty() && state.requeues == 0 {
             self.supply(state, moment.as_ref())
         } else {
             Supply::OnDisk(Sequence::FIRST)
@@ -520,43 +532,6 @@ impl Queue {
         settled.consumers.iter().for_each(|returned| state.consumers.unpark(&returned.consumer));
         self.run_for(guard, None, pending);
         outcome
-    }
-
-    /// Puts messages back into their places, or has them leave that came back too often. The credit for them has been released
-    /// already.
-    pub(super) fn requeue(
-        self: &Arc<Self>,
-        given_back: &mut [GivenBack],
-        consumers: &[Returned],
-        pending: &mut PendingSources,
-    ) {
-        let moment = self.moment(None);
-        let mut guard = self.state.lock();
-        let state = guard.get_or_insert_default();
-        if state.deleted {
-            return;
-        }
-        let mut in_memory = Vec::new();
-        for GivenBack { held, message } in given_back {
-            let (sequence, message) = (held.sequence, message.take());
-            match &moment {
-                Some(moment) if moment.is_too_often(held.deliveries) => {
-                    let leaving = Leaving { sequence, death: Death::DeliveryLimit, message };
-                    self.discard(state, moment, leaving, held.body as usize);
-                }
-                _ => {
-                    state.unacknowledged = state.unacknowledged.saturating_sub(1);
-                    if Uncounted::counts(state.uncounted.as_ref(), sequence) {
-                        self.more_ready(held.body as usize);
-                    }
-                    state.backlog.put_back([sequence]);
-                    in_memory.extend(message.map(|message| (sequence, message)));
-                }
-            }
-        }
-        self.store.keep(in_memory);
-        consumers.iter().for_each(|returned| state.consumers.unpark(&returned.consumer));
-        self.run_for(guard, None, pending);
     }
 
     /// Hands out what can be handed out. `arrival`: when the first of the messages was published that have just

@@ -1,5 +1,6 @@
 //! What a channel has to tell its queues, gathered so that each of them is locked once for many messages.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::backlog::push_sequence;
@@ -7,7 +8,7 @@ use super::consumer::Returned;
 use super::dead_letters::PendingSources;
 use super::queue::{Queue, Rejected, Settled};
 use super::unacknowledged::{GivenBack, Held};
-use crate::storage::{Lsn, Sequence, SequenceRange, StoreError};
+use crate::storage::{Lsn, QueueId, Sequence, SequenceRange, StoreError};
 
 /// Queues whose buffers are kept for the next time.
 const KEPT: usize = 8;
@@ -150,6 +151,49 @@ impl Batch {
         self.rejected.clear();
         self.released.clear();
         marked.and(settled)
+    }
+}
+
+/// Messages that go back to their queues in pieces. Their queues hand out nothing until all are back, so that they go out again
+/// in order. Dropping it lets the queues go on.
+#[derive(Debug, Default)]
+pub(super) struct Requeue {
+    held: BTreeMap<QueueId, Arc<Queue>>,
+}
+
+impl Requeue {
+    /// Returns messages to their queues. More follow, unless they are the `last`.
+    pub(super) fn put_back(
+        &mut self,
+        given_back: Vec<GivenBack>,
+        last: bool,
+        pending: &mut PendingSources,
+    ) {
+        if !last || !self.held.is_empty() {
+            for given_back in &given_back {
+                let queue = given_back.queue();
+                self.held.entry(queue.id()).or_insert_with(|| {
+                    queue.begin_requeue();
+                    Arc::clone(queue)
+                });
+            }
+        }
+        requeue(given_back, pending);
+    }
+
+    /// Lets `most` of the queues hand out what they have got back. Returns `true` if these were all.
+    pub(super) fn resume_some(&mut self, most: usize, pending: &mut PendingSources) -> bool {
+        for _ in 0..most {
+            let Some((_, queue)) = self.held.pop_first() else { break };
+            queue.end_requeue(pending);
+        }
+        self.held.is_empty()
+    }
+}
+
+impl Drop for Requeue {
+    fn drop(&mut self) {
+        self.resume_some(usize::MAX, &mut PendingSources::default());
     }
 }
 

@@ -60,7 +60,8 @@ impl<T> Tagged<T> {
         self.held += taken.len();
         self.slots.retain(|(_, thing)| thing.is_some());
         self.slots.extend(taken.into_iter().map(|(tag, thing)| (tag, Some(thing))));
-        self.slots.make_contiguous().sort_unstable_by_key(|(tag, _)| *tag);
+        // Two runs in order: a stable sort only merges them.
+        self.slots.make_contiguous().sort_by_key(|(tag, _)| *tag);
     }
 
     /// Whether there is something with that tag.

@@ -3,17 +3,17 @@
 //! Locking and storing are [`VirtualHost`](super::virtual_host::VirtualHost)'s. What is taken away is first planned,
 //! so that it can be written down as one record before anything has changed.
 //!
-//! # Deletions
-//! A queue or an exchange may have a million bindings. They are kept in *links*, one for each pair of an exchange and what it
-//! leads to, and a deletion takes links out of the maps as they are. Routers know bindings one by one: those to something
-//! deleted stay in them as *stale* ones, lead nowhere, and are [pruned](Topology::prune) in pieces, with the lock released
-//! in between. They are told from new ones because no queue or exchange is ever the same as an earlier one of its name.
+//! Bindings are kept in *links*, one for each pair of an exchange and what it leads to. A deletion takes links out of the
+//! maps as they are; [`stale`] has what is left of them.
+
+mod stale;
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use self::stale::StaleLinks;
 use super::exchange::Exchange;
 use super::queue::Queue;
 use super::record::{BindingKey, ExchangeKey};
@@ -37,8 +37,7 @@ pub(super) struct Topology {
     incoming: BTreeSet<(DestinationKind, ShortStr, ShortStr)>,
     /// How many bindings there are.
     bindings: usize,
-    /// Links to what has been deleted, whose bindings are still in the router of their source.
-    stale: VecDeque<Link>,
+    stale: StaleLinks,
     /// The bytes of all of it.
     pub(super) memory: TopologyMemory,
     /// When everything that was ever taken away is so durably. Whoever asks for something to go that is gone already must not
@@ -85,10 +84,14 @@ pub(super) struct Binding {
 /// What goes, all at once.
 #[derive(Debug, Default)]
 pub(super) struct Removal {
+    /// The queue that goes.
+    queue: Option<ShortStr>,
     exchanges: BTreeSet<ShortStr>,
     links: BTreeSet<LinkKey>,
     /// One binding of a link of which others stay.
     binding: Option<BindingKey>,
+    /// Whether bindings with a deleted end are removed from the store by [`Topology::prune`], because there are many.
+    in_pieces: bool,
 }
 
 /// What has been removed, to be dropped when the topology is not locked any more: it may be large.
@@ -99,14 +102,26 @@ pub(super) struct Removed {
     links: BTreeMap<LinkKey, Link>,
     _incoming: BTreeSet<(DestinationKind, ShortStr, ShortStr)>,
     routers: Vec<Router>,
-    _stale: VecDeque<Link>,
+    _stale: StaleLinks,
 }
 
-/// So many stale bindings are taken out of routers at a time.
+/// The number of stale bindings that are pruned with the topology locked once. A deletion with more bindings is recorded in
+/// pieces.
 pub(super) const PRUNED_AT_ONCE: usize = 256;
 
-/// So many are with each binding that is added, so that there are never many more than there may be bindings.
-const PRUNED_IN_PASSING: usize = 4;
+/// The number that are pruned with each binding that is added, so that there are never many more than there may be bindings.
+pub(super) const PRUNED_IN_PASSING: usize = 4;
+
+impl Removal {
+    /// Whether an end of a link goes.
+    fn takes_end_of(&self, link: &LinkKey) -> bool {
+        let target = match link.kind {
+            DestinationKind::Queue => self.queue.as_ref() == Some(&link.destination),
+            DestinationKind::Exchange => self.exchanges.contains(&link.destination),
+        };
+        target || self.exchanges.contains(&link.source)
+    }
+}
 
 impl LinkKey {
     fn of(bind: &Bind) -> Self {
@@ -151,14 +166,14 @@ impl Bindings {
     }
 
     /// Takes a binding out; `None` after the last one.
-    fn pop(&mut self) -> Option<BindingKey> {
+    fn pop(&mut self) -> Option<(BindingKey, Binding)> {
         match self {
-            Self::One(key, _) => {
-                let key = key.clone();
+            Self::One(key, binding) => {
+                let popped = (key.clone(), *binding);
                 *self = Self::Many(BTreeMap::new());
-                Some(key)
+                Some(popped)
             }
-            Self::Many(all) => all.pop_first().map(|(key, _)| key),
+            Self::Many(all) => all.pop_first(),
         }
     }
 
@@ -272,7 +287,6 @@ impl Topology {
                 entry.insert(Link { source, target, bindings, size });
             }
         }
-        self.prune(PRUNED_IN_PASSING);
     }
 
     /// Routes a message with these keys that was published to `exchange`, the default one if `None`. An exchange that is named
@@ -329,7 +343,8 @@ impl Topology {
 
     /// What goes with a queue: the bindings to it, and what is deleted with them.
     pub(super) fn plan_queue_removal(&self, queue: &Queue) -> Removal {
-        self.plan(Vec::new(), self.links_to(DestinationKind::Queue, queue.name()))
+        let links = self.links_to(DestinationKind::Queue, queue.name());
+        Removal { queue: Some(queue.name().clone()), ..self.plan(Vec::new(), links) }
     }
 
     /// What goes with an exchange: its bindings, and what is deleted with them.
@@ -353,7 +368,7 @@ impl Topology {
         Removal {
             exchanges: declared.cloned().collect(),
             links: self.links.keys().cloned().collect(),
-            binding: None,
+            ..Removal::default()
         }
     }
 
@@ -362,6 +377,7 @@ impl Topology {
     fn plan(&self, mut going: Vec<ShortStr>, mut unbound: Vec<LinkKey>) -> Removal {
         let mut removal = Removal::default();
         let mut left: HashMap<ShortStr, usize> = HashMap::new();
+        let mut bindings = 0;
         loop {
             while let Some(key) = unbound.pop() {
                 let Some(link) = self.links.get(&key) else { continue };
@@ -371,11 +387,15 @@ impl Topology {
                 let Some(source) = self.exchanges.get(&link.source) else { continue };
                 let left = left.entry(link.source.clone()).or_insert(source.outgoing);
                 *left = left.saturating_sub(link.bindings.len());
+                bindings += link.bindings.len();
                 if *left == 0 && source.spec.auto_delete {
                     going.push(link.source.clone());
                 }
             }
-            let Some(name) = going.pop() else { return removal };
+            let Some(name) = going.pop() else {
+                removal.in_pieces = bindings > PRUNED_AT_ONCE;
+                return removal;
+            };
             if removal.exchanges.insert(name.clone()) {
                 unbound.extend(self.links_from(&name));
                 unbound.extend(self.links_to(DestinationKind::Exchange, &name));
@@ -385,7 +405,9 @@ impl Topology {
 
     /// The removal as changes to what is stored. The same requests always write the same bytes.
     pub(super) fn changes(&self, virtual_host: &ShortStr, removal: &Removal) -> Vec<Change> {
-        let of_links = removal.links.iter().filter_map(|key| self.links.get(key));
+        let at_once = removal.links.iter();
+        let at_once = at_once.filter(|key| !removal.in_pieces || !removal.takes_end_of(key));
+        let of_links = at_once.filter_map(|key| self.links.get(key));
         let of_links = of_links.flat_map(|link| link.bindings.iter());
         let one = removal.binding.iter().filter_map(|key| {
             let link = self.links.get(&LinkKey::of(&key.to_bind()))?;
@@ -405,37 +427,38 @@ impl Topology {
 
     /// Does what was planned, but for bindings that something deleted leaves [stale](Self::prune). A queue that goes as well must
     /// have been removed before, with the same lock held.
-    pub(super) fn remove(&mut self, removal: Removal) -> Removed {
+    pub(super) fn remove(&mut self, mut removal: Removal) -> Removed {
         let mut removed = Removed::default();
-        if let Some(key) = removal.binding {
+        if let Some(key) = removal.binding.take() {
             self.remove_binding(&key);
         }
-        for name in removal.exchanges {
-            if let Some(exchange) = self.exchanges.remove(&name) {
+        for name in &removal.exchanges {
+            if let Some(exchange) = self.exchanges.remove(name) {
                 exchange.end.set_gone();
                 self.memory.remove(None, exchange_size(&exchange.spec));
                 removed.exchanges.push(exchange);
             }
         }
-        for key in removal.links {
+        for key in std::mem::take(&mut removal.links) {
             self.incoming.remove(&key.reversed());
             let Some(link) = self.links.remove(&key) else { continue };
             self.bindings -= link.bindings.len();
             self.memory.remove(owner_of(&link.target), link.size);
+            let is_recorded = !removal.in_pieces || !removal.takes_end_of(&key);
             match self.exchanges.get_mut(&link.source) {
                 Some(source) => {
                     source.outgoing -= link.bindings.len();
                     if link.target.is_gone() {
-                        self.stale.push_back(link);
+                        self.stale.push(key, link, is_recorded, false);
                     } else {
                         // Its only binding has gone, and the target stays.
                         link.bindings.iter().for_each(|(key, _)| source.unbind(key, &link.target));
                     }
                 }
-                None => _ = removed.links.insert(key, link),
+                None if is_recorded => _ = removed.links.insert(key, link),
+                None => self.stale.push(key, link, false, true),
             }
         }
-        self.prune(PRUNED_AT_ONCE);
         removed
     }
 
@@ -479,33 +502,6 @@ impl Topology {
         link.bindings.remove(key);
         link.size -= size;
         self.bindings -= 1;
-    }
-
-    /// Takes stale bindings out of the routers, in `most` steps.
-    pub(super) fn prune(&mut self, most: usize) {
-        let mut left = most;
-        while left > 0
-            && let Some(link) = self.stale.front_mut()
-        {
-            left -= 1;
-            match (link.bindings.pop(), self.exchanges.get_mut(&link.source)) {
-                (Some(key), Some(source)) => source.unbind(&key, &link.target),
-                // The source has gone meanwhile, and another one of its name has never had them.
-                (Some(_), None) => {}
-                (None, _) => _ = self.stale.pop_front(),
-            }
-        }
-    }
-
-    /// Whether there are stale bindings.
-    pub(super) fn has_stale(&self) -> bool {
-        !self.stale.is_empty()
-    }
-
-    /// How many stale bindings there are.
-    #[cfg(test)]
-    pub(super) fn stale_bindings(&self) -> usize {
-        self.stale.iter().map(|link| link.bindings.len()).sum()
     }
 }
 

@@ -93,9 +93,16 @@ impl Unacknowledged {
         Some(given_back.collect())
     }
 
-    /// Takes out all deliveries, in order, which go back to their queues.
-    pub(super) fn take_all_back(&mut self) -> Vec<GivenBack> {
-        self.take_back(ALL, true).unwrap_or_default()
+    /// Takes out the first deliveries up to the one with that tag, `most` at most, which go back to their queues.
+    pub(super) fn take_some_back(&mut self, through: DeliveryTag, most: usize) -> Vec<GivenBack> {
+        let last = self.iter().take(most).map(|(tag, _)| tag).take_while(|tag| *tag <= through);
+        let last = last.last();
+        last.and_then(|last| self.take_back(last, true)).unwrap_or_default()
+    }
+
+    /// Whether there are deliveries up to that tag.
+    pub(super) fn has_through(&self, through: DeliveryTag) -> bool {
+        self.iter().next().is_some_and(|(tag, _)| tag <= through)
     }
 
     /// Puts deliveries back that were taken out.
@@ -129,7 +136,7 @@ impl Unacknowledged {
     }
 
     /// The tag up to which deliveries are meant by one that stands for several. `None` when it is unknown.
-    fn last_of(&self, tag: DeliveryTag) -> Option<DeliveryTag> {
+    pub(super) fn last_of(&self, tag: DeliveryTag) -> Option<DeliveryTag> {
         if tag == ALL {
             return Some(DeliveryTag(u64::MAX));
         }

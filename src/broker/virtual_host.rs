@@ -2,15 +2,16 @@
 
 mod committing;
 mod dead_lettering;
+mod deleting;
 mod publishing;
 mod staging;
 mod together;
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
+use parking_lot::{Mutex, RwLock};
 use tracing::{error, warn};
 
 pub(super) use self::publishing::Routed;
@@ -20,19 +21,18 @@ use super::exchange::{Exchange, ExchangeSpec, PREDECLARED};
 use super::governing::Governed;
 use super::levels::Levels;
 use super::limits::Limits;
-use super::outbox::Wakers;
-use super::queue::{DeleteIf, Queue, QueueSpec};
+use super::queue::{Queue, QueueSpec};
 use super::record::{BindingKey, ExchangeKey, ExchangeRecord, QueueNote, QueueRecord};
 use super::refusal::{Reason, Refusal};
 use super::replies::Replies;
 use super::request::{Bind, DeclareExchange, DestinationKind};
 use super::routing::{ExchangeKind, Target, check_headers_arguments};
 use super::session::SessionId;
-use super::topology::{Binding, PRUNED_AT_ONCE, Removal, Removed, Topology};
+use super::topology::{Binding, PRUNED_IN_PASSING, Topology};
 use super::topology_memory::{binding_size, exchange_size, queue_size};
 use super::workers::Workers;
 use crate::message::ShortStr;
-use crate::storage::{Change, Lsn, QueueId, Store, StoreError};
+use crate::storage::{Change, Lsn, Store};
 
 /// A virtual host: names mean something only within one.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub(super) struct VirtualHost {
     /// Whether the topology has stale bindings. Written with the topology locked.
     has_stale: AtomicBool,
     pub(super) governed: Governed,
-    /// When everything that was ever purged is so durably. Held while a queue is purged.
+    /// When everything that was ever purged is so durably.
     purged_at: Mutex<Option<Lsn>>,
     replies: Replies,
     /// Queues with at-least-once whose dead letters have no route.
@@ -211,19 +211,18 @@ impl VirtualHost {
         queue
     }
 
-    /// Puts back a binding that was found in the store, after all exchanges and queues.
-    pub(super) fn restore_binding(&self, bind: &Bind) {
+    /// Puts back a binding that was found in the store, after all exchanges and queues. Returns `false` if one of its ends
+    /// does not exist: the caller must remove it from the store, or it would belong to the next one of that name.
+    #[must_use]
+    pub(super) fn restore_binding(&self, bind: &Bind) -> bool {
         let mut topology = self.topology.write();
         let target = topology.target(bind.kind, &bind.destination);
         let (Some(target), true) = (target, topology.exchanges.contains_key(&bind.source)) else {
-            warn!(
-                source = %bind.source, destination = %bind.destination, key = %bind.routing_key,
-                "a stored binding leads from or to something that does not exist: it is left out"
-            );
-            return;
+            return false;
         };
         let key = BindingKey::new(&self.name, bind);
         topology.add_binding(key, Binding { stored: true, declared_at: None }, target);
+        true
     }
 
     // ---- Exchanges ----
@@ -264,7 +263,7 @@ impl VirtualHost {
             internal: request.internal,
             arguments: request.arguments.clone(),
         };
-        let mut topology = self.topology.write();
+        let mut topology = self.lock_to_declare(DestinationKind::Exchange, &request.name);
         if let Some(found) = topology.exchanges.get(&request.name) {
             found.spec.check_equivalence(&spec, &label)?;
             // Whoever declares it again may be told before the first one is: both wait.
@@ -318,46 +317,6 @@ impl VirtualHost {
         self.remove(topology, removal)
     }
 
-    /// Writes the removal down, then does it.
-    fn remove(
-        &self,
-        mut topology: RwLockWriteGuard<'_, Topology>,
-        removal: Removal,
-    ) -> Result<Option<Lsn>, Refusal> {
-        let changes = topology.changes(&self.name, &removal);
-        let durable_at = self.apply(changes)?;
-        topology.removed_at = topology.removed_at.max(durable_at);
-        let removed = topology.remove(removal);
-        self.unlock(topology, removed);
-        Ok(durable_at)
-    }
-
-    /// Unlocks the topology, and drops what has been removed from it.
-    fn unlock(&self, topology: RwLockWriteGuard<'_, Topology>, removed: Removed) {
-        self.has_stale.store(topology.has_stale(), Relaxed);
-        drop(topology);
-        drop(removed);
-    }
-
-    /// Whether something that has been deleted has left bindings to be [pruned](Self::prune_some).
-    pub(super) fn has_stale(&self) -> bool {
-        self.has_stale.load(Relaxed)
-    }
-
-    /// Takes some of the bindings out of their exchanges that lead to what has been deleted. Returns whether there are more.
-    pub(super) fn prune_some(&self) -> bool {
-        if self.has_stale() {
-            let mut topology = self.topology.write();
-            topology.prune(PRUNED_AT_ONCE);
-            self.has_stale.store(topology.has_stale(), Relaxed);
-        }
-        self.has_stale()
-    }
-
-    fn apply(&self, changes: Vec<Change>) -> Result<Option<Lsn>, StoreError> {
-        if changes.is_empty() { Ok(None) } else { self.store.apply(changes).map(Some) }
-    }
-
     // ---- Bindings ----
 
     /// `queue.bind`, `exchange.bind`. `session` is who asks.
@@ -404,6 +363,7 @@ impl VirtualHost {
             declared_at = Some(self.store.apply(vec![change])?);
         }
         topology.add_binding(key, Binding { stored, declared_at }, target);
+        self.prune(&mut topology, PRUNED_IN_PASSING);
         self.unrouted.notify();
         Ok(declared_at)
     }
@@ -460,7 +420,7 @@ impl VirtualHost {
             return Ok(Arc::clone(queue));
         }
         check_queue(&self.queue_label(&spec.name), &spec)?;
-        let mut topology = self.topology.write();
+        let mut topology = self.lock_to_declare(DestinationKind::Queue, &spec.name);
         if let Some(queue) = topology.queue(&spec.name) {
             // Another connection was quicker.
             check_queue_equivalence(queue, &spec)?;
@@ -491,100 +451,6 @@ impl VirtualHost {
         self.unrouted.notify();
         queue.touch();
         Ok(queue)
-    }
-
-    /// `queue.delete`: how many messages went with it. A queue that does not exist is as good as deleted.
-    pub(super) fn delete_queue(
-        &self,
-        name: &[u8],
-        conditions: DeleteIf,
-        session: SessionId,
-    ) -> Result<(u32, Option<Lsn>), Refusal> {
-        // In two steps, so that the topology is not locked any more while letters are carried, which takes its lock again.
-        let queue = self.topology.read().queue(name).cloned();
-        if let Some(queue) = queue {
-            queue.check_access(session)?;
-            self.settle_dead_letters(&queue);
-        }
-        let topology = self.topology.write();
-        let Some(queue) = topology.queue(name).cloned() else {
-            return Ok((0, topology.removed_at));
-        };
-        queue.check_access(session)?;
-        let (messages, durable_at, wakers) = self.take_away(topology, &queue, conditions)?;
-        wakers.wake();
-        Ok((messages, durable_at))
-    }
-
-    /// `queue.purge`: how many messages were ready, and went.
-    pub(super) fn purge(&self, queue: &Queue) -> Result<(u32, Option<Lsn>), Refusal> {
-        // Whoever finds nothing, because another one has just purged it, must not be told before that one; nor who finds nothing
-        // but what is gone after a restart anyway.
-        let mut purged_at = self.purged_at.lock();
-        let (messages, durable_at) = queue.purge()?;
-        *purged_at = (*purged_at).max(durable_at);
-        let durable_at = if queue.is_stored() { *purged_at } else { durable_at };
-        drop(purged_at);
-        queue.notify_of_room();
-        Ok((messages, durable_at))
-    }
-
-    /// Deletes an auto-delete queue whose last consumer has gone, unless a new one has come meanwhile.
-    pub(super) fn delete_abandoned(&self, queue: &Arc<Queue>) {
-        self.delete_unasked(queue, DeleteIf { unused: true, empty: false });
-    }
-
-    /// The first `most` exclusive queues of a connection that are newer than `last`.
-    pub(super) fn owned_after(
-        &self,
-        session: SessionId,
-        last: Option<QueueId>,
-        most: usize,
-    ) -> Vec<Arc<Queue>> {
-        self.topology.read().owned_after(session, last, most)
-    }
-
-    /// Deletes an exclusive queue of a connection that has gone.
-    pub(super) fn delete_owned(&self, queue: &Arc<Queue>) {
-        self.delete_unasked(queue, DeleteIf::default());
-    }
-
-    fn delete_unasked(&self, queue: &Arc<Queue>, conditions: DeleteIf) {
-        self.settle_dead_letters(queue);
-        let topology = self.topology.write();
-        if topology.queue(queue.name()) != Some(queue) {
-            return;
-        }
-        match self.take_away(topology, queue, conditions) {
-            Ok((_, _, wakers)) => wakers.wake(),
-            // In use again: it stays.
-            Err(refusal) if refusal.reason() == Reason::PreconditionFailed => {}
-            Err(refusal) => warn!(queue = %queue.name(), %refusal, "cannot delete the queue"),
-        }
-    }
-
-    /// Deletes a queue with its bindings, in one record.
-    fn take_away(
-        &self,
-        mut topology: RwLockWriteGuard<'_, Topology>,
-        queue: &Arc<Queue>,
-        conditions: DeleteIf,
-    ) -> Result<(u32, Option<Lsn>, Wakers), Refusal> {
-        let removal = topology.plan_queue_removal(queue);
-        let deleted = queue.delete(conditions, || {
-            let mut changes = topology.changes(&self.name, &removal);
-            if queue.is_stored() {
-                changes.extend(queue.store().ids().map(Change::DeleteQueue));
-                changes.extend(queue.forget_note());
-            }
-            Ok(self.apply(changes)?)
-        });
-        let (messages, durable_at, wakers) = deleted?;
-        topology.removed_at = topology.removed_at.max(durable_at);
-        topology.remove_queue(queue);
-        let removed = topology.remove(removal);
-        self.unlock(topology, removed);
-        Ok((messages, durable_at, wakers))
     }
 }
 

@@ -22,6 +22,7 @@ mod messages;
 mod negotiation;
 mod order_within_channel;
 mod orders;
+mod pieces;
 mod pipelining;
 mod properties;
 #[path = "../common/quota.rs"]

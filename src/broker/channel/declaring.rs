@@ -9,7 +9,7 @@ use crate::broker::queue::{DeleteIf, Queue, QueueSpec};
 use crate::broker::refusal::{Reason, Refusal};
 use crate::broker::replies::is_reserved;
 use crate::broker::request::{
-    Bind, DeclareExchange, DeclareQueue, DestinationKind, QueueDeclared, QueueDeleted, QueuePurged,
+    Bind, DeclareExchange, DeclareQueue, DestinationKind, QueueDeclared, QueueDeleted,
 };
 use crate::message::ShortStr;
 use crate::storage::Lsn;
@@ -26,6 +26,18 @@ impl Channel {
         let virtual_host = &self.session.virtual_host;
         self.powers.check_declare_exchange(request, || virtual_host.has_exchange(&request.name))?;
         virtual_host.declare_exchange(request)
+    }
+
+    /// Whether a declaration of that name has to wait, because an earlier queue or exchange of that name is being deleted. The
+    /// session [prunes](crate::broker::Session::prune_some) its bindings then.
+    #[must_use]
+    pub fn awaits_deletion(&self, kind: DestinationKind, name: &[u8]) -> bool {
+        let name = strip_line_breaks(&ShortStr::copy_of(name));
+        let is_going = self.session.virtual_host.is_going(kind, &name);
+        if is_going {
+            self.session.note_deletion();
+        }
+        is_going
     }
 
     /// `exchange.delete`. An exchange that does not exist is as good as deleted.
@@ -177,15 +189,5 @@ impl Channel {
             virtual_host.delete_queue(&name, conditions, self.session.id)?;
         self.session.note_deletion();
         Ok(QueueDeleted { messages, durable_at })
-    }
-
-    /// `queue.purge`: removes what is ready; what consumers hold stays.
-    ///
-    /// # Errors
-    /// 404 no such queue, 405 another connection's queue.
-    pub fn purge_queue(&mut self, name: &[u8]) -> Result<QueuePurged, Refusal> {
-        let queue = self.readable_queue(name)?;
-        let (messages, durable_at) = self.session.virtual_host.purge(&queue)?;
-        Ok(QueuePurged { messages, durable_at })
     }
 }

@@ -54,11 +54,13 @@ impl Channel {
         Ok(())
     }
 
-    /// `basic.nack`, and `basic.reject` with `multiple` false. Tag 0 with `multiple` means everything.
-    ///
-    /// # Errors
-    /// 406 unknown delivery tag, 541 when the store failed.
-    pub fn nack(&mut self, tag: DeliveryTag, multiple: bool, requeue: bool) -> Result<(), Refusal> {
+    /// `basic.nack`, not in pieces.
+    pub(super) fn nack_at_once(
+        &mut self,
+        tag: DeliveryTag,
+        multiple: bool,
+        requeue: bool,
+    ) -> Result<(), Refusal> {
         if self.transaction.is_some() {
             let verdict = if requeue { Verdict::Requeued } else { Verdict::Rejected };
             return self.settle_later(tag, multiple, verdict);
@@ -71,18 +73,6 @@ impl Channel {
         let rejected = self.unacknowledged.take_back(tag, multiple).ok_or_else(|| unknown(tag))?;
         rejected.into_iter().for_each(|rejected| self.settlement.rejected(rejected));
         Ok(())
-    }
-
-    /// `basic.recover`: returns everything unacknowledged to the queues.
-    ///
-    /// # Errors
-    /// 540 without `requeue`, 541 when the store failed.
-    pub fn recover(&mut self, requeue: bool) -> Result<(), Refusal> {
-        if !requeue {
-            return Err(Refusal::new(Reason::NotImplemented, "requeue=false"));
-        }
-        let given_back = self.unacknowledged.take_all_back();
-        self.requeue(given_back)
     }
 
     pub(super) fn requeue(&mut self, given_back: Vec<GivenBack>) -> Result<(), Refusal> {

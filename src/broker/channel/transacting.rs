@@ -5,7 +5,6 @@ use super::settling::unknown;
 use crate::broker::delivery::DeliveryTag;
 use crate::broker::refusal::{Reason, Refusal};
 use crate::broker::routing::Effort;
-use crate::broker::settlement::requeue;
 use crate::broker::transaction::{Settled, Transaction, Verdict};
 use crate::broker::unacknowledged::GivenBack;
 use crate::message::Envelope;
@@ -175,11 +174,10 @@ impl Channel {
         Ok(())
     }
 
-    /// Returns what a transaction that is never committed holds: the channel is going.
+    /// Takes back what a transaction that is never committed has settled: the channel is going.
     pub(super) fn abandon_transaction(&mut self) {
         if let Some(mut transaction) = self.transaction.take() {
-            let held = transaction.roll_back().into_iter().map(|(_, held)| held).collect();
-            requeue(GivenBack::from_log(held), &mut self.pending_sources);
+            self.unacknowledged.put_back(transaction.roll_back());
         }
     }
 }

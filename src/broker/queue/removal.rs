@@ -1,10 +1,9 @@
-//! Purging and deletion of a queue.
+//! Deletion of a queue.
 
-use super::{Queue, saturate};
+use super::Queue;
 use crate::broker::delivery::Event;
 use crate::broker::outbox::Wakers;
 use crate::broker::refusal::{Reason, Refusal};
-use crate::storage::Lsn;
 
 /// Conditions of `queue.delete`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -14,22 +13,6 @@ pub(in crate::broker) struct DeleteIf {
 }
 
 impl Queue {
-    /// Removes all messages that are ready.
-    pub(in crate::broker) fn purge(&self) -> Result<(u32, Option<Lsn>), Refusal> {
-        let mut guard = self.state.lock();
-        let state = guard.get_or_insert_default();
-        if state.deleted {
-            return Err(self.not_found());
-        }
-        let ranges = state.backlog.take_all(&self.store);
-        self.forget_ready_bytes(state);
-        if ranges.is_empty() {
-            return Ok((0, None));
-        }
-        let acknowledged = self.store.acknowledge(&ranges)?;
-        Ok((saturate(acknowledged.messages), acknowledged.durable_at))
-    }
-
     /// Marks the queue as deleted if the conditions hold, and tells its consumers. Returns how many
     /// messages were ready. `log` writes the deletion down; if that fails the queue lives on.
     ///
@@ -59,7 +42,12 @@ impl Queue {
         state.deleted = true;
         if !self.is_stored() {
             // The engine knows nothing of its deletion, and handles to it may live on for a while.
-            self.store.acknowledge(&state.backlog.take_all(&self.store))?;
+            let mut ready = state.backlog.take_ready(&self.store);
+            while let ranges = ready.take_some(usize::MAX)
+                && !ranges.is_empty()
+            {
+                self.store.acknowledge(&ranges)?;
+            }
         }
         state.backlog.clear();
         state.dead_letters.clear();

@@ -50,8 +50,10 @@ impl Queue {
         state.left = 0;
         let moment = moment.map(|moment| moment.for_waiting(state));
         let mut wakers = Wakers::default();
-        self.serve_gets(state, moment.as_ref(), &mut wakers);
-        self.serve_consumers(state, moment.as_ref(), &mut wakers);
+        if state.requeues == 0 {
+            self.serve_gets(state, moment.as_ref(), &mut wakers);
+            self.serve_consumers(state, moment.as_ref(), &mut wakers);
+        }
         if moment.is_some() {
             self.look_after(state);
         }

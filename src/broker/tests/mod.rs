@@ -19,6 +19,7 @@ mod hosting;
 mod leaving;
 mod overflowing;
 mod permissions;
+mod pieces;
 mod priorities;
 mod reading_back;
 mod replying;

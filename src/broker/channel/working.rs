@@ -1,0 +1,155 @@
+//! Methods that are done in pieces, so that other connections have their turn in between.
+
+use super::Channel;
+use super::settling::unknown;
+use crate::broker::delivery::DeliveryTag;
+use crate::broker::queue::Purge;
+use crate::broker::refusal::{Reason, Refusal};
+use crate::broker::request::QueuePurged;
+use crate::broker::settlement::Requeue;
+
+/// The number of consumers and deliveries in a piece.
+pub(in crate::broker) const PIECE: usize = 1024;
+
+/// A method that is under way.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Unacknowledged deliveries go back to their queues.
+    Requeue { through: DeliveryTag, requeue: Requeue },
+    /// `queue.purge`.
+    Purge(Purge),
+}
+
+/// The outcome of a piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// There is more to do: the caller must call [`Channel::go_on`] before anything else.
+    More,
+    /// The method is done. Holds the answer to `queue.purge`, if it was that.
+    Done(Option<QueuePurged>),
+}
+
+impl Channel {
+    /// `queue.purge`: removes what is ready now; what consumers hold stays.
+    ///
+    /// # Errors
+    /// 404 no such queue, 405 another connection's queue.
+    pub fn purge_queue(&mut self, name: &[u8]) -> Result<QueuePurged, Refusal> {
+        let mut step = self.begin_purge(name)?;
+        loop {
+            match step {
+                Step::Done(Some(purged)) => return Ok(purged),
+                Step::Done(None) => {
+                    return Err(Refusal::new(Reason::InternalError, "a purge without an answer"));
+                }
+                Step::More => step = self.go_on()?,
+            }
+        }
+    }
+
+    /// Does the first piece of [`purge_queue`](Self::purge_queue).
+    ///
+    /// # Errors
+    /// As for that.
+    pub fn begin_purge(&mut self, name: &[u8]) -> Result<Step, Refusal> {
+        let queue = self.readable_queue(name)?;
+        self.work = Some(Work::Purge(queue.begin_purge()?));
+        self.go_on()
+    }
+
+    /// `basic.nack`, and `basic.reject` with `multiple` false. Tag 0 with `multiple` means everything.
+    ///
+    /// # Errors
+    /// 406 unknown delivery tag, 541 when the store failed.
+    pub fn nack(&mut self, tag: DeliveryTag, multiple: bool, requeue: bool) -> Result<(), Refusal> {
+        let step = self.begin_nack(tag, multiple, requeue)?;
+        self.finish(step)
+    }
+
+    /// Does the first piece of [`nack`](Self::nack).
+    ///
+    /// # Errors
+    /// As for that.
+    pub fn begin_nack(
+        &mut self,
+        tag: DeliveryTag,
+        multiple: bool,
+        requeue: bool,
+    ) -> Result<Step, Refusal> {
+        let is_large = multiple && self.unacknowledged.len() > PIECE;
+        if !requeue || !is_large || self.is_transactional() {
+            self.nack_at_once(tag, multiple, requeue)?;
+            return Ok(Step::Done(None));
+        }
+        let through = self.unacknowledged.last_of(tag).ok_or_else(|| unknown(tag))?;
+        self.begin_requeue(through)
+    }
+
+    /// `basic.recover`: returns everything unacknowledged to the queues.
+    ///
+    /// # Errors
+    /// 540 without `requeue`, 541 when the store failed.
+    pub fn recover(&mut self, requeue: bool) -> Result<(), Refusal> {
+        let step = self.begin_recover(requeue)?;
+        self.finish(step)
+    }
+
+    /// Does the first piece of [`recover`](Self::recover).
+    ///
+    /// # Errors
+    /// As for that.
+    pub fn begin_recover(&mut self, requeue: bool) -> Result<Step, Refusal> {
+        if !requeue {
+            return Err(Refusal::new(Reason::NotImplemented, "requeue=false"));
+        }
+        self.begin_requeue(DeliveryTag(u64::MAX))
+    }
+
+    fn begin_requeue(&mut self, through: DeliveryTag) -> Result<Step, Refusal> {
+        // The hand-outs are counted before the messages can go out again.
+        let flushed = self.flush();
+        self.work = Some(Work::Requeue { through, requeue: Requeue::default() });
+        let step = self.go_on()?;
+        flushed?;
+        Ok(step)
+    }
+
+    fn finish(&mut self, mut step: Step) -> Result<(), Refusal> {
+        while step == Step::More {
+            step = self.go_on()?;
+        }
+        Ok(())
+    }
+
+    /// Does the next piece of the method that is under way, if there is one.
+    ///
+    /// # Errors
+    /// 541 when the store failed: the method is over then.
+    pub fn go_on(&mut self) -> Result<Step, Refusal> {
+        match self.work.take() {
+            None => Ok(Step::Done(None)),
+            Some(Work::Purge(mut purge)) => {
+                let Some((messages, durable_at)) =
+                    self.session.virtual_host.purge_some(&mut purge)?
+                else {
+                    self.work = Some(Work::Purge(purge));
+                    return Ok(Step::More);
+                };
+                Ok(Step::Done(Some(QueuePurged { messages, durable_at })))
+            }
+            Some(Work::Requeue { through, mut requeue }) => {
+                let given_back = self.unacknowledged.take_some_back(through, PIECE);
+                let last = !self.unacknowledged.has_through(through);
+                requeue.put_back(given_back, last, &mut self.pending_sources);
+                let is_done = last && requeue.resume_some(PIECE, &mut self.pending_sources);
+                self.pending_sources.transfer();
+                if !is_done {
+                    self.work = Some(Work::Requeue { through, requeue });
+                    return Ok(Step::More);
+                }
+                self.resume_starved();
+                Ok(Step::Done(None))
+            }
+        }
+    }
+}
