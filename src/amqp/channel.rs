@@ -28,6 +28,8 @@ pub(super) struct Channel {
     frame_max: u32,
     /// Whether the connection has noted that there is something to settle or to confirm.
     pub(super) noted: bool,
+    /// The number of messages that have begun to arrive by parts.
+    pub(super) begun: u64,
     /// The answer to a method that is done in pieces.
     awaited: Awaited,
 }
@@ -49,6 +51,7 @@ impl Channel {
             assembly: Assembly::default(),
             frame_max,
             noted: false,
+            begun: 0,
             awaited: Awaited::Nothing,
         }
     }

@@ -255,6 +255,9 @@ impl Connection {
     #[must_use = "what was published is not handed out before the next call"]
     pub(super) fn work(&mut self, input: &mut BytesMut) -> bool {
         self.end_some();
+        if let State::Running(running) = &self.state {
+            running.begin_turn();
+        }
         if self.has_work()
             && let State::Running(running) = &mut self.state
         {

@@ -153,7 +153,12 @@ impl Gateway {
             Room::OnDisk => Box::pin(self.until(|scarcity| !scarcity.is_of(Resource::Disk))),
             Room::ToRoute => {
                 let turn = Arc::clone(&self.routing).acquire_owned();
-                Box::pin(async move { turn.await.ok() })
+                Box::pin(async move {
+                    let leave = turn.await.ok();
+                    // Nobody else may have wanted it, and what comes is a piece.
+                    tokio::task::yield_now().await;
+                    leave
+                })
             }
             Room::NextTurn => Box::pin(async {
                 tokio::task::yield_now().await;

@@ -21,7 +21,7 @@ pub struct Limits {
     pub consumers: usize,
     /// The largest body in bytes. Bodies that have not arrived completely may together take twice as much. Default 128 MiB.
     pub message_size: u64,
-    /// The longest pause within a message. Default 60 s.
+    /// The time in which a message that arrives by parts is complete or has got 64 KiB more. Default 60 s.
     pub message_timeout: Duration,
     /// The time that a connection is held back before its socket is read ahead, so that heartbeats and its end are noticed. After twice
     /// that time its `connection.close` is answered. Default 5 s.

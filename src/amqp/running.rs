@@ -23,6 +23,9 @@ use crate::storage::{Lsn, MessageMemory};
 /// Deliveries are moved to the output while less than this waits there, in bytes.
 const DELIVER_BELOW: usize = 256 * 1024;
 
+/// The bytes of a message that have to arrive between two sweeps, unless it is complete then.
+const LEAST_PROGRESS: usize = 64 * 1024;
+
 /// Channels that are closed at a connection's end before others of its thread have their turn.
 const CLOSED_AT_ONCE: usize = 16;
 
@@ -49,8 +52,9 @@ pub(super) struct Running {
     peer: SocketAddr,
     log: Arc<Thinning>,
     terms: Terms,
-    /// The bytes of a message that had arrived on a channel at the last [sweep](Running::sweep).
-    partial: BTreeMap<u16, usize>,
+    /// For each channel with an incomplete message at the last [sweep](Running::sweep): the message's number, and its bytes that
+    /// had arrived.
+    partial: BTreeMap<u16, (u64, usize)>,
     /// In front of the session, so that they go first.
     channels: BTreeMap<u16, Channel>,
     /// Channels that are being closed in pieces, each with its number if the peer has asked for that. No frame is looked at
@@ -131,6 +135,11 @@ impl Running {
     pub(super) fn heartbeat(&self) -> Option<Duration> {
         let seconds = self.terms.heartbeat;
         (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+    }
+
+    /// Others of the thread have had their turn.
+    pub(super) fn begin_turn(&self) {
+        self.session.begin_turn();
     }
 
     /// Whether something is done in pieces: a channel is being closed, a method is under way, or bindings have to be removed that
@@ -247,22 +256,23 @@ impl Running {
         self.unfinished > 0
     }
 
-    /// Refuses a message of which nothing more has arrived since the last sweep.
+    /// Refuses a message of which less than [`LEAST_PROGRESS`] has arrived since the last sweep.
     pub(super) fn sweep(&mut self) -> Result<(), Fault> {
         let before = std::mem::take(&mut self.partial);
         for (number, channel) in &self.channels {
-            let held = channel.assembly.held();
+            let (begun, held) = (channel.begun, channel.assembly.held());
             if channel.assembly.is_idle() || channel.is_closing() {
                 continue;
             }
-            if before.get(number) == Some(&held) {
-                return Err(Fault::connection(
-                    ReplyCode::FrameError,
-                    format_args!("the rest of a message on channel {number} does not arrive"),
-                )
-                .during(PUBLISH));
+            if let Some((message, bytes)) = before.get(number)
+                && *message == begun
+                && held < bytes + LEAST_PROGRESS
+            {
+                let how = if held == *bytes { "does not arrive" } else { "arrives too slowly" };
+                let text = format_args!("the rest of a message on channel {number} {how}");
+                return Err(Fault::connection(ReplyCode::FrameError, text).during(PUBLISH));
             }
-            self.partial.insert(*number, held);
+            self.partial.insert(*number, (begun, held));
         }
         Ok(())
     }
@@ -423,6 +433,7 @@ impl Running {
             }
             Method::BasicPublish { .. } => {
                 channel.assembly.announce(frame.payload);
+                channel.begun += 1;
                 self.unfinished += channel.assembly.held();
                 Ok(Outcome::Done)
             }

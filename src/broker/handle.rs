@@ -19,6 +19,7 @@ use super::record::{
     decode_policy, decode_virtual_host,
 };
 use super::refusal::{Reason, Refusal};
+use super::routing::STEPS_OF_A_TURN;
 use super::session::{Session, SessionId, Shared};
 use super::transaction::StagedBytes;
 use super::virtual_host::VirtualHost;
@@ -166,6 +167,7 @@ impl Broker {
             connections: Arc::clone(connections),
             live,
             prunes: false.into(),
+            steps: STEPS_OF_A_TURN.into(),
         }))
     }
 

@@ -1,7 +1,7 @@
 //! A connection, as far as the broker is concerned.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::outbox::Outbox;
 use super::promises::Publisher;
 use super::refusal::{Reason, Refusal};
 use super::replies::ReplyConsumer;
+use super::routing::STEPS_OF_A_TURN;
 use super::transaction::StagedBytes;
 use super::virtual_host::VirtualHost;
 use crate::message::ShortStr;
@@ -58,6 +59,8 @@ pub(super) struct Shared {
     pub(super) live: Arc<Live>,
     /// It has deleted something that has left stale bindings.
     pub(super) prunes: AtomicBool,
+    /// The steps that its messages may still take in this turn to find out where they go, without waiting for theirs.
+    pub(super) steps: AtomicU64,
 }
 
 impl Shared {
@@ -65,6 +68,18 @@ impl Shared {
     pub(super) fn note_deletion(&self) {
         if self.virtual_host.has_stale() {
             self.prunes.store(true, Relaxed);
+        }
+    }
+
+    /// The steps that a message may take in this turn.
+    pub(super) fn steps_left(&self) -> u64 {
+        self.steps.load(Relaxed)
+    }
+
+    /// A message has taken so many steps.
+    pub(super) fn note_steps(&self, steps: u64) {
+        if steps > 0 {
+            self.steps.store(self.steps.load(Relaxed).saturating_sub(steps), Relaxed);
         }
     }
 
@@ -77,6 +92,12 @@ impl Shared {
 impl Session {
     pub(super) fn new(shared: Shared) -> Self {
         Self { shared: Arc::new(shared), has_ended: false, deleted: None }
+    }
+
+    /// The connection has its turn: others have had theirs. Its messages may take the steps of a
+    /// [piece](crate::broker::Effort::Piece) together with [glances](crate::broker::Effort::Glance).
+    pub fn begin_turn(&self) {
+        self.shared.steps.store(STEPS_OF_A_TURN, Relaxed);
     }
 
     /// Says where the connection comes from, for people to read. The first time counts.

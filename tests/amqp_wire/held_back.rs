@@ -106,6 +106,24 @@ fn a_message_that_stops_arriving_closes_its_connection() {
     assert!(idle.is_served());
 }
 
+/// A byte a minute was progress enough.
+#[test]
+fn a_message_that_arrives_too_slowly_closes_its_connection() {
+    let server = TestServer::with_limits(|limits| {
+        limits.message_timeout = Duration::from_millis(100);
+        limits.close = Duration::from_millis(100);
+    });
+    let mut client = server.open_channel();
+    let mut part = BytesMut::new();
+    put_method(&mut part, 1, &publish_method("", "q", false));
+    put_content_header(&mut part, 1, 1_000_000, RawProperties::parse(&[0, 0]).unwrap());
+    client.send_bytes(&part);
+    part.clear();
+    put_body_frame_header(&mut part, 1, 1);
+    part.extend_from_slice(b"a\xce");
+    eventually("the end of the connection", || client.try_send_bytes(&part).is_err());
+}
+
 /// 500 sockets that said nothing had all places, and kept out those who wanted to log in.
 #[test]
 fn silent_sockets_make_room_for_those_who_log_in() {

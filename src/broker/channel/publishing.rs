@@ -115,8 +115,9 @@ impl Channel {
         let publisher = self.session.publisher(self.reply_consumer.as_deref());
         let virtual_host = &self.session.virtual_host;
         let (arrivals, matches) = (&mut self.arrivals, &mut self.matches);
-        matches.start(effort);
+        matches.start(effort, self.session.steps_left());
         let routed = virtual_host.publish(envelope, message, publisher, arrivals, matches);
+        self.session.note_steps(matches.steps_taken());
         if routed.as_ref().is_ok_and(|routed| routed.is_put_off) {
             return Ok(None);
         }

@@ -79,8 +79,9 @@ impl Channel {
         let publisher = self.session.publisher(self.reply_consumer.as_deref());
         let transaction = self.transaction.as_mut().ok_or_else(not_transactional)?;
         let virtual_host = &self.session.virtual_host;
-        self.matches.start(effort);
+        self.matches.start(effort, self.session.steps_left());
         let staged = virtual_host.stage(message, mandatory, publisher, &mut self.matches);
+        self.session.note_steps(self.matches.steps_taken());
         if matches!(staged, Ok(None)) {
             return Ok(false);
         }

@@ -1,5 +1,6 @@
 //! What bindings lead to, and what a message was routed to.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -70,6 +71,18 @@ impl PartialEq for Target {
 }
 
 impl Eq for Target {}
+
+impl PartialOrd for Target {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Target {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.identity().cmp(&other.identity())
+    }
+}
 
 impl Hash for Target {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -147,8 +160,14 @@ impl Matches {
     }
 
     /// A message is about to be routed with that effort; if it was [put off](Self::is_put_off) before, again.
-    pub(in crate::broker) fn start(&mut self, effort: Effort) {
-        self.walks.start(effort);
+    /// `allowance` is what is left of the steps that its connection may take for glances in this turn.
+    pub(in crate::broker) fn start(&mut self, effort: Effort, allowance: u64) {
+        self.walks.start(effort, allowance);
+    }
+
+    /// The steps taken since then, where they are worth counting.
+    pub(in crate::broker) fn steps_taken(&self) -> u64 {
+        self.walks.taken()
     }
 
     /// Whether there is more to look at than the effort allows: what has been found is not all.

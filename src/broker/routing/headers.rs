@@ -3,12 +3,23 @@
 //! `x-match` says whether `all` (the default) or `any` of the binding's other arguments have to be there
 //! with the same value; a void value only asks for presence. Arguments whose names begin with `x-` are
 //! left out, unless it is `all-with-x` or `any-with-x`.
+//!
+//! # Long lookups
+//! Thousands of bindings with many arguments are millions of steps, which nobody else must wait for. A lookup can stop after any
+//! binding, let go of the topology's lock, and go on later ([`Lookup`]). Bindings that are added meanwhile are noted, and
+//! compared at the end; of those that were found, the ones that are still there count.
 
-use std::collections::HashMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::destinations::{Matches, Target};
+use super::news::News;
+use super::next_router;
+use super::topic::Effort;
 use crate::broker::equivalence::{shown_value, type_name};
 use crate::broker::refusal::{Reason, Refusal};
 use crate::message::{FieldTable, RawTable, RawValue};
@@ -19,15 +30,39 @@ const X_MATCH: &[u8] = b"x-match";
 /// tens of thousands of arguments would take seconds else.
 const FEW: usize = 512;
 
+/// Bytes of a value that are compared in one step.
+const BYTES_OF_A_STEP: u64 = 256;
+/// Bytes of headers that are indexed in one step.
+const INDEXED_BYTES_OF_A_STEP: u64 = 8;
+
 /// The bindings. A lookup looks at each of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::broker) struct HeadersRouter {
-    bindings: HashMap<HeadersBinding, Mode>,
+    /// Tells routers apart for as long as the process runs.
+    id: u64,
+    /// In an order, so that a lookup can go on behind the last one.
+    bindings: BTreeMap<Arc<HeadersBinding>, Mode>,
+    /// The number of bindings that were ever added.
+    version: u64,
+    news: News<Arc<HeadersBinding>>,
 }
 
-/// A binding's arguments, in the bytes that they are sent in: unpacked they would take many times as much memory. These are a part
-/// of the memory of the binding's key in the topology.
-#[derive(Debug, PartialEq, Eq, Hash)]
+/// The progress of a message at a headers exchange.
+#[derive(Debug)]
+pub(super) struct Lookup {
+    /// The router's version when it began.
+    pub(super) version: u64,
+    /// The steps taken.
+    pub(super) steps: u64,
+    /// The last binding that was compared.
+    last: Option<Arc<HeadersBinding>>,
+    /// Whether that was the last of all.
+    is_done: bool,
+    found: Vec<Arc<HeadersBinding>>,
+}
+
+/// A binding's arguments, in the bytes that they are sent in: unpacked they would take many times as much memory.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct HeadersBinding {
     arguments: Bytes,
     target: Target,
@@ -97,14 +132,27 @@ pub(in crate::broker) fn check_arguments(arguments: &FieldTable) -> Result<(), R
     mode(arguments).map(drop)
 }
 
+impl Default for HeadersRouter {
+    fn default() -> Self {
+        let (bindings, news) = (BTreeMap::new(), News::default());
+        Self { id: next_router(), bindings, version: 0, news }
+    }
+}
+
 impl HeadersRouter {
     pub(super) fn add(&mut self, arguments: Bytes, target: Target) {
         // Arguments are checked when the binding is made; those of a store that another version
         // wrote may be strange after all, and then match as if they said nothing.
         let table = RawTable::from_checked(&arguments).to_table();
         let (all, with_x) = mode(&table).unwrap_or((true, false));
-        let mode = Mode { all, with_x, times: 0 };
-        self.bindings.entry(HeadersBinding { arguments, target }).or_insert(mode).times += 1;
+        match self.bindings.entry(Arc::new(HeadersBinding { arguments, target })) {
+            Entry::Occupied(mut entry) => entry.get_mut().times += 1,
+            Entry::Vacant(entry) => {
+                self.version += 1;
+                self.news.add(self.version, self.version, || Arc::clone(entry.key()));
+                entry.insert(Mode { all, with_x, times: 1 });
+            }
+        }
     }
 
     pub(super) fn remove(&mut self, arguments: Bytes, target: &Target) {
@@ -113,36 +161,108 @@ impl HeadersRouter {
         mode.times -= 1;
         if mode.times == 0 {
             self.bindings.remove(&binding);
-            // A lookup goes through free places as well.
-            if self.bindings.capacity() > FEW + 8 * self.bindings.len() {
-                self.bindings.shrink_to(2 * self.bindings.len());
-            }
         }
     }
 
+    /// Adds everything to `matches` that a message with these headers goes to, or puts it off.
     pub(super) fn route(&self, headers: Option<RawTable<'_>>, matches: &mut Matches) {
-        let headers = Headers::of(headers.unwrap_or_default());
-        for (binding, mode) in &self.bindings {
-            if binding.matches(*mode, &headers) {
-                matches.add(&binding.target);
+        let table = headers.unwrap_or_default();
+        let known = matches.walks.take_lookup(self.id, self.news.complete_from());
+        let mut lookup = known.unwrap_or_else(|| Lookup::new(self.version));
+        let indexing = Headers::indexing_steps(table);
+        if !lookup.is_done && matches.walks.lacks(indexing) {
+            return self.put_off(lookup, matches);
+        }
+        let headers = Headers::of(table);
+        if !lookup.is_done {
+            let begin = lookup.steps;
+            lookup.steps += indexing;
+            let is_done = self.look(&headers, &mut lookup, matches.walks.limit(begin));
+            matches.walks.spent(lookup.steps - begin);
+            if !is_done {
+                return self.put_off(lookup, matches);
             }
         }
+        for found in &lookup.found {
+            if self.bindings.contains_key(found) {
+                matches.add(&found.target);
+            }
+        }
+        for added in self.news.since(lookup.version) {
+            if let Some(mode) = self.bindings.get(added)
+                && added.matches(*mode, &headers).0
+            {
+                matches.add(&added.target);
+            }
+        }
+        if matches.walks.effort() == Effort::Piece {
+            matches.walks.keep_lookup(self.id, lookup);
+        }
+    }
+
+    /// Compares bindings until `limit` steps are taken. Returns `true` if none is left.
+    fn look(&self, headers: &Headers<'_>, lookup: &mut Lookup, limit: u64) -> bool {
+        let from = lookup.last.take();
+        let from = from.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        for (binding, mode) in self.bindings.range::<HeadersBinding, _>((from, Bound::Unbounded)) {
+            let (matches, steps) = binding.matches(*mode, headers);
+            lookup.steps += steps;
+            if matches {
+                lookup.found.push(Arc::clone(binding));
+            }
+            if lookup.steps >= limit {
+                lookup.last = Some(Arc::clone(binding));
+                return false;
+            }
+        }
+        lookup.is_done = true;
+        true
+    }
+
+    fn put_off(&self, lookup: Lookup, matches: &mut Matches) {
+        self.news.want();
+        matches.walks.wait();
+        matches.walks.keep_lookup(self.id, lookup);
+    }
+}
+
+impl Lookup {
+    fn new(version: u64) -> Self {
+        Self { version, steps: 0, last: None, is_done: false, found: Vec::new() }
     }
 }
 
 impl HeadersBinding {
-    fn matches(&self, mode: Mode, headers: &Headers<'_>) -> bool {
+    /// Whether the headers have what the binding asks for, and the steps that it took to find out.
+    fn matches(&self, mode: Mode, headers: &Headers<'_>) -> (bool, u64) {
         let entries = RawTable::from_checked(&self.arguments).entries();
         let mut compared = entries
             .filter(|(name, _)| *name != X_MATCH && (mode.with_x || !name.starts_with(b"x-")));
+        let mut steps = 1;
         let has = |(name, wanted): (&[u8], RawValue<'_>)| {
+            steps += headers.steps() + wanted.as_bytes().len() as u64 / BYTES_OF_A_STEP;
             headers.get(name).is_some_and(|header| Wanted::new(wanted).is_met_by(header))
         };
-        if mode.all { compared.all(has) } else { compared.any(has) }
+        let is_met = if mode.all { compared.all(has) } else { compared.any(has) };
+        (is_met, steps)
     }
 }
 
 impl<'a> Headers<'a> {
+    /// The steps that it takes to index these headers, if they are many.
+    fn indexing_steps(table: RawTable<'_>) -> u64 {
+        let bytes = table.as_bytes().len();
+        if bytes <= FEW { 0 } else { bytes as u64 / INDEXED_BYTES_OF_A_STEP }
+    }
+
+    /// The steps that it takes to find one.
+    fn steps(&self) -> u64 {
+        match self {
+            Self::Few(table) => 1 + table.as_bytes().len() as u64 / INDEXED_BYTES_OF_A_STEP / 4,
+            Self::Many(_) => 4,
+        }
+    }
+
     fn of(table: RawTable<'a>) -> Self {
         if table.as_bytes().len() <= FEW {
             return Self::Few(table);
@@ -362,6 +482,58 @@ mod tests {
         // Each header once; each argument is looked for, and compared if it is there.
         let most = 20_001 + 2 * 40_000;
         assert!(STEPS.get() <= most, "{} of {most}", STEPS.get());
+    }
+
+    #[test]
+    fn a_lookup_in_pieces_finds_what_is_bound_at_its_end() {
+        const BINDINGS: i32 = 300;
+        let target = |n: i32| {
+            let name = ShortStr::try_from(format!("target {n}").as_str()).unwrap();
+            Target::Exchange(Arc::new(ExchangeEnd::new(name, n as u64)))
+        };
+        let arguments = |n: i32| table(&[("a", Value::I32(n % 3)), ("n", Value::I32(n))]);
+        let any = |n: i32| {
+            let mut arguments = arguments(n);
+            arguments.push(ShortStr::from_static("x-match"), Value::text("any"));
+            arguments
+        };
+        let headers = table(&[("a", Value::I32(0))]).to_bytes();
+        let headers = Some(RawTable::parse(&headers).unwrap());
+        for changes in [0, 10, 2000] {
+            let mut router = HeadersRouter::default();
+            (0..BINDINGS).for_each(|n| router.add(any(n).to_bytes(), target(n)));
+            let mut matches = Matches::default();
+            let mut pieces = 0;
+            loop {
+                matches.clear();
+                matches.walks.start_piece(100);
+                router.route(headers, &mut matches);
+                if !matches.is_put_off() {
+                    break;
+                }
+                pieces += 1;
+                // Some come, of which one in three matches, and some go again, with the first and the last that there were.
+                if pieces == 2 {
+                    (0..changes)
+                        .for_each(|n| router.add(any(1000 + n).to_bytes(), target(1000 + n)));
+                    (0..changes / 2)
+                        .for_each(|n| router.remove(any(1000 + n).to_bytes(), &target(1000 + n)));
+                    [0, 297].iter().for_each(|n| router.remove(any(*n).to_bytes(), &target(*n)));
+                }
+            }
+            assert!(pieces >= 5, "{pieces}");
+            let mut found = std::iter::from_fn(|| matches.next_exchange()).collect::<Vec<_>>();
+            found.sort_unstable();
+            let stays =
+                (1..BINDINGS).filter(|n| *n != 297).chain(1000 + changes / 2..1000 + changes);
+            let mut expected: Vec<_> = stays
+                .filter(|n| n % 3 == 0)
+                .map(|n| ShortStr::try_from(format!("target {n}").as_str()).unwrap())
+                .collect();
+            expected.sort_unstable();
+            assert_eq!(found, expected, "{changes}");
+            matches.finish();
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod destinations;
 mod direct;
 mod headers;
+mod news;
 mod topic;
 
 #[cfg(test)]
@@ -13,14 +14,22 @@ pub(super) use destinations::NO_CROWD;
 pub(super) use destinations::{Destinations, ExchangeEnd, Matches, Target};
 pub(super) use headers::check_arguments as check_headers_arguments;
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use bytes::Bytes;
 
 use self::direct::DirectRouter;
 use self::headers::HeadersRouter;
 pub use self::topic::Effort;
-pub(super) use self::topic::PATTERN_WORD;
 use self::topic::TopicRouter;
+pub(super) use self::topic::{PATTERN_WORD, PIECE as STEPS_OF_A_TURN};
 use crate::message::{RawProperties, ShortStr};
+
+/// A number for a router, which no other one of the process has.
+fn next_router() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Relaxed)
+}
 
 /// The type of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

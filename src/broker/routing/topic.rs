@@ -16,14 +16,16 @@
 mod remembered;
 mod walk;
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::collections::HashMap;
 
 use self::remembered::Remembered;
 pub use self::walk::Effort;
+pub(in crate::broker) use self::walk::PIECE;
 pub(super) use self::walk::Walks;
 use self::walk::{Progress, Walk};
 use super::destinations::{Destinations, Matches, Target};
+use super::news::News;
+use super::next_router;
 use crate::message::ShortStr;
 
 /// A trie of patterns.
@@ -37,7 +39,8 @@ pub(in crate::broker) struct TopicRouter {
     words: Words,
     /// The number of additions of nodes.
     version: u64,
-    news: News,
+    /// Patterns that were added while a walk was put off.
+    news: News<ShortStr>,
     remembered: Remembered,
     /// Bytes of memory that the nodes take.
     bytes: usize,
@@ -54,9 +57,6 @@ pub(in crate::broker) const PATTERN_WORD: usize = size_of::<Node>() + 6 * TABLE_
 
 /// A walk of so many steps is worth remembering.
 const LONG: u64 = 1024;
-
-/// Patterns that are noted while a walk is put off. After more, the walk starts again.
-const MOST_NEWS: usize = 1024;
 
 #[derive(Debug, Default)]
 struct Node {
@@ -89,16 +89,6 @@ struct Words {
     /// The number of nodes that a word leads to, by its id.
     uses: Vec<u32>,
     free: Vec<WordId>,
-}
-
-/// Patterns that were added while a walk was put off.
-#[derive(Debug, Default)]
-struct News {
-    /// A walk has been put off, so patterns are noted.
-    wanted: AtomicBool,
-    /// Nothing is missing that was added after this version.
-    complete_from: u64,
-    patterns: VecDeque<(u64, ShortStr)>,
 }
 
 /// The words of a key; an empty key has none.
@@ -155,9 +145,8 @@ fn is_match(pattern: &[u8], key: &[u8]) -> bool {
 
 impl Default for TopicRouter {
     fn default() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
-            id: NEXT.fetch_add(1, Relaxed),
+            id: next_router(),
             nodes: vec![Node::default()],
             free: Vec::new(),
             words: Words::default(),
@@ -187,9 +176,9 @@ impl TopicRouter {
         }
         // A walk that began before this node was born passes it over.
         let node = self.node(at);
-        if node.destinations.is_empty() && node.born > self.news.complete_from {
+        if node.destinations.is_empty() && node.born > self.news.complete_from() {
             let born = node.born;
-            self.news.add(born, self.version, pattern);
+            self.news.add(born, self.version, || ShortStr::copy_of(pattern));
         }
         self.node_mut(at).destinations.add(target);
     }
@@ -241,7 +230,7 @@ impl TopicRouter {
     /// Routes a message that has several keys, has been put off before, or whose key is perhaps remembered.
     #[cold]
     fn route_on(&self, keys: &[&[u8]], matches: &mut Matches) {
-        let known = matches.walks.take(self.id, self.news.complete_from);
+        let known = matches.walks.take(self.id, self.news.complete_from());
         let mut progress =
             known.unwrap_or_else(|| Progress::new(self.id, self.version, Walk::begin()));
         while let Some(key) = keys.get(progress.keys) {
@@ -256,9 +245,8 @@ impl TopicRouter {
             progress.take_found();
         }
         self.add_found(&progress.found, progress.version, matches);
-        for (version, pattern) in &self.news.patterns {
-            if *version > progress.version
-                && keys.iter().any(|key| is_match(pattern, key))
+        for pattern in self.news.since(progress.version) {
+            if keys.iter().any(|key| is_match(pattern, key))
                 && let Some(node) = self.find(pattern)
             {
                 self.node(node).destinations.add_to(matches);
@@ -268,7 +256,7 @@ impl TopicRouter {
     }
 
     fn put_off(&self, progress: Progress, matches: &mut Matches) {
-        self.news.wanted.store(true, Relaxed);
+        self.news.want();
         matches.walks.put_off(progress);
     }
 
@@ -487,19 +475,6 @@ impl Words {
             self.free.push(id);
         }
         Some(id)
-    }
-}
-
-impl News {
-    /// Notes a pattern that ends at a node of the version `born`, in a router of the version `latest`.
-    fn add(&mut self, born: u64, latest: u64, pattern: &[u8]) {
-        if *self.wanted.get_mut() && self.patterns.len() < MOST_NEWS {
-            self.patterns.push_back((born, ShortStr::copy_of(pattern)));
-        } else {
-            *self.wanted.get_mut() = false;
-            self.patterns = VecDeque::new();
-            self.complete_from = latest;
-        }
     }
 }
 

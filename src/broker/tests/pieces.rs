@@ -271,3 +271,43 @@ fn stored_bindings_without_an_end_are_removed_at_the_start() {
     let rig = rig.restart();
     assert_eq!(rig.connect().send_to("amq.direct", "a", "once"), 1);
 }
+
+/// Binds a queue to a headers exchange in so many ways, of which none matches.
+fn bind_headers(client: &mut Client, count: usize) {
+    client.channel.declare_queue(&queue("q")).unwrap();
+    client.channel.declare_exchange(&exchange("x", "headers")).unwrap();
+    for number in 0..count {
+        let mut arguments = table(&[("x-match", Value::text("any"))]);
+        for argument in 0..20 {
+            arguments.push(name(&format!("{number} {argument}")), Value::Void);
+        }
+        client.channel.bind(&Bind { arguments, ..binding("x", "q", "") }).unwrap();
+    }
+}
+
+#[test]
+fn a_message_to_many_headers_bindings_is_published_in_pieces() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    bind_headers(&mut client, 2000);
+    let message = message("x", "", "m", &persistent());
+    let mut publish = |effort| client.channel.publish_some(&message, effort).unwrap();
+    assert_eq!(publish(Effort::Glance), None);
+    assert_eq!(publish(Effort::Piece).unwrap().queues, 0);
+}
+
+#[test]
+fn the_glances_of_a_turn_are_bounded_together() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    bind_headers(&mut client, 100);
+    let message = message("x", "", "m", &persistent());
+    let mut glances = || {
+        client.session.begin_turn();
+        let mut publish = || client.channel.publish_some(&message, Effort::Glance).unwrap();
+        (0..1000).take_while(|_| publish().is_some()).count()
+    };
+    let first = glances();
+    assert!((5..50).contains(&first), "{first}");
+    assert_eq!(glances(), first);
+}

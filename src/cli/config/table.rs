@@ -137,7 +137,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "limits.message_timeout",
-        meaning: "How long a message may stop arriving after a part of it. The connection is closed after up to twice that time.",
+        meaning: "The time in which a message that arrives by parts is complete or has got 64 KiB more. The connection is closed after up to twice that time.",
         kind: Kind::Time(|all| &mut all.limits.message_timeout, 100..=60 * MINUTE, 1),
     },
     Setting {

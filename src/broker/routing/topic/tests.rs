@@ -239,7 +239,7 @@ fn joined_words(dice: &mut Dice) -> String {
 fn no_node_is_looked_at_twice_for_a_word_of_the_key() {
     let (router, key) = large_router(100);
     let mut matches = Matches::default();
-    matches.start(Effort::Whole);
+    matches.start(Effort::Whole, 0);
     assert!(!found(&router, &key, &mut matches).is_empty());
     let most = 60 * router.nodes.len() as u64;
     assert!(matches.walks.steps() <= most, "{} of {most}", matches.walks.steps());
@@ -250,7 +250,7 @@ fn a_long_lookup_is_remembered_until_a_binding_changes() {
     let (mut router, key) = large_router(100);
     let mut matches = Matches::default();
     let first = found(&router, &key, &mut matches);
-    matches.start(Effort::Whole);
+    matches.start(Effort::Whole, 0);
     assert_eq!(found(&router, &key, &mut matches), first);
     assert_eq!(matches.walks.steps(), 0, "looked up again");
     router.add(b"#.a", target("new"));
@@ -266,7 +266,7 @@ fn a_long_lookup_is_remembered_until_a_binding_changes() {
 fn a_glance_at_a_large_router_puts_the_message_off_and_keeps_nothing() {
     let (router, key) = large_router(400);
     let mut matches = Matches::default();
-    matches.start(Effort::Glance);
+    matches.start(Effort::Glance, u64::MAX);
     router.route(&[key.as_bytes()], &mut matches);
     assert!(matches.is_put_off());
     assert!(matches.walks.is_idle());
@@ -290,7 +290,7 @@ fn a_pattern_of_many_hashes_costs_no_more_steps_than_words_times_nodes() {
     router.add(pattern.as_bytes(), target(&pattern));
     let key = format!("{}.b", vec!["a"; 120].join("."));
     let mut matches = Matches::default();
-    matches.start(Effort::Whole);
+    matches.start(Effort::Whole, 0);
     assert!(found(&router, &key, &mut matches).is_empty());
     let most = 121 * router.nodes.len() as u64;
     assert!(matches.walks.steps() <= most, "{} of {most}", matches.walks.steps());

@@ -4,11 +4,13 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use super::NodeId;
+use crate::broker::routing::headers::Lookup;
 
 /// Steps that a message takes on the way, with everybody else of its thread waiting.
 const GLANCE: u64 = 8 * 1024;
-/// Steps that a message takes in one of its turns: about a millisecond.
-const PIECE: u64 = 64 * 1024;
+/// Steps that a message takes in one of its turns, and that all glances of a connection take in one of its turns: about a
+/// millisecond.
+pub(in crate::broker) const PIECE: u64 = 64 * 1024;
 /// A walk of so few steps is never put off, and not noted when it is done: to do it again costs no more.
 const FREE: u64 = 64;
 /// A thread keeps the memory of no larger walk.
@@ -144,24 +146,29 @@ impl Progress {
     }
 }
 
-/// Walks of a message through topic exchanges that take more than one piece.
+/// Lookups of a message in topic and headers exchanges that take more than one piece.
 #[derive(Debug, Default)]
 pub(in crate::broker::routing) struct Walks {
     effort: Effort,
     /// Steps that are left of the effort.
     left: u64,
+    /// Steps taken since the start.
+    taken: u64,
     is_put_off: bool,
     /// By the router.
     kept: BTreeMap<u64, Progress>,
+    /// The same for headers exchanges.
+    lookups: BTreeMap<u64, Lookup>,
 }
 
 impl Walks {
-    /// A message is about to be routed, for the first time or again.
-    pub(in crate::broker::routing) fn start(&mut self, effort: Effort) {
+    /// A message is about to be routed, for the first time or again. `allowance` bounds the steps of a glance.
+    pub(in crate::broker::routing) fn start(&mut self, effort: Effort, allowance: u64) {
         self.effort = effort;
         self.is_put_off = false;
+        self.taken = 0;
         self.left = match effort {
-            Effort::Glance => GLANCE,
+            Effort::Glance => GLANCE.min(allowance),
             Effort::Piece => PIECE,
             Effort::Whole => u64::MAX,
         };
@@ -169,8 +176,8 @@ impl Walks {
 
     /// A piece is to have that many steps.
     #[cfg(test)]
-    pub(super) fn start_piece(&mut self, steps: u64) {
-        self.start(Effort::Piece);
+    pub(in crate::broker::routing) fn start_piece(&mut self, steps: u64) {
+        self.start(Effort::Piece, 0);
         self.left = steps;
     }
 
@@ -182,9 +189,12 @@ impl Walks {
 
     /// The message has been routed.
     pub(in crate::broker::routing) fn finish(&mut self) {
-        self.start(Effort::Whole);
+        (self.effort, self.is_put_off, self.left) = (Effort::Whole, false, u64::MAX);
         if !self.kept.is_empty() {
             self.kept = BTreeMap::new();
+        }
+        if !self.lookups.is_empty() {
+            self.lookups = BTreeMap::new();
         }
     }
 
@@ -199,12 +209,53 @@ impl Walks {
     }
 
     /// The number of steps at which a walk that has taken `steps` has to stop.
-    pub(super) fn limit(&self, steps: u64) -> u64 {
+    pub(in crate::broker::routing) fn limit(&self, steps: u64) -> u64 {
         if self.effort == Effort::Whole { u64::MAX } else { steps + self.left.max(FREE) }
     }
 
-    pub(super) fn spent(&mut self, steps: u64) {
+    pub(in crate::broker::routing) fn spent(&mut self, steps: u64) {
         self.left = self.left.saturating_sub(steps);
+        self.taken += steps;
+    }
+
+    /// The steps taken since the start, where they are worth counting.
+    pub(in crate::broker::routing) fn taken(&self) -> u64 {
+        if self.taken > FREE { self.taken } else { 0 }
+    }
+
+    pub(in crate::broker::routing) fn effort(&self) -> Effort {
+        self.effort
+    }
+
+    /// Whether something of so many steps, which cannot be cut, has to wait for the next piece.
+    pub(in crate::broker::routing) fn lacks(&self, steps: u64) -> bool {
+        match self.effort {
+            Effort::Whole => false,
+            Effort::Glance => steps > self.left.max(FREE),
+            Effort::Piece => steps > self.left.max(FREE) && self.left < PIECE,
+        }
+    }
+
+    /// The message has to wait.
+    pub(in crate::broker::routing) fn wait(&mut self) {
+        self.is_put_off = true;
+    }
+
+    /// Takes the message's progress with a headers exchange, unless too much has changed there since the version
+    /// `complete_from`.
+    pub(in crate::broker::routing) fn take_lookup(
+        &mut self,
+        router: u64,
+        complete_from: u64,
+    ) -> Option<Lookup> {
+        self.lookups.remove(&router).filter(|lookup| lookup.version >= complete_from)
+    }
+
+    /// Keeps the message's progress with a headers exchange for the next piece.
+    pub(in crate::broker::routing) fn keep_lookup(&mut self, router: u64, lookup: Lookup) {
+        if self.effort == Effort::Piece && lookup.steps > FREE {
+            self.lookups.insert(router, lookup);
+        }
     }
 
     /// Takes the message's progress with a router, unless too much has changed there since the version `complete_from`.
