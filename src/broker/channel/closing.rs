@@ -68,12 +68,9 @@ impl Channel {
     fn finish_work(&mut self) -> usize {
         match self.work.take() {
             Some(Work::Purge(mut purge)) => {
-                match self.session.virtual_host.purge_some(&mut purge) {
-                    Ok(None) => {
-                        self.work = Some(Work::Purge(purge));
-                        return 0;
-                    }
-                    Ok(Some(_)) | Err(_) => {}
+                if let Ok(None) = self.session.virtual_host.purge_some(&mut purge) {
+                    self.work = Some(Work::Purge(purge));
+                    return 0;
                 }
             }
             Some(Work::Requeue { requeue, .. }) => self.closing.requeue = requeue,
