@@ -248,7 +248,7 @@ impl Life {
 
     /// What is in the files, for a failure.
     fn describe(&self) -> String {
-        let disk = SimulatedDisk::of(self.disk.image());
+        let disk = SimulatedDisk::of(self.disk.image()).shared();
         match inspect(&disk, DIR.as_ref()) {
             Ok(found) => {
                 let live =
