@@ -3,8 +3,13 @@
 use std::sync::Arc;
 
 use haypile::simulation::runs::fates;
-use haypile::simulation::{Driver, Ledger, Random, ReopenError, SimulatedDisk};
+use haypile::simulation::{
+    Driver, Image, Ledger, Mutant, Random, ReopenError, SimulatedDisk, with_mutant,
+};
 use haypile::storage::{Background, OpenError, Options, Store, StoreError};
+
+/// The size of the disk of a full store, in bytes.
+const CAPACITY: u64 = 12 * (16 << 10);
 
 fn options(disk: &SimulatedDisk) -> Options {
     Options {
@@ -45,12 +50,15 @@ fn an_open_that_finds_no_room_for_its_checkpoint_says_how_much_it_needs() {
     Driver::open("/store", options(&disk), ledger).unwrap();
 }
 
-/// Each open that was cut off took a segment for good, so that a few of them in a row used up what was kept for opening.
-#[test]
-fn any_number_of_opens_that_are_cut_off_leave_a_full_store_openable() {
-    let reserved = |disk: &SimulatedDisk| Options { segments_ahead: 5, ..options(disk) };
+/// The options of a store with a reserve.
+fn reserved(disk: &SimulatedDisk) -> Options {
+    Options { segments_ahead: 5, ..options(disk) }
+}
+
+/// A full store, and what it holds.
+fn fill() -> (Image, Ledger) {
     let disk = SimulatedDisk::new();
-    disk.set_capacity(Some(12 * (16 << 10)));
+    disk.set_capacity(Some(CAPACITY));
     let mut driver = Driver::open("/store", reserved(&disk), Ledger::new()).unwrap();
     let queue = driver.create_queue(b"orders").unwrap();
     loop {
@@ -62,10 +70,16 @@ fn any_number_of_opens_that_are_cut_off_leave_a_full_store_openable() {
     }
     drop(queue);
     let ledger = driver.into_ledger();
-    let full = disk.image();
+    (disk.image(), ledger)
+}
+
+/// Cuts opens of a full store off, eight in a row each after so many changes of the disk, for each number of them, and opens it.
+/// Returns how many were cut off.
+fn cut_opens_off() -> Result<u64, String> {
+    let (full, ledger) = fill();
     let restart = |image| {
         let disk = SimulatedDisk::of(image);
-        disk.set_capacity(Some(12 * (16 << 10)));
+        disk.set_capacity(Some(CAPACITY));
         disk
     };
     let mut cut_off = 0;
@@ -84,9 +98,22 @@ fn any_number_of_opens_that_are_cut_off_leave_a_full_store_openable() {
             disk = restart(if power_cut { fates(&image, changes) } else { image });
         }
         disk.undirect();
-        if let Err(error) = Driver::open("/store", reserved(&disk), ledger.clone()) {
-            panic!("cut off after {changes} changes each time: {error}");
-        }
+        Driver::open("/store", reserved(&disk), ledger.clone())
+            .map_err(|error| format!("cut off after {changes} changes each time: {error}"))?;
     }
+    Ok(cut_off)
+}
+
+/// Each open that was cut off took a segment for good, so that a few of them in a row used up the segments that are kept for
+/// opening.
+#[test]
+fn any_number_of_opens_that_are_cut_off_leave_a_full_store_openable() {
+    let cut_off = cut_opens_off().unwrap();
     assert!(cut_off > 100, "{cut_off} opens were cut off");
+}
+
+#[test]
+fn groups_of_an_open_that_was_cut_off_must_not_count() {
+    let error = with_mutant(Mutant::CountProvisional, cut_opens_off).unwrap_err();
+    assert!(error.contains("free bytes"), "{error}");
 }

@@ -72,7 +72,6 @@ const TABLE: &[(Mutant, Net)] = &[
     ),
     (Mutant::ForgetDirectory, CrashPoints("deep queue")),
     (Mutant::DivideUnits, CrashPoints("applied together")),
-    (Mutant::CountProvisional, CrashPoints("full disk")),
     (Mutant::ConfirmUnnoted, CrashPoints("oversized message")),
     (Mutant::IgnoreReadError, Faults("close and open again")),
     (Mutant::RetrySync, Faults("publish and confirm")),

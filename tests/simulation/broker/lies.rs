@@ -226,10 +226,23 @@ fn topology_that_is_lost_or_left_over_is_found_out() {
         store.apply(vec![Change::DeleteQueue(queue.id())]).unwrap();
     });
     assert!(deleted.contains("queue q-a is lost"), "{deleted}");
-    let dangling = lie_of(|store, _, _| {
+    let left_over = lie_of(|store, _, _| {
         let (key, value) = bound(store);
-        let key = key.iter().map(|byte| if *byte == b'q' { b'x' } else { *byte }).collect();
+        let key = key.iter().map(|byte| if *byte == b'h' { b'x' } else { *byte }).collect();
         store.apply(vec![Change::Put { key, value: value.to_vec() }]).unwrap();
     });
-    assert!(dangling.contains("must not be 2 exchanges and bindings stored"), "{dangling}");
+    assert!(left_over.contains("must not be 2 exchanges and bindings stored"), "{left_over}");
+}
+
+/// A crash while the bindings of a deleted queue are removed leaves some of them: the broker removes them when it starts.
+#[test]
+fn a_binding_of_a_queue_that_is_gone_is_removed_at_the_start() {
+    verdict_on(|store, _, _| {
+        let of_queue = |key: &[u8]| key.windows(3).any(|part| part == b"q-a");
+        let mut entries = store.entries().into_iter();
+        let (key, value) = entries.find(|(key, _)| of_queue(key)).unwrap();
+        let key = key.iter().map(|byte| if *byte == b'q' { b'x' } else { *byte }).collect();
+        store.apply(vec![Change::Put { key, value: value.to_vec() }]).unwrap();
+    })
+    .unwrap();
 }
