@@ -94,8 +94,12 @@ impl Queue {
         self.run(guard);
     }
 
-    /// Puts dead letters back that could not be stored.
-    pub(in crate::broker) fn put_back_leaving(self: &Arc<Self>, leaving: Vec<Leaving>) {
+    /// Puts dead letters back that have not been transferred. `is_stuck`: because they could not be stored.
+    pub(in crate::broker) fn put_back_leaving(
+        self: &Arc<Self>,
+        leaving: Vec<Leaving>,
+        is_stuck: bool,
+    ) {
         if leaving.is_empty() {
             return;
         }
@@ -105,7 +109,7 @@ impl Queue {
             return;
         }
         state.dead_letters.put_back(leaving);
-        state.stuck = true;
+        state.stuck |= is_stuck;
         self.run(guard);
     }
 

@@ -2,6 +2,7 @@
 //! carrier.
 
 use super::expiring::{Slow, with};
+use super::topology::bind_long_patterns;
 use super::*;
 
 /// Arguments of a queue with dead letters to that exchange and key.
@@ -93,4 +94,25 @@ fn many_dead_letters_are_left_to_the_carrier_and_stay_in_order() {
     assert_eq!(client.ready("dead"), 0);
     slow.pass(0);
     assert_eq!(client.ready("dead"), 1);
+}
+
+/// It held up its channel, and whoever waited for the topology's lock, for as long as the walk took.
+#[test]
+fn a_dead_letter_with_a_costly_route_is_left_to_the_carrier() {
+    let slow = Slow::new();
+    let mut client = slow.connect();
+    client.channel.declare_queue(&durable("dead")).unwrap();
+    let key = ["a"; 60].join(".");
+    client.channel.declare_queue(&with("q", &dead_letters_to("amq.topic", &key))).unwrap();
+    bind_long_patterns(&mut client, "dead", 512);
+    client.channel.bind(&binding("amq.topic", "dead", "cheap")).unwrap();
+    client.channel.declare_queue(&with("cheap", &dead_letters_to("amq.topic", "cheap"))).unwrap();
+    client.send_numbers("q", 0..3);
+    client.send("cheap", "cheap");
+    reject(&mut client, "q", 3);
+    assert_eq!(client.ready("dead"), 0);
+    reject(&mut client, "cheap", 1);
+    assert_eq!(next(&mut client, "dead").as_deref(), Some("cheap"));
+    slow.pass(0);
+    assert_eq!(slow.drain(&mut client, "dead"), numbers(0..3));
 }

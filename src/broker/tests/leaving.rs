@@ -173,7 +173,7 @@ fn letters_that_cannot_go_do_not_keep_what_is_behind_them() {
     // As the carrier does when they cannot be stored.
     let queue = found(&slow, "q");
     assert_eq!(queue.letters(), 16_384);
-    queue.put_back_leaving(queue.take_leaving(256));
+    queue.put_back_leaving(queue.take_leaving(256), true);
     slow.expire_only(0);
     match client.events().pop() {
         Some(Event::Got { message: Some((delivery, _)), .. }) => {

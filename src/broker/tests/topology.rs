@@ -378,7 +378,7 @@ fn an_unknown_virtual_host_is_refused() {
 }
 
 /// So many patterns of 60 words.
-fn bind_long_patterns(client: &mut Client, queue: &str, count: usize) {
+pub(super) fn bind_long_patterns(client: &mut Client, queue: &str, count: usize) {
     for number in 0..count {
         let words: Vec<&str> =
             (0..60).map(|place| ["a", "#", "a", "*"][(number >> (place % 9)) % 4]).collect();

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::iter;
 use std::sync::Arc;
+use std::thread;
 
 use tracing::{debug, error, warn};
 
@@ -16,7 +17,7 @@ use crate::broker::arrivals::Arrivals;
 use crate::broker::copies::Copies;
 use crate::broker::dead_letters::{Budget, Death, PendingSources, bury, is_cycle};
 use crate::broker::queue::{Leaving, Queue, WINDOW};
-use crate::broker::routing::Matches;
+use crate::broker::routing::{Effort, Matches};
 use crate::broker::rules::DeadLetters;
 use crate::broker::topology::Topology;
 use crate::message::{Envelope, RawProperties};
@@ -32,7 +33,7 @@ const BATCH_BYTES: usize = 1 << 20;
 const REFUSALS: usize = 256;
 
 /// A message that leaves a queue for the queue's dead-letter exchange.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Letter {
     pub(super) queue: Arc<Queue>,
     pub(super) message: Message,
@@ -64,6 +65,17 @@ pub(super) struct Placement {
     pub(super) obstacle: Option<Obstacle>,
     /// Whether a target queue may refuse the next dead letter.
     bounded: bool,
+    /// Whether its route takes more effort than it may: nothing has been found then.
+    is_put_off: bool,
+}
+
+/// What to do with a dead letter whose route takes much effort.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Costly {
+    /// It stays: the caller leaves it to the carrier.
+    Stays,
+    /// It is routed in pieces, with the topology unlocked in between.
+    InPieces,
 }
 
 impl Placement {
@@ -126,7 +138,7 @@ impl VirtualHost {
         // The thread that has the turn may be reading from the disk.
         let Some(_turn) = queue.rules().details().carrying.try_lock() else { return false };
         let Some(leaving) = queue.take_few(budget) else { return false };
-        self.carry(queue, leaving, arrivals).is_ok() && queue.has_carried_all()
+        self.carry(queue, leaving, Costly::Stays, arrivals).is_ok() && queue.has_carried_all()
     }
 
     /// Transfers so many dead letters at most. The caller has the queue's turn. Returns how many
@@ -135,7 +147,7 @@ impl VirtualHost {
         let mut arrivals = Arrivals::default();
         let leaving = queue.take_leaving(most);
         let count = leaving.len();
-        let outcome = self.carry(queue, leaving, &mut arrivals);
+        let outcome = self.carry(queue, leaving, Costly::InPieces, &mut arrivals);
         // Dead letters of the target queues are left to the carrier, because this turn is not over.
         arrivals.dispatch(&mut PendingSources::default());
         outcome.map(|()| count)
@@ -146,28 +158,35 @@ impl VirtualHost {
         &self,
         queue: &Arc<Queue>,
         leaving: Vec<Leaving>,
+        costly: Costly,
         arrivals: &mut Arrivals,
     ) -> Result<(), StoreError> {
         let (mut leaving, mut held) = (VecDeque::from(leaving), Vec::new());
-        let mut outcome = Ok(());
-        while outcome.is_ok() && !leaving.is_empty() && held.len() < WINDOW {
-            outcome = self.carry_some(queue, &mut leaving, BATCH_BYTES, &mut held, arrivals);
+        let mut outcome = Ok(true);
+        while let Ok(true) = outcome
+            && !leaving.is_empty()
+            && held.len() < WINDOW
+        {
+            outcome =
+                self.carry_some(queue, &mut leaving, BATCH_BYTES, costly, &mut held, arrivals);
         }
         queue.hold_leaving(held);
-        queue.put_back_leaving(leaving.into());
-        outcome
+        let is_stuck = outcome.is_err();
+        queue.put_back_leaving(leaving.into(), is_stuck);
+        outcome.map(drop)
     }
 
     /// Transfers the first of them, as many as have so many bytes together, and one at least. Adds
-    /// those that have to wait for a change to `held`.
+    /// those that have to wait for a change to `held`. Returns `false` if the first one is costly, and stays.
     fn carry_some(
         &self,
         queue: &Arc<Queue>,
         leaving: &mut VecDeque<Leaving>,
         most: usize,
+        costly: Costly,
         held: &mut Vec<Leaving>,
         arrivals: &mut Arrivals,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let (mut count, mut bytes) = (0, 0);
         for place in 0..leaving.len() {
             if leaving[place].message.is_none() {
@@ -179,7 +198,9 @@ impl VirtualHost {
             }
             count += 1;
         }
-        let topology = self.topology.read();
+        let mut topology = self.topology.read();
+        let mut matches = Matches::default();
+        matches.start(Effort::Glance, u64::MAX);
         let (mut parts, mut carried, mut stay) = (Vec::new(), Vec::new(), Vec::new());
         let is_at_least_once = queue.rules().get().is_at_least_once();
         for (place, Leaving { sequence, death, message }) in leaving.iter().take(count).enumerate()
@@ -189,8 +210,25 @@ impl VirtualHost {
             let before = parts.len();
             let letter =
                 Letter { queue: Arc::clone(queue), message: message.clone(), death: *death };
-            let Placement { obstacle, bounded } =
-                self.letters(&topology, [letter], arrivals, &mut parts);
+            let mut letters = |topology: &Topology, matches: &mut Matches| {
+                self.letters(topology, [letter.clone()], matches, arrivals, &mut parts)
+            };
+            let mut placement = letters(&topology, &mut matches);
+            while placement.is_put_off && place == 0 && costly == Costly::InPieces {
+                drop(topology);
+                thread::yield_now();
+                topology = self.topology.read();
+                matches.start(Effort::Piece, 0);
+                placement = letters(&topology, &mut matches);
+            }
+            matches.finish();
+            matches.start(Effort::Glance, u64::MAX);
+            let Placement { obstacle, bounded, is_put_off } = placement;
+            if is_put_off {
+                // It is the first one the next time.
+                count = place;
+                break;
+            }
             match obstacle {
                 Some(obstacle) if is_at_least_once => {
                     parts.truncate(before);
@@ -208,13 +246,16 @@ impl VirtualHost {
                 }
             }
         }
+        if count == 0 {
+            return Ok(false);
+        }
         carried.sort_unstable();
         let acknowledged = [(Arc::clone(queue), carried)];
         match self.store_together(&topology, &parts, &acknowledged, arrivals) {
             Ok(_) => {}
             Err(StoreError::TooLarge { .. }) if count > 1 => {
                 drop(topology);
-                return self.carry_some(queue, leaving, most / 2, held, arrivals);
+                return self.carry_some(queue, leaving, most / 2, costly, held, arrivals);
             }
             Err(error @ StoreError::TooLarge { .. }) => {
                 // Of one letter several may have come. They are all there before it goes: a crash may leave it as well.
@@ -239,7 +280,7 @@ impl VirtualHost {
             }
         }
         queue.buried(arrived, bytes);
-        Ok(())
+        Ok(true)
     }
 
     /// Has the queue notified when the obstacle may have gone. The topology must have been locked
@@ -252,19 +293,24 @@ impl VirtualHost {
     }
 
     /// What dead letters come to, as the rules of their queues say, and those of the queues that have no room for them: added to
-    /// `parts`.
+    /// `parts`. The first of them is routed with `matches`, and the effort that the caller has [started](Matches::start) it with; all
+    /// others are routed as a whole.
     pub(super) fn letters(
         &self,
         topology: &Topology,
         letters: impl IntoIterator<Item = Letter>,
+        matches: &mut Matches,
         arrivals: &mut Arrivals,
         parts: &mut Vec<Part>,
     ) -> Placement {
         let mut letters: VecDeque<Letter> = letters.into_iter().collect();
         let (mut refusals, mut placement) = (REFUSALS, Placement::default());
-        while let Some(Letter { queue, message, death }) = letters.pop_front() {
+        let mut first = Some(matches);
+        while let Some(letter) = letters.pop_front() {
+            let mut others = Matches::default();
+            let matches = first.take().unwrap_or(&mut others);
             let Some((part, refusing)) =
-                self.letter(topology, &queue, &message, death, arrivals, &mut placement)
+                self.letter(topology, &letter, matches, arrivals, &mut placement)
             else {
                 continue;
             };
@@ -289,12 +335,12 @@ impl VirtualHost {
     fn letter(
         &self,
         topology: &Topology,
-        queue: &Queue,
-        message: &Message,
-        death: Death,
+        letter: &Letter,
+        matches: &mut Matches,
         arrivals: &mut Arrivals,
         placement: &mut Placement,
     ) -> Option<(Part, Vec<Refusing>)> {
+        let Letter { queue, message, death } = letter;
         let DeadLetters { exchange: to, routing_key } = queue.rules().get().dead_letters()?;
         let exchange = topology.exchanges.get(&to);
         if exchange.is_none() && !to.is_empty() {
@@ -305,22 +351,26 @@ impl VirtualHost {
         let envelope = Envelope::parse(message.header()).ok()?;
         let time = self.store.now().unix_millis() / 1000;
         let properties =
-            bury(&envelope, queue.name(), death, time, routing_key.is_none()).to_bytes();
+            bury(&envelope, queue.name(), *death, time, routing_key.is_none()).to_bytes();
         let properties = RawProperties::from_checked(&properties);
         let key = routing_key.as_ref().map_or(envelope.routing_key, |key| key.as_bytes());
         // Where it keeps its key, it keeps the others too.
         let copies = properties.headers().and_then(|headers| Copies::named_by(headers).ok()?);
         let keys: Vec<_> =
             std::iter::once(key).chain(copies.iter().flat_map(Copies::keys)).collect();
-        let mut matches = Matches::default();
-        topology.route(exchange, &keys, &properties, &mut matches);
-        if death != Death::Rejected {
+        matches.clear();
+        topology.route(exchange, &keys, &properties, matches);
+        if matches.is_put_off() {
+            placement.is_put_off = true;
+            return None;
+        }
+        if *death != Death::Rejected {
             matches.retain_queues(|target| !is_cycle(&properties, target.name()));
         }
         if matches.queues().is_empty() {
             placement.meet(Obstacle::NoRoute);
         }
-        let sorted = Self::sort_out(&mut matches, message.body_len(), false);
+        let sorted = Self::sort_out(matches, message.body_len(), false);
         placement.bounded |= sorted.bounded;
         let timed = sorted.timed;
         let published_at = timed.then(|| arrivals.published_at(|| self.store.now()).unix_millis());

@@ -283,7 +283,8 @@ impl VirtualHost {
         let (message, death) = (part.message.clone(), Death::MaxLength);
         let letters = full.map(|queue| Letter { queue, message: message.clone(), death });
         let mut parts = vec![part];
-        let placement = self.letters(topology, letters, arrivals, &mut parts);
+        let placement =
+            self.letters(topology, letters, &mut Matches::default(), arrivals, &mut parts);
         placement.obstacle.iter().for_each(Obstacle::warn);
         let together = match self.store_together(topology, &parts, &[], arrivals) {
             Err(StoreError::TooLarge { .. }) => self.store_one_by_one(topology, &parts, arrivals),
