@@ -329,6 +329,11 @@ impl Ledger {
         }
     }
 
+    /// The history of a store that has this, all of it durable.
+    pub fn of(content: Content) -> Ledger {
+        Ledger { base: Arc::new(content), ..Ledger::default() }
+    }
+
     /// Compares with what a restart has brought back, which is all that counts from now on, and is durable.
     pub fn restarted(&mut self, found: Content) -> Result<(), Box<Mismatch>> {
         let mut candidate = self.base.clone();
@@ -342,7 +347,7 @@ impl Ledger {
             };
             Arc::make_mut(&mut candidate).apply(step);
         }
-        *self = Ledger { base: Arc::new(found), ..Ledger::default() };
+        *self = Ledger::of(found);
         Ok(())
     }
 }

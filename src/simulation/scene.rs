@@ -24,6 +24,8 @@ pub struct Workload {
     pub name: &'static str,
     /// The bytes that all files together may take, if there is a limit.
     pub capacity: Option<u64>,
+    /// The disk that it begins on, and what is known of the store there.
+    pub before: fn() -> (Image, Ledger),
     /// What is special about the store's options.
     pub tune: fn(&mut Options),
     /// What happens.
@@ -72,18 +74,24 @@ impl Workload {
         disk
     }
 
-    /// Plays all of it on an empty disk, and records.
+    /// Plays all of it, and records.
     ///
     /// # Errors
     /// With all going well on the disk, there should be none.
     pub fn record(&self, seed: u64) -> Result<Recording, SceneError> {
-        let disk = self.disk(Image::default());
-        let recorder = Recorder::attach(&disk, Ledger::new());
+        let (image, ledger) = (self.before)();
+        let disk = self.disk(image);
+        let recorder = Recorder::attach(&disk, ledger);
         let mut scene = Scene { workload: *self, disk, seed, recorder, driver: None };
         scene.open()?;
         (self.play)(&mut scene)?;
         Ok(scene.finish())
     }
+}
+
+/// An empty disk, of which nothing is known.
+pub(super) fn empty() -> (Image, Ledger) {
+    (Image::default(), Ledger::new())
 }
 
 /// A moment in the life of a disk.
@@ -310,6 +318,7 @@ pub(super) mod tests {
         Workload {
             name: "one message",
             capacity: None,
+            before: empty,
             tune: |_| {},
             play: |scene| {
                 let driver = scene.driver();

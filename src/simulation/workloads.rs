@@ -4,7 +4,7 @@
 //! that a store of many gigabytes does. Each workload says whether it has met what it is about.
 
 use super::ledger::{KnownChange, messages_of};
-use super::scene::{Scene, SceneError, Workload};
+use super::scene::{Scene, SceneError, Workload, empty};
 use crate::storage::{
     Draft, Message, Operation, Options, Persistence, Queue, Sequence, SequenceRange, StoreError,
 };
@@ -48,7 +48,7 @@ pub fn named(name: &str) -> Option<&'static Workload> {
 }
 
 const fn plain(name: &'static str, play: fn(&mut Scene) -> Played) -> Workload {
-    Workload { name, capacity: None, tune: |_| {}, play }
+    Workload { name, capacity: None, before: empty, tune: |_| {}, play }
 }
 
 /// A message of so many bytes that differs from all others, and that is nothing like zeros.

@@ -8,6 +8,8 @@ mod broker;
 mod exhaustive;
 mod failed_syncs;
 mod faults;
+#[path = "../common/fixtures.rs"]
+mod fixtures;
 mod full_disk;
 mod hard_links;
 mod lies;
@@ -15,4 +17,5 @@ mod mutants;
 mod power_cuts;
 mod progress;
 mod runs;
+mod upgrade;
 mod voided;

@@ -10,6 +10,8 @@ mod crash;
 mod damage;
 mod durability;
 mod faulty;
+#[path = "../common/fixtures.rs"]
+mod fixtures;
 mod full;
 mod histories;
 mod inspecting;
