@@ -217,6 +217,7 @@ impl Checkpointer {
         let mut superblock = self.superblock.lock();
         let mut state = *superblock.state();
         change(&mut state);
+        state.note_opening(log.first_salt());
         superblock
             .update(state)
             .map_err(|error| log.fail(&format!("cannot write the superblock: {error}")))?;

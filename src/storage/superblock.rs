@@ -23,7 +23,7 @@
 //! | 112..120 | durable | the log was durable up to here |
 //! | 120..128 | ahead | how many segments follow, 22 at most |
 //! | 128..480 | | number and salt (8 each) of segments that the log may go on in, ascending; zero behind them |
-//! | 480..512 | | zero |
+//! | 480..512 | openings | the salts of the first segments of the last four opens that returned, the last one first; 0: none |
 //!
 //! Bytes 64..96 are for people to read; nothing is decided by them. Magic, version and checksum keep their
 //! places in all versions to come.
@@ -72,6 +72,12 @@ const AHEAD: usize = 22;
 /// The place of these in a copy.
 const AHEAD_BEGIN: usize = 128;
 
+/// The number of openings that a superblock can name.
+pub(crate) const OPENINGS: usize = 4;
+
+/// The place of these in a copy.
+const OPENINGS_BEGIN: usize = 480;
+
 const MAGIC: [u8; 8] = *b"HAYPILE\0";
 const COPY: usize = 512;
 const FILE_NAME: &str = "superblock";
@@ -92,6 +98,9 @@ pub(crate) struct Superblock {
     /// The log was durable up to here.
     pub(crate) durable: Lsn,
     pub(crate) ahead: Ahead,
+    /// The salts of the first segments that the last opens have gone to, the last one first; 0:
+    /// none.
+    pub(crate) openings: [u64; OPENINGS],
     /// When the root was written, if that is known.
     pub(crate) written: Option<Timestamp>,
     /// What compaction had done by then since the store was created.
@@ -159,6 +168,14 @@ impl Superblock {
         self.ahead.retain(|tag| tag.id > newest.id);
     }
 
+    /// Notes the open that goes on in a first segment with this salt.
+    pub(crate) fn note_opening(&mut self, first_salt: u64) {
+        if self.openings[0] != first_salt {
+            self.openings.rotate_right(1);
+            self.openings[0] = first_salt;
+        }
+    }
+
     pub(crate) fn encode(&self) -> [u8; COPY] {
         let mut copy = [0; COPY];
         copy[..8].copy_from_slice(&MAGIC);
@@ -179,6 +196,9 @@ impl Superblock {
         for (tag, place) in self.ahead.iter().zip(copy[AHEAD_BEGIN..].chunks_exact_mut(16)) {
             place[..8].copy_from_slice(&tag.id.0.to_le_bytes());
             place[8..].copy_from_slice(&tag.salt.to_le_bytes());
+        }
+        for (salt, place) in self.openings.iter().zip(copy[OPENINGS_BEGIN..].chunks_exact_mut(8)) {
+            place.copy_from_slice(&salt.to_le_bytes());
         }
         let checksum = checksum(&copy);
         copy[12..16].copy_from_slice(&checksum.to_le_bytes());
@@ -217,6 +237,7 @@ impl Superblock {
             newest: Some(newest).filter(|newest| newest.id.0 != 0),
             durable: Lsn(u64_of_4(112)),
             ahead,
+            openings: std::array::from_fn(|number| u64_of_4(OPENINGS_BEGIN + 8 * number)),
             written: Some(Timestamp(u64_at(64))).filter(|written| written.0 != 0),
             compacted: Compacted { segments: u64_at(72), messages: u64_at(80), bytes: u64_at(88) },
         })

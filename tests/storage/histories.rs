@@ -1,13 +1,13 @@
 //! Files that do not belong together, or are missing: of two histories of one store, of a backup and of today.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use haypile::storage::disk::{Disk, RealDisk};
-use haypile::storage::inspect::{Repair, RepairError, repair, verify};
-use haypile::storage::{OpenError, Options, Sequence, SequenceRange, Store};
+use haypile::storage::inspect::{repair, verify};
+use haypile::storage::{OpenError, Options, Store};
 use tempfile::{TempDir, tempdir};
 
 use crate::support::*;
@@ -241,162 +241,6 @@ fn a_store_opens_whenever_it_is_left_between_large_messages() {
             let (first, _) = expected.pop_first().unwrap();
             store.wait_durable(acknowledge(&orders, first.get()).unwrap()).unwrap();
             store.checkpoint().unwrap();
-        }
-    }
-}
-
-/// Publishes, acknowledges and compacts, with so little memory that the lists of messages are in the log.
-fn go_on_compacting(dir: &Path, whose: &str) {
-    let options = Options { cache: 4096, index: 4096, chunk_places: 16, ..options(64 << 10) };
-    let store = Store::open(dir, options).unwrap();
-    let known = store.queues().into_iter().next();
-    let orders = known.unwrap_or_else(|| store.create_queue(b"orders").unwrap().0);
-    for n in 0..120 {
-        confirm(&store, &orders, format!("{whose} {n:>1200}"));
-        if n % 3 != 0 {
-            let last = orders.next_sequence().previous().unwrap();
-            orders.acknowledge(&[SequenceRange::one(last)]).unwrap();
-        }
-        if n % 40 == 39 {
-            store.checkpoint().unwrap();
-            store.compact().unwrap();
-            store.checkpoint().unwrap();
-        }
-    }
-}
-
-/// The messages of a store that opens, with their places.
-fn by_place(store: &Store) -> BTreeMap<Sequence, String> {
-    fetch_all(&queue(store, "orders")).iter().map(|f| (f.sequence, body(f))).collect()
-}
-
-fn open_compacting(dir: &Path) -> Store {
-    let options = Options { cache: 4096, index: 4096, chunk_places: 16, ..options(64 << 10) };
-    Store::open(dir, options).unwrap_or_else(|error| panic!("{error}"))
-}
-
-/// The places that a repair tells as lost.
-fn told_as_lost(repaired: &Repair) -> BTreeSet<Sequence> {
-    let holes = repaired.found.holes.iter().flat_map(|hole| &hole.places);
-    let places = holes.flat_map(|lost| lost.places.first.get()..=lost.places.last.get());
-    let messages = repaired.found.damage.iter().flat_map(|finding| &finding.messages);
-    let lost = messages.filter(|message| message.record.is_none()).map(|lost| lost.sequence);
-    places.map(Sequence::new).chain(lost).collect()
-}
-
-/// Repairs a mixed-up store that is refused, if a checkpoint can be read. The repaired store opens, is whole, stays so when
-/// it is compacted, holds no message but those of `known`, and misses none of `expected` but those that the repair tells.
-fn check_repair(
-    mixed: &Path,
-    expected: &BTreeMap<Sequence, String>,
-    known: &BTreeSet<(Sequence, String)>,
-    case: &str,
-) -> bool {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let repaired = match repair(&disk, mixed, true, |_| {}) {
-        Ok(repaired) => repaired,
-        Err(RepairError::NoCheckpoint(_) | RepairError::Open(OpenError::Damaged(_))) => {
-            return false;
-        }
-        Err(error) => panic!("{case}: {error}"),
-    };
-    let applied = repaired.applied.as_ref().unwrap();
-    assert!(applied.after.is_whole(), "{case}: {:?}", applied.after);
-    let told = told_as_lost(&repaired);
-    let (found, next) = {
-        let store = open_compacting(copy_of(mixed).path());
-        (by_place(&store), queue(&store, "orders").next_sequence())
-    };
-    for (place, body) in expected {
-        // Nothing is left that says which places were in the end of the log that a hole has taken.
-        let in_lost_end = *place >= next && !repaired.found.holes.is_empty();
-        let kept = found.get(place) == Some(body);
-        assert!(
-            kept || told.contains(place) || in_lost_end,
-            "{case}: {place} is missing and not told"
-        );
-    }
-    for (place, body) in &found {
-        assert!(known.contains(&(*place, body.clone())), "{case}: {body} in {place}");
-    }
-    let mut store = open_compacting(mixed);
-    for _ in 0..2 {
-        store.checkpoint().unwrap();
-        store.compact().unwrap();
-        store.checkpoint().unwrap();
-        store.close().unwrap();
-        assert!(verify(&RealDisk::shared(), mixed, |_| {}).unwrap().is_whole(), "{case}");
-        store = open_compacting(mixed);
-        assert_eq!(by_place(&store), found, "{case}");
-    }
-    true
-}
-
-/// As [`go_on_compacting`], and adds the messages to `known`.
-fn go_on_noting(dir: &Path, whose: &str, known: &mut BTreeSet<(Sequence, String)>) {
-    let first = if dir.join("superblock").exists() {
-        let store = open_compacting(copy_of(dir).path());
-        let orders = queue(&store, "orders");
-        orders.next_sequence()
-    } else {
-        Sequence::FIRST
-    };
-    go_on_compacting(dir, whose);
-    for n in 0..120 {
-        known.insert((Sequence::new(first.get() + n), format!("{whose} {n:>1200}")));
-    }
-}
-
-type Files = BTreeMap<String, Vec<u8>>;
-
-fn directory_of(files: &Files) -> TempDir {
-    let dir = tempdir().unwrap();
-    for (name, content) in files {
-        fs::write(dir.path().join(name), content).unwrap();
-    }
-    dir
-}
-
-/// A store at four times, with files of segments recycled in between, and all that was ever in it.
-fn at_four_times() -> (Vec<Files>, BTreeSet<(Sequence, String)>) {
-    let dir = tempdir().unwrap();
-    let mut known = BTreeSet::new();
-    let files_after = |round| {
-        go_on_noting(dir.path(), &format!("round {round}"), &mut known);
-        files(dir.path())
-    };
-    ((0..4).map(files_after).collect(), known)
-}
-
-/// A move did not only bring its own message back: messages behind it, whose records were in segments used for something else
-/// by now, were neither found nor told. And moves of messages that an earlier move was lost of made lists that need more of
-/// segments than they can have, so that the repaired store was refused.
-#[test]
-fn after_a_repair_of_mixed_up_files_all_that_is_missing_is_told() {
-    let (times, known) = at_four_times();
-    let live = |files: &Files| by_place(&open_compacting(directory_of(files).path()));
-    for (newer, older) in [(3, 0), (3, 1), (3, 2), (2, 0)] {
-        let mut mixed = times[newer].clone();
-        mixed.insert("superblock".into(), times[older]["superblock"].clone());
-        let mixed = directory_of(&mixed);
-        let told = outcome(copy_of(mixed.path()).path(), 64 << 10).unwrap_err();
-        assert!(told.contains("missing") || told.contains("superblock"), "{told}");
-        let case = format!("the superblock of time {older} at time {newer}");
-        assert!(check_repair(mixed.path(), &live(&times[newer]), &known, &case), "{case}");
-    }
-    // A segment that is missing, or from before.
-    let expected = live(&times[3]);
-    let segments: Vec<&String> = times[3].keys().filter(|name| is_segment(name)).collect();
-    for name in [segments[0], segments[segments.len() / 2], segments[segments.len() - 2]] {
-        let mut mixed = times[3].clone();
-        match times[2].get(name).filter(|other| **other != times[3][name]) {
-            Some(other) => mixed.insert(name.clone(), other.clone()),
-            None => mixed.remove(name),
-        };
-        let mixed = directory_of(&mixed);
-        match outcome(copy_of(mixed.path()).path(), 64 << 10) {
-            Ok(found) => assert!(found.iter().eq(expected.values()), "{name}"),
-            Err(_) => assert!(check_repair(mixed.path(), &expected, &known, name), "{name}"),
         }
     }
 }

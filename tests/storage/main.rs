@@ -15,6 +15,7 @@ mod fixtures;
 mod full;
 mod histories;
 mod inspecting;
+mod mixtures;
 mod model;
 mod power_cuts;
 mod queues;

@@ -222,6 +222,7 @@ fn append(input: &mut Input<'_>, files: &mut Files) {
         length: records.len() as u32,
         records: count,
         previous_salt: 0,
+        opening: 0,
     };
     let at = (end.0 - sealing.start.0) as usize;
     if at + header.span() as usize > file.len().min(SEGMENT as usize) {

@@ -30,11 +30,14 @@ const MAGIC: [u8; 4] = *b"HAYG";
 /// | 36..40 | records | how many |
 /// | 40..48 | previous salt | the salt of the segment that `previous` lies in; 0: unknown, or none |
 /// | 48 | provisional | 1: counts only if something says that it was durable; 0: any other group |
-/// | 49..64 | | zero |
+/// | 49..56 | | zero |
+/// | 56..64 | opening | the salt of the first segment that this open has gone to; 0: unknown |
 ///
 /// `previous` chains the groups, and commits a segment to the end of the one before it; `durable` tells a torn tail
 /// from a hole: what lies below the `durable` of any valid group has been on stable storage. The previous salt ties a
 /// segment to the one before it, so that none of another history of the store can be in its place.
+/// The opening does so where the next segment is lost: the superblock names the last ones, and
+/// histories part only when a store is opened.
 ///
 /// A *provisional* group counts only if the superblock says that the log was durable behind it, or if a group behind it is
 /// there that is not provisional. Nothing is promised of one before the superblock says so. Such are all groups that an open
@@ -49,6 +52,8 @@ pub(crate) struct GroupHeader {
     pub(crate) previous_salt: u64,
     /// It counts only if something says that it was durable.
     pub(crate) provisional: bool,
+    /// The salt of the first segment that the log went to since the store was opened; 0: unknown.
+    pub(crate) opening: u64,
 }
 
 /// Why there is no valid group in a place.
@@ -73,6 +78,7 @@ impl GroupHeader {
         bytes[36..40].copy_from_slice(&self.records.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.previous_salt.to_le_bytes());
         bytes[48] = u8::from(self.provisional);
+        bytes[56..64].copy_from_slice(&self.opening.to_le_bytes());
         let checksum = seed.checksum(self.lsn, &bytes[4..], &[]);
         bytes[..4].copy_from_slice(&checksum.to_le_bytes());
         bytes
@@ -107,6 +113,7 @@ impl GroupHeader {
             records: u32_at(36),
             previous_salt: u64_at(40),
             provisional: bytes[48] != 0,
+            opening: u64_at(56),
         })
     }
 
@@ -233,7 +240,7 @@ impl Group {
     }
 
     /// Completes the group for writing: header in front, zeros behind.
-    pub(super) fn seal(&mut self, durable: Lsn, provisional: bool) {
+    pub(super) fn seal(&mut self, durable: Lsn, provisional: bool, opening: u64) {
         let header = GroupHeader {
             lsn: self.lsn,
             previous: self.previous,
@@ -242,6 +249,7 @@ impl Group {
             records: self.records,
             previous_salt: self.previous_salt,
             provisional,
+            opening,
         };
         self.buffer.as_mut_slice()[..GROUP_HEADER]
             .copy_from_slice(&header.encode(self.segment.seed));
@@ -268,6 +276,7 @@ mod tests {
             records: 1,
             previous_salt: 0x0807_0605_0403_0201,
             provisional: true,
+            opening: 0x1817_1615_1413_1211,
         }
     }
 
@@ -284,9 +293,9 @@ mod tests {
     #[test]
     fn the_bytes_on_disk_do_not_change_by_accident() {
         let bytes = example().encode(seed());
-        let expected = b"\xbb\x3c\x2b\x79HAYG\0\x30\0\0\0\0\0\0\0\x20\0\0\0\0\0\0\
+        let expected = b"\xc5\xe5\x9d\x2cHAYG\0\x30\0\0\0\0\0\0\0\x20\0\0\0\0\0\0\
             \0\x10\0\0\0\0\0\0\x0f\0\0\0\x01\0\0\0\
-            \x01\x02\x03\x04\x05\x06\x07\x08\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+            \x01\x02\x03\x04\x05\x06\x07\x08\x01\0\0\0\0\0\0\0\x11\x12\x13\x14\x15\x16\x17\x18";
         assert_eq!(&bytes, expected, "{:02x?}", &bytes[..4]);
         assert_eq!(GroupHeader::decode(&bytes, Lsn(0x3000), seed()), Ok(example()));
         assert_eq!(example().end(), Lsn(0x4000));

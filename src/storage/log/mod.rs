@@ -89,6 +89,8 @@ pub(crate) struct Log {
     writer: std::sync::OnceLock<ThreadId>,
     /// The store is being opened: all groups are provisional.
     opening: AtomicBool,
+    /// The salt of the first segment.
+    first_salt: u64,
 }
 
 /// Told, once, that the log has failed.
@@ -174,6 +176,7 @@ impl Log {
         let planned = (0..config.segments_ahead).map(|_| plan()).collect();
         let start = first.id().start(size).plus(PAGE);
         let salt = segments.ending_at(end).map_or(0, |last| last.header.salt);
+        let first_salt = first.header.salt;
         segments.insert(first.clone());
         let core = Core {
             open: Group::new(first, start, end, salt, PageBuffer::default()),
@@ -209,6 +212,7 @@ impl Log {
             unattended: AtomicBool::new(false),
             writer: std::sync::OnceLock::new(),
             opening: AtomicBool::new(true),
+            first_salt,
         }
     }
 
@@ -360,6 +364,11 @@ impl Log {
     /// Everything that has been appended so far is durable when this is.
     pub(crate) fn end(&self) -> Lsn {
         self.core.lock().last_record_end()
+    }
+
+    /// The salt of the first segment that the log has gone to since it was opened.
+    pub(crate) fn first_salt(&self) -> u64 {
+        self.first_salt
     }
 
     /// Everything below this is on stable storage.

@@ -176,7 +176,8 @@ impl Log {
             }
         };
         let is_large = segment.header.slots > 1;
-        group.seal(self.durable(), is_large || self.opening.load(Ordering::SeqCst));
+        let is_provisional = is_large || self.opening.load(Ordering::SeqCst);
+        group.seal(self.durable(), is_provisional, self.first_salt);
         let start = segment.id().start(self.segments.segment_size());
         write_all_at(&**file, group.buffer.as_slice(), group.lsn.since(start))
             .map_err(|error| format!("cannot write {}: {error}", segment.path.display()))?;

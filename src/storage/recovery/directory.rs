@@ -29,6 +29,8 @@ pub(super) struct Directory<'a> {
     repairs: Vec<String>,
     /// The salts that segments must have.
     expected: BTreeMap<SegmentId, u64>,
+    /// Segments that nothing ties to this history of the store.
+    untied: BTreeSet<SegmentId>,
 }
 
 impl<'a> Directory<'a> {
@@ -63,6 +65,7 @@ impl<'a> Directory<'a> {
             unfinished,
             repairs,
             expected: BTreeMap::new(),
+            untied: BTreeSet::new(),
         })
     }
 
@@ -94,6 +97,11 @@ impl<'a> Directory<'a> {
         self.expected.contains_key(&id)
     }
 
+    /// Refuses a segment from now on, because nothing ties it to this history of the store.
+    pub(super) fn refuse(&mut self, id: SegmentId) {
+        self.untied.insert(id);
+    }
+
     /// Opens a segment and reads its header. `sync`: what it holds may not have been synced, and is to be believed.
     pub(super) fn open_segment(
         &self,
@@ -120,6 +128,7 @@ impl<'a> Directory<'a> {
             Ok(header) if self.expected.get(&id).is_some_and(|salt| *salt != header.salt) => {
                 Err(HeaderFault::OtherHistory)
             }
+            Ok(_) if self.untied.contains(&id) => Err(HeaderFault::Untied),
             Ok(header) => Ok(Segment::found(header, self.dir, file)),
             Err(fault) => Err(fault),
         })
@@ -135,14 +144,34 @@ impl<'a> Directory<'a> {
         if !self.contains(id) {
             return Err(OpenError::Damaged(self.missing(id)));
         }
-        self.open_segment(store, id, sync)?.map_err(|fault| {
-            OpenError::Damaged(Damage {
-                file: self.path(id),
-                offset: 0,
-                what: fault.describe(),
-                affected: "the messages in this segment cannot be read".to_owned(),
-            })
-        })
+        let opened = self.open_segment(store, id, sync)?;
+        opened.map_err(|fault| OpenError::Damaged(self.refused(id, fault)))
+    }
+
+    /// The damage of a segment whose header cannot be believed.
+    fn refused(&self, id: SegmentId, fault: HeaderFault) -> Damage {
+        Damage {
+            file: self.path(id),
+            offset: 0,
+            what: fault.describe(),
+            affected: "the messages in this segment cannot be read".to_owned(),
+        }
+    }
+
+    /// Opens a segment that a root needs, with the salt that the root names; 0: unknown. The salts
+    /// of the last root are expected anyway, and those of an older one are not.
+    pub(super) fn segment_with(
+        &self,
+        store: &StoreId,
+        id: SegmentId,
+        salt: u64,
+        sync: bool,
+    ) -> Result<Segment, OpenError> {
+        let segment = self.needed_segment(store, id, sync)?;
+        if salt == 0 || segment.header.salt == salt {
+            return Ok(segment);
+        }
+        Err(OpenError::Damaged(self.refused(id, HeaderFault::OtherHistory)))
     }
 
     /// Refuses a store of which a segment is not as long as it was made: what is cut off is needed, or may be.
@@ -174,15 +203,10 @@ impl<'a> Directory<'a> {
         superblock: &Superblock,
     ) -> Result<(SegmentSet, Vec<Damage>), OpenError> {
         let (readable, mut unreadable) = (SegmentSet::new(superblock.segment_size), Vec::new());
-        for (id, file) in self.segments() {
+        for (id, _) in self.segments() {
             match self.open_segment(&superblock.store, id, false)? {
                 Ok(segment) => readable.insert(Arc::new(segment)),
-                Err(fault) => unreadable.push(Damage {
-                    file,
-                    offset: 0,
-                    what: fault.describe(),
-                    affected: "the messages in this segment cannot be read".to_owned(),
-                }),
+                Err(fault) => unreadable.push(self.refused(id, fault)),
             }
         }
         Ok((readable, unreadable))

@@ -10,11 +10,18 @@
 //!
 //! From the superblock backwards this gives the salt that each segment must have. Formats up to 3 say nothing of it, and
 //! what they have left is taken as it is.
+//!
+//! Where a segment is missing, the chain is broken, and the segments before it are tied in another
+//! way: histories part only when a store is opened, so all segments of one opening are of one
+//! history. Each group names its opening, and the superblock names the last ones.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 use super::directory::Directory;
 use super::load::damaged;
+use super::pieces::Pieces;
 use crate::storage::disk::read_exact_at;
 use crate::storage::error::OpenError;
 use crate::storage::log::group::{GROUP_HEADER, GroupHeader};
@@ -52,6 +59,9 @@ pub(super) fn learn(
     let behind_tail: Vec<SegmentId> =
         directory.segments().map(|(id, _)| id).filter(|id| *id > tail).collect();
     for id in behind_tail.into_iter().rev() {
+        if !directory.is_expected(id) {
+            continue;
+        }
         match predecessor(directory, superblock, id) {
             Ok(Some(tag)) => directory.expect(tag),
             Ok(None) => {}
@@ -85,15 +95,75 @@ fn read_root(
     root.map(Some).map_err(|error| damaged(directory.dir(), &error))
 }
 
-/// The segment that the log came from to the one with this number, if that is known to be of this history itself.
+/// Has the directory refuse each segment that is tied to this history neither by its salt nor by
+/// its opening. An open does not need this, because it uses no segment that is not tied by its
+/// salt.
+///
+/// A segment without a group that says its opening has nothing that counts, or is of format 3.
+pub(super) fn refuse_untied(
+    directory: &mut Directory<'_>,
+    superblock: &Superblock,
+) -> Result<(), OpenError> {
+    if !superblock.tells_histories() {
+        return Ok(());
+    }
+    let mut ours: BTreeSet<u64> = superblock.openings.into_iter().filter(|o| *o != 0).collect();
+    let mut openings = Vec::new();
+    for (id, _) in directory.segments() {
+        let opening = opening_of(directory, superblock, id)?;
+        ours.extend(opening.filter(|_| directory.is_expected(id)));
+        openings.push((id, opening));
+    }
+    // A tied segment ties the one before it, and that one ties all segments of its opening, which
+    // lie before it.
+    for &(id, opening) in openings.iter().rev() {
+        if !directory.is_expected(id) {
+            let Some(opening) = opening else { continue };
+            if !ours.contains(&opening) {
+                directory.refuse(id);
+                continue;
+            }
+        }
+        if let Some(tag) = predecessor(directory, superblock, id)? {
+            directory.expect(tag);
+            ours.extend(opening_of(directory, superblock, tag.id)?);
+        }
+    }
+    Ok(())
+}
+
+/// Returns the opening that a segment was written in, as the first group with a valid header says.
+fn opening_of(
+    directory: &Directory<'_>,
+    superblock: &Superblock,
+    id: SegmentId,
+) -> Result<Option<u64>, OpenError> {
+    let Ok(segment) = directory.open_segment(&superblock.store, id, false)? else {
+        return Ok(None);
+    };
+    let segment = Arc::new(segment);
+    let io = |error| OpenError::io("examine", &segment.path, error);
+    let mut pieces = Pieces::of_file(segment.clone(), superblock.segment_size).map_err(io)?;
+    // A tied segment is only asked to tie others.
+    let end = if directory.is_expected(id) { 2 * PAGE } else { pieces.filled() };
+    for at in (PAGE..end.min(pieces.filled())).step_by(PAGE as usize) {
+        match pieces.header(at) {
+            Ok(Ok(header)) => return Ok(Some(header.opening).filter(|opening| *opening != 0)),
+            Ok(Err(_)) => {}
+            // The segment may not be needed. The error is told when its records are read.
+            Err(_) => break,
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the segment that the log came from to the one with this number, which must be of this
+/// history itself.
 fn predecessor(
     directory: &Directory<'_>,
     superblock: &Superblock,
     id: SegmentId,
 ) -> Result<Option<SegmentTag>, OpenError> {
-    if !directory.is_expected(id) {
-        return Ok(None);
-    }
     let Ok(segment) = directory.open_segment(&superblock.store, id, false)? else {
         return Ok(None);
     };

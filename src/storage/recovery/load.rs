@@ -74,10 +74,11 @@ pub(super) fn checkpoint(
     let root = page(directory, &segments, root_page, RecordKind::Root, Root::decode)?;
 
     let tail = SegmentId::holding(root.replay_from, size);
-    for SegmentTag { id, .. } in &root.segments {
+    for SegmentTag { id, salt } in &root.segments {
         if segments.get(*id).is_none() {
             let sync = *id >= tail;
-            match (directory.needed_segment(&superblock.store, *id, sync), &mut noted) {
+            let needed = directory.segment_with(&superblock.store, *id, *salt, sync);
+            match (needed, &mut noted) {
                 (Ok(segment), _) => segments.insert(Arc::new(segment)),
                 (Err(OpenError::Damaged(damage)), Some(noted)) => noted.segments.push(damage),
                 (Err(error), _) => return Err(error),
@@ -166,7 +167,9 @@ pub(super) fn checkpoint(
     // Lists of messages are not read yet. To go on without one would be to give up its segment, and the list with it; also where
     // the segment's header is read right the next time that it is looked at.
     for id in missing.into_inner() {
-        let needed = directory.needed_segment(&superblock.store, id, true);
+        let tag = root.segments.iter().find(|tag| tag.id == id);
+        let salt = tag.map_or(0, |tag| tag.salt);
+        let needed = directory.segment_with(&superblock.store, id, salt, true);
         match (needed, &mut noted) {
             (Err(OpenError::Damaged(damage)), Some(noted)) => {
                 if !noted.segments.contains(&damage) {

@@ -48,7 +48,7 @@ use super::options::Options;
 use super::reader;
 use super::record::RecordKind;
 use super::segment::{FreeFile, SegmentSet};
-use super::superblock::{Ahead, FORMAT_VERSION, Superblock, SuperblockFile};
+use super::superblock::{Ahead, FORMAT_VERSION, OPENINGS, Superblock, SuperblockFile};
 use super::units::{Lsn, SegmentId, SegmentTag};
 
 /// What opening a store found and did.
@@ -204,6 +204,7 @@ fn create(disk: &dyn Disk, dir: &Path, options: &Options) -> Result<SuperblockFi
         newest: None,
         durable: Lsn::ZERO,
         ahead: Ahead::default(),
+        openings: [0; OPENINGS],
         written: None,
         compacted: Compacted::default(),
     };
@@ -385,7 +386,7 @@ pub(crate) struct Examined {
     pub(crate) lost_segments: Vec<Damage>,
     /// Directories of deep queues that cannot be read: what was in them has to be looked for.
     pub(crate) lost_directories: Vec<LostDirectory>,
-    /// Every segment whose header is valid, whether the log needs it or not.
+    /// Every segment of this history whose header is valid, whether the log needs it or not.
     pub(crate) readable: SegmentSet,
     /// Segment files whose header is not.
     pub(crate) unreadable: Vec<Damage>,
@@ -425,9 +426,15 @@ pub(crate) fn examine(disk: &dyn Disk, dir: &Path, access: Access) -> Result<Exa
         Ok(recovered) => {
             learned?;
             examined.recovered = Some(recovered);
+            // Messages are looked for in segments that the log does not need.
+            history::refuse_untied(&mut directory, examined.superblock.state())?;
+            (examined.readable, _) = directory.all_segments(examined.superblock.state())?;
         }
         Err(OpenError::Damaged(damage)) => {
             examined.refusal = Some(damage);
+            history::refuse_untied(&mut directory, examined.superblock.state())?;
+            (examined.readable, examined.unreadable) =
+                directory.all_segments(examined.superblock.state())?;
             examined.salvage(&directory)?;
         }
         Err(error) => return Err(error),
@@ -473,7 +480,11 @@ impl Examined {
         let mut roots = salvage::roots(directory, self.superblock.state())?;
         roots.retain(|other| *other < root);
         // The beginning of the log, if it is still there, needs no checkpoint.
-        if directory.contains(SegmentId::FIRST) {
+        let superblock = self.superblock.state();
+        let first = SegmentId::FIRST;
+        if directory.contains(first)
+            && directory.open_segment(&superblock.store, first, false)?.is_ok()
+        {
             roots.insert(0, Lsn::ZERO);
         }
         for root in roots.into_iter().rev() {

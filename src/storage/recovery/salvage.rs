@@ -286,7 +286,7 @@ impl Salvage<'_, '_> {
             let inside = id.start(size) < to && id.plus(1).start(size) > from;
             if inside && !self.candidates.iter().any(|candidate| candidate.id() == id) {
                 let what = &mut self.holes[index].what;
-                *what = format!("{what}; the header of segment {id} is damaged");
+                *what = format!("{what}; segment {id} is damaged, or of another history");
                 self.holes[index].extents.push(Extent { file, offset: 0, bytes: size });
                 self.holes[index].unread.push((from, to));
             }

@@ -34,6 +34,7 @@ pub(crate) enum HeaderFault {
     OtherStore,
     OtherSegment(SegmentId),
     OtherHistory,
+    Untied,
 }
 
 impl HeaderFault {
@@ -49,6 +50,11 @@ impl HeaderFault {
             HeaderFault::OtherHistory => {
                 "the file is of another history of this store than the others: files of two backups, or of a backup \
                  and of today, were mixed; put back the file that belongs to the others, or all files of one backup"
+                    .to_owned()
+            }
+            HeaderFault::Untied => {
+                "nothing ties the file to this history of the store, and it may be of another history: files of two \
+                 backups, or of a backup and of today, may have been mixed"
                     .to_owned()
             }
         }

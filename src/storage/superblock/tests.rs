@@ -15,6 +15,7 @@ fn example() -> Superblock {
         newest: Some(SegmentTag { id: SegmentId(42), salt: 0xa2 }),
         durable: Lsn(0x0123_4567_89ab_ceff),
         ahead,
+        openings: [0xb4, 0xb3, 0xb2, 0],
         written: Some(Timestamp(0x0000_0198_7654_3210)),
         compacted: Compacted { segments: 0x1122, messages: 0x3344_5566, bytes: 0x77_8899_aabb },
     }
@@ -31,7 +32,7 @@ fn flip(dir: &Path, offset: u64) {
 fn the_bytes_on_disk_do_not_change_by_accident() {
     let bytes = example().encode();
     let mut expected = Vec::new();
-    expected.extend_from_slice(b"HAYPILE\0\x04\0\0\0\xb2\x7f\xef\x540123456789abcdef");
+    expected.extend_from_slice(b"HAYPILE\0\x04\0\0\0\x9a\xf1\x1a\x560123456789abcdef");
     expected.extend_from_slice(b"\x07\0\0\0\0\0\0\0\0\0\0\x04\0\0\0\0");
     expected.extend_from_slice(b"\xef\xcd\xab\x89\x67\x45\x23\x01\x2a\0\0\0\0\0\0\0");
     expected.extend_from_slice(b"\x10\x32\x54\x76\x98\x01\0\0\x22\x11\0\0\0\0\0\0");
@@ -40,7 +41,10 @@ fn the_bytes_on_disk_do_not_change_by_accident() {
     expected.extend_from_slice(b"\xff\xce\xab\x89\x67\x45\x23\x01\x02\0\0\0\0\0\0\0");
     expected.extend_from_slice(b"\x2b\0\0\0\0\0\0\0\xa3\0\0\0\0\0\0\0");
     expected.extend_from_slice(b"\x2c\0\0\0\0\0\0\0\xa4\0\0\0\0\0\0\0");
-    expected.resize(512, 0);
+    expected.resize(480, 0);
+    for salt in [0xb4_u64, 0xb3, 0xb2, 0] {
+        expected.extend_from_slice(&salt.to_le_bytes());
+    }
     assert_eq!(bytes[..160], expected[..160], "{:02x?}", &bytes[12..16]);
     assert_eq!(bytes[160..], expected[160..]);
     assert_eq!(Superblock::decode(&bytes), Ok(example()));
@@ -67,6 +71,7 @@ fn a_superblock_of_version_3_is_read_and_the_next_update_writes_version_4() {
         newest: Some(SegmentTag { id: SegmentId(42), salt: 0 }),
         durable: Lsn::ZERO,
         ahead: Ahead::default(),
+        openings: [0; OPENINGS],
         written: None,
         compacted: Compacted::default(),
         ..example()
@@ -97,6 +102,15 @@ fn segments_ahead_are_ascending_and_end_with_the_newest() {
     assert_eq!(state.last_known(), Some(SegmentId(64)));
     state.reach(Some(tag(59)), Lsn::ZERO);
     assert_eq!(state.newest, Some(tag(60)));
+}
+
+#[test]
+fn the_last_four_openings_are_kept() {
+    let mut state = Superblock { openings: [0; OPENINGS], ..example() };
+    for salt in [1, 2, 2, 3, 4, 5, 5] {
+        state.note_opening(salt);
+    }
+    assert_eq!(state.openings, [5, 4, 3, 2]);
 }
 
 #[test]

@@ -61,6 +61,7 @@ fn segment(bodies: &[usize]) -> (Arc<Segment>, Arc<Noting>) {
         lsn,
         previous: lsn,
         previous_salt: 0,
+        opening: 0,
         durable: lsn,
         length: (group.len() - GROUP_HEADER) as u32,
         records: bodies.len() as u32,
