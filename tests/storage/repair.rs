@@ -4,6 +4,7 @@ mod deep;
 mod holes;
 mod hostile;
 mod moved;
+mod provisional;
 mod service;
 mod sweep;
 mod units;

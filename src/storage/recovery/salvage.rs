@@ -121,6 +121,7 @@ impl Salvage<'_, '_> {
         for segment in self.candidates.clone() {
             spots.extend(self.spots(&segment, from)?);
         }
+        self.leave_out_provisional(&mut spots);
         let known = self.known_durable(&spots);
 
         // From the back: a group that begins behind the end of the one before a later one was cut off, and is void.
@@ -218,6 +219,25 @@ impl Salvage<'_, '_> {
         }
         self.pieces = Some(pieces);
         Ok(spots)
+    }
+
+    /// Leaves out the segments at the end of the log that have nothing but provisional groups, of
+    /// which the superblock does not say that they were durable. Their groups void the last group
+    /// before them, which counts then.
+    fn leave_out_provisional(&mut self, spots: &mut Vec<Spot>) {
+        if !self.superblock.tells_histories() {
+            return;
+        }
+        let noted = self.superblock.durable.max(self.superblock.root);
+        while let Some(last) = spots.last().map(|spot| spot.segment.clone()) {
+            let is_noted = noted > self.start(&last).plus(PAGE);
+            let first = spots.partition_point(|spot| spot.segment.id() < last.id());
+            if is_noted || !spots[first..].iter().all(|spot| spot.header.provisional) {
+                break;
+            }
+            spots.truncate(first);
+            self.candidates.retain(|candidate| candidate.id() != last.id());
+        }
     }
 
     /// How far the log was durable, as anything valid says.
