@@ -230,7 +230,7 @@ impl Store {
         let full = |bytes| OpenError::Full { dir: dir.to_owned(), bytes };
         let failed = StoreError::Failed;
         // One segment has to be had; all others are made when there is room.
-        if shared.pool.prepare_next().map_err(failed)? == Prepared::NoRoom {
+        if shared.pool.make_next().map_err(failed)? == Prepared::NoRoom {
             return Err(full(segment_size));
         }
         // What was taken up anew may go on in another, or need a larger one.
@@ -241,10 +241,12 @@ impl Store {
         }
         // And one more, to know at once whether the disk is full: then the next open may need what this one can free.
         if shared.pool.spares() < RESERVE {
-            shared.pool.prepare_next_anew().map_err(failed)?;
+            shared.pool.make_next_anew().map_err(failed)?;
         } else {
-            shared.pool.prepare_next().map_err(failed)?;
+            shared.pool.make_next().map_err(failed)?;
         }
+        // One update of the superblock names both.
+        shared.pool.name_held().map_err(failed)?;
         // This makes the cut durable: from now on the log goes on in a fresh segment, and says where the old one ended. A last
         // group that was taken up anew does so as well, and fills a segment again if it did before.
         if shared.log.end() <= recovered_end {

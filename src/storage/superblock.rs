@@ -518,21 +518,23 @@ fn is_lack_of_room(error: &io::Error) -> bool {
 impl Register for Mutex<SuperblockFile> {
     fn note(
         &self,
-        ready: Option<SegmentTag>,
+        ready: &[SegmentTag],
         dropped: &[SegmentTag],
         reached: Option<(SegmentTag, Lsn)>,
-    ) -> io::Result<bool> {
+    ) -> io::Result<usize> {
         let mut file = self.lock();
         let mut state = *file.state();
         if let Some((newest, durable)) = reached {
             state.reach(Some(newest), durable);
         }
         state.ahead.retain(|tag| !dropped.contains(&tag));
-        let noted = ready.is_none_or(|ready| state.ahead.insert(ready));
-        if noted && state != *file.state() {
+        let added = ready.iter().take_while(|ready| state.ahead.insert(**ready)).count();
+        // A list that is full stays as it is, for the caller to ask again when the log has gone on.
+        let is_refused = added == 0 && !ready.is_empty();
+        if !is_refused && state != *file.state() {
             file.update(state)?;
         }
-        Ok(noted)
+        Ok(added)
     }
 }
 

@@ -86,18 +86,16 @@ struct SmallRegister(Mutex<Vec<SegmentTag>>);
 impl Register for SmallRegister {
     fn note(
         &self,
-        ready: Option<SegmentTag>,
+        ready: &[SegmentTag],
         dropped: &[SegmentTag],
         reached: Option<(SegmentTag, Lsn)>,
-    ) -> io::Result<bool> {
+    ) -> io::Result<usize> {
         let mut ahead = self.0.lock();
         let ended = |tag: &SegmentTag| reached.is_some_and(|(newest, _)| tag.id <= newest.id);
         ahead.retain(|tag| !ended(tag) && !dropped.contains(tag));
-        if ready.is_some() && ahead.len() == REGISTERED {
-            return Ok(false);
-        }
-        ahead.extend(ready);
-        Ok(true)
+        let added = ready.len().min(REGISTERED.saturating_sub(ahead.len()));
+        ahead.extend(&ready[..added]);
+        Ok(added)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is durable when, and how to wait for it.
 
 use std::future::Future;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -8,7 +9,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use haypile::storage::{Durable, Lsn, Options, Persistence, Store, StoreError};
+use haypile::storage::{
+    Background, Durable, Lsn, Options, Persistence, Queue, Sequence, Store, StoreError,
+};
 use tempfile::tempdir;
 
 use crate::support::*;
@@ -283,4 +286,52 @@ fn waiting_for_an_lsn_that_was_never_given_out_is_an_error_at_once() {
         assert!(is_unknown(store.wait_durable(Lsn::MAX)));
         assert_eq!(bodies(&orders), ["m", "n"]);
     }
+}
+
+/// The generation of the superblock, which grows by one with each update.
+fn superblock_updates(dir: &Path) -> u64 {
+    let bytes = std::fs::read(dir.join("superblock")).unwrap();
+    let generation = |copy: usize| {
+        u64::from_le_bytes(bytes[copy + 32..copy + 40].try_into().expect("eight bytes"))
+    };
+    generation(0).max(generation(4096))
+}
+
+/// Each of them had an update of its own, with two syncs.
+#[test]
+fn segments_that_are_made_together_are_named_by_one_update_of_the_superblock() {
+    for background in [Background::Caller, Background::Threads] {
+        let dir = tempdir().unwrap();
+        let options = Options { segments_ahead: 16, background, ..small() };
+        let store = Store::open(dir.path(), options).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while store.inspect().open.unwrap().segments_ready < 16 {
+            assert!(Instant::now() < deadline, "the segments are not made ready");
+            thread::sleep(Duration::from_millis(1));
+        }
+        let updates = superblock_updates(dir.path());
+        assert!(updates <= 6, "{updates} updates with {background:?}");
+    }
+}
+
+#[test]
+fn hand_outs_are_counted_in_each_chunk_that_has_one_of_them() {
+    let dir = tempdir().unwrap();
+    let options = || Options { chunk_places: 64, ..small() };
+    let store = Store::open(dir.path(), options()).unwrap();
+    let (orders, _) = store.create_queue(b"orders").unwrap();
+    (0..300).for_each(|n| {
+        append(&store, &orders, n.to_string());
+    });
+    // The last of a chunk, the first of the next, none of one, and two of the last.
+    let marks: Vec<_> = [0, 63, 64, 127, 192, 298, 299].map(|n| (Sequence::new(n), 2)).into();
+    assert!(orders.mark_delivered(&marks).unwrap());
+    let counted = |queue: &Queue| -> Vec<_> {
+        let handed_out = fetch_all(queue).into_iter().filter(|fetched| fetched.deliveries > 0);
+        handed_out.map(|fetched| (fetched.sequence, fetched.deliveries)).collect()
+    };
+    assert_eq!(counted(&orders), marks);
+    drop((orders, store));
+    let store = Store::open(dir.path(), options()).unwrap();
+    assert_eq!(counted(&queue(&store, "orders")), marks, "after a restart");
 }

@@ -12,7 +12,7 @@ use self::making::Trouble;
 use super::Segment;
 use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::mutant::{Mutant, is_active};
-use crate::storage::sync::{AtomicBool, Condvar, Mutex, Ordering, Slip, breaks};
+use crate::storage::sync::{AtomicBool, Condvar, Mutex, MutexGuard, Ordering, Slip, breaks};
 use crate::storage::units::{Lsn, SegmentId, SegmentTag};
 
 /// How long to wait before a full disk is asked again.
@@ -31,17 +31,18 @@ pub(crate) struct PoolConfig {
 
 /// The durable list of the segments that the log may go on in: the store's superblock.
 pub(crate) trait Register: Send + Sync + std::fmt::Debug {
-    /// Adds a segment whose file is ready, removes those that are given up, and notes the newest segment that the log has
-    /// reached and how far it is durable. Durable on return. Returns `false`, and has noted nothing, if the list has no room.
+    /// Adds segments whose files are ready, removes those that are given up, and notes the newest segment that the log has
+    /// reached and how far it is durable. Durable on return, with one update for all of it. Returns the number of segments
+    /// that it has added: fewer than all, the first ones, if the list has no room for more.
     ///
     /// # Errors
     /// It is not known what a restart will find: the log must not go on.
     fn note(
         &self,
-        ready: Option<SegmentTag>,
+        ready: &[SegmentTag],
         dropped: &[SegmentTag],
         reached: Option<(SegmentTag, Lsn)>,
-    ) -> io::Result<bool>;
+    ) -> io::Result<usize>;
 }
 
 /// The file of a segment that nothing needs any more.
@@ -54,7 +55,7 @@ pub(crate) struct FreeFile {
 /// What [`SegmentPool::prepare_next`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Prepared {
-    /// A file was made.
+    /// A file was made, or the register names one that was made before.
     One,
     /// No segment was wanted.
     Nothing,
@@ -103,6 +104,8 @@ pub(crate) struct SegmentPool {
 struct PoolState {
     wanted: VecDeque<Arc<Segment>>,
     preparing: Option<SegmentId>,
+    /// Segments whose files are made, and that a thread has the register name now: one thread at a time does so.
+    naming: Vec<SegmentId>,
     /// Decided on, and then not needed after all.
     abandoned: BTreeSet<SegmentId>,
     free: Vec<FreeFile>,
@@ -113,8 +116,8 @@ struct PoolState {
     reached: Option<(SegmentTag, Lsn)>,
     /// The register had no room for a further segment.
     crowded: bool,
-    /// Segments that it had no room for, with their files, which have their names already. Invariant: no file in `free` has the
-    /// name of a segment that is still to be made.
+    /// Segments that the register does not name yet, because more of them are being made or it had no room, with their files,
+    /// which have their names already. Invariant: no file in `free` has the name of a segment that is still to be made.
     held: VecDeque<(Arc<Segment>, Arc<dyn DiskFile>)>,
     /// Files of several slots that were [reserved](SegmentPool::reserve_large), with their slots.
     large: Vec<(u32, FreeFile)>,
@@ -164,9 +167,9 @@ impl SegmentPool {
 
     pub(crate) fn outlook(&self) -> PoolOutlook {
         let state = self.state.lock();
-        let preparing = usize::from(state.preparing.is_some());
+        let in_work = usize::from(state.preparing.is_some()) + state.naming.len();
         PoolOutlook {
-            wanted: (state.wanted.len() + state.held.len() + preparing) as u64,
+            wanted: (state.wanted.len() + state.held.len() + in_work) as u64,
             free: {
                 let given_up = state.given_up.iter().map(|(_, file)| file);
                 state.free.iter().chain(given_up).map(|free| free.path.clone()).collect()
@@ -179,8 +182,12 @@ impl SegmentPool {
         self.room_callbacks.lock().push(RoomCallback(callback));
     }
 
-    fn set_full(&self, full: bool) {
-        if self.full.swap(full, Ordering::AcqRel) == full {
+    /// Notes whether there is room. This changes under the lock under which segments are wanted, so that it is never older than
+    /// what it follows from; the callbacks are called behind it.
+    fn set_full(&self, full: bool, state: MutexGuard<'_, PoolState>) {
+        let before = self.full.swap(full, Ordering::AcqRel);
+        drop(state);
+        if before == full {
             return;
         }
         if full {
@@ -217,7 +224,7 @@ impl SegmentPool {
             if let Some((held, file)) = state.held.remove(place) {
                 state.free.push(FreeFile { path: held.path.clone(), file });
             }
-        } else if state.preparing == Some(segment.id()) {
+        } else if state.is_in_work(segment.id()) {
             state.abandoned.insert(segment.id());
         }
         state.crowded = false;
@@ -237,7 +244,7 @@ impl SegmentPool {
     /// The same, and the register says so on return.
     pub(crate) fn note_reached(&self, segment: SegmentTag, durable: Lsn) -> Result<(), Arc<str>> {
         self.reached(segment, durable);
-        self.note(None, &[], Some((segment, durable))).map(drop)
+        self.note(&[], &[], Some((segment, durable))).map(drop)
     }
 
     /// Has the register forget the segments that were given up. Their files may have other names then.
@@ -250,7 +257,7 @@ impl SegmentPool {
             std::mem::take(&mut state.given_up).into_iter().unzip();
         let reached = state.reached;
         drop(state);
-        self.note(None, &tags, reached)?;
+        self.note(&[], &tags, reached)?;
         self.state.lock().free.extend(files);
         Ok(())
     }
@@ -258,10 +265,10 @@ impl SegmentPool {
     /// An error is final, as that of a sync is.
     fn note(
         &self,
-        ready: Option<SegmentTag>,
+        ready: &[SegmentTag],
         dropped: &[SegmentTag],
         reached: Option<(SegmentTag, Lsn)>,
-    ) -> Result<bool, Arc<str>> {
+    ) -> Result<usize, Arc<str>> {
         self.config.register.note(ready, dropped, reached).map_err(|error| {
             let failure: Arc<str> = format!("cannot write the superblock: {error}").into();
             self.state.lock().failure = Some(failure.clone());
@@ -275,17 +282,27 @@ impl SegmentPool {
     pub(crate) fn wait_for_answer(&self, segments: &[Arc<Segment>]) {
         let mut state = self.state.lock();
         loop {
-            let awaited = segments.iter().any(|segment| {
-                let id = segment.id();
-                let preparing = state.preparing == Some(id) && !state.abandoned.contains(&id);
-                let wanted = state.wanted.iter().any(|wanted| wanted.id() == id);
-                segment.file().is_none() && (preparing || wanted)
-            });
+            let missing = segments.iter().filter(|segment| segment.file().is_none());
+            let (mut held, mut coming) = (false, false);
+            for id in missing.map(|segment| segment.id()) {
+                held |= state.is_held(id);
+                coming |= state.is_in_work(id) && !state.abandoned.contains(&id);
+                coming |= state.wanted.iter().any(|wanted| wanted.id() == id);
+            }
             let over = state.closing || state.stopping || state.crowded || state.failure.is_some();
-            if !awaited || over || self.is_full() {
+            if !(held || coming) || over || self.is_full() {
                 return;
             }
-            self.ready.wait(&mut state);
+            if coming {
+                self.ready.wait(&mut state);
+                continue;
+            }
+            // The thread that makes files may be at others, which this does not wait for.
+            drop(state);
+            if self.name_held().is_err() {
+                return;
+            }
+            state = self.state.lock();
         }
     }
 
@@ -305,6 +322,13 @@ impl SegmentPool {
             }
             if state.stopping {
                 return Err("the store is closing".into());
+            }
+            if state.is_held(segment.id()) && !state.crowded {
+                // The thread that makes files may be at others, which this does not wait for.
+                drop(state);
+                self.name_held()?;
+                state = self.state.lock();
+                continue;
             }
             if state.closing && state.preparing.is_none() && self.is_full() {
                 let path = segment.path.display();
@@ -350,19 +374,27 @@ impl SegmentPool {
 
     /// Prepares segments until [`stop`](Self::stop); the body of a thread. A full disk is asked again each second, and
     /// whenever a file comes back. Any other error is returned, after it has been told to everybody who waits.
+    ///
+    /// Of several segments the register names the first as soon as its file is made, because the log needs that one next, and
+    /// then all others with one update. A log that needs one of those earlier [does not wait](Self::wait_ready) for the rest.
     pub(crate) fn run(&self) -> Result<(), Arc<str>> {
+        let mut is_first = true;
         loop {
             let mut state = self.state.lock();
             while (state.wanted.is_empty() && state.held.is_empty() || state.crowded)
                 && !state.stopping
             {
+                is_first = true;
                 self.work.wait(&mut state);
             }
             if state.stopping {
                 return Ok(());
             }
+            let is_named_now = is_first || state.wanted.is_empty();
             drop(state);
-            if self.prepare_next()? == Prepared::NoRoom {
+            let prepared = if is_named_now { self.prepare_next()? } else { self.make_next()? };
+            is_first = prepared == Prepared::NoRoom;
+            if is_first {
                 let mut state = self.state.lock();
                 if !state.recycled && !state.stopping {
                     self.work.wait_for(&mut state, FULL_DISK_RETRY);
@@ -371,9 +403,10 @@ impl SegmentPool {
         }
     }
 
-    /// Prepares all segments that are wanted, as far as there is room.
+    /// Prepares all segments that are wanted, as far as there is room, and has the register name all of them with one update.
     pub(crate) fn prepare_wanted(&self) -> Result<(), Arc<str>> {
-        while self.prepare_next()? == Prepared::One {}
+        while self.make_next()? == Prepared::One {}
+        while self.name_held()? == Prepared::One {}
         Ok(())
     }
 
@@ -382,15 +415,28 @@ impl SegmentPool {
     /// Its file can be had when it is in its place, and the register names it: so the log never goes on in a segment that
     /// nobody would miss.
     pub(crate) fn prepare_next(&self) -> Result<Prepared, Arc<str>> {
-        self.prepare_one(false)
+        match self.name_held()? {
+            Prepared::Nothing => {}
+            named => return Ok(named),
+        }
+        match self.make_next()? {
+            Prepared::One => self.name_held(),
+            other => Ok(other),
+        }
+    }
+
+    /// Makes the file of the segment that has been wanted for longest, if any. The register does not name it before
+    /// [`name_held`](Self::name_held).
+    pub(crate) fn make_next(&self) -> Result<Prepared, Arc<str>> {
+        self.make_one(false)
     }
 
     /// The same with a new file where there are dead ones too: to know whether the disk has room.
-    pub(crate) fn prepare_next_anew(&self) -> Result<Prepared, Arc<str>> {
-        self.prepare_one(true)
+    pub(crate) fn make_next_anew(&self) -> Result<Prepared, Arc<str>> {
+        self.make_one(true)
     }
 
-    fn prepare_one(&self, anew: bool) -> Result<Prepared, Arc<str>> {
+    fn make_one(&self, anew: bool) -> Result<Prepared, Arc<str>> {
         self.release_given_up()?;
         let mut state = self.state.lock();
         if let Some(failure) = &state.failure {
@@ -399,15 +445,8 @@ impl SegmentPool {
         if state.crowded {
             return Ok(Prepared::Crowded);
         }
-        let (segment, made) = match state.held.pop_front() {
-            Some((segment, file)) => (segment, Some(file)),
-            None => match state.wanted.pop_front() {
-                Some(segment) => (segment, None),
-                None => return Ok(Prepared::Nothing),
-            },
-        };
+        let Some(segment) = state.wanted.pop_front() else { return Ok(Prepared::Nothing) };
         let recycled = match segment.header.slots {
-            _ if made.is_some() => None,
             1 if anew => None,
             1 => state.free.pop(),
             slots => {
@@ -419,40 +458,24 @@ impl SegmentPool {
         state.recycled = false;
         drop(state);
 
-        let prepared = made.map_or_else(|| self.make(&segment, recycled), Ok);
-        let reached = self.state.lock().reached;
-        let noted = prepared.is_ok()
-            && (is_active(Mutant::UnnamedSegment)
-                || self.note(Some(segment.tag()), &[], reached)?);
+        let made = self.make(&segment, recycled);
 
         let mut state = self.state.lock();
         state.preparing = None;
-        match prepared {
-            Ok(file) if !noted => {
-                if state.abandoned.remove(&segment.id()) {
-                    state.free.push(FreeFile { path: segment.path.clone(), file });
-                } else {
-                    state.held.push_back((segment, file));
-                }
-                // Otherwise there may be room by now.
-                state.crowded = state.reached == reached && state.given_up.is_empty();
-                self.ready.notify_all();
-                drop(state);
-                // As many as can be named are ready, and a file was made besides.
-                self.set_full(false);
-                return Ok(Prepared::Crowded);
+        let is_abandoned = state.abandoned.remove(&segment.id());
+        match made {
+            Ok(file) if is_abandoned => {
+                state.free.push(FreeFile { path: segment.path.clone(), file });
             }
-            Ok(file) if state.abandoned.remove(&segment.id()) => {
-                let free = FreeFile { path: segment.path.clone(), file };
-                state.given_up.push((segment.tag(), free));
-            }
-            Ok(file) => segment.set_file(file),
+            Ok(file) => state.held.push_back((segment, file)),
             Err(Trouble::NoRoom) => {
-                if !state.abandoned.remove(&segment.id()) {
+                if !is_abandoned {
                     state.wanted.push_front(segment);
                 }
                 drop(state);
-                self.set_full(true);
+                // All that there was room for can be had before the disk is told to be full.
+                self.name_held()?;
+                self.set_full(true, self.state.lock());
                 // Under the lock, so that it cannot fall between the question and the sleep.
                 let _state = self.state.lock();
                 self.ready.notify_all();
@@ -466,15 +489,76 @@ impl SegmentPool {
                 return Err(failure);
             }
         }
+        // A log that waits for this file has the register name it at once.
         if !breaks(Slip::ReadyUntold) {
             self.ready.notify_all();
         }
-        let enough = state.wanted.is_empty();
-        drop(state);
-        if enough {
-            self.set_full(false);
-        }
         Ok(Prepared::One)
+    }
+
+    /// Has the register name all segments whose files are made, with one update: the log can go on in them then.
+    pub(crate) fn name_held(&self) -> Result<Prepared, Arc<str>> {
+        self.release_given_up()?;
+        let mut state = self.state.lock();
+        loop {
+            if let Some(failure) = &state.failure {
+                return Err(failure.clone());
+            }
+            if state.naming.is_empty() {
+                break;
+            }
+            // In order: those that the log comes to first must not find that later ones have taken the register's room.
+            self.ready.wait(&mut state);
+        }
+        if state.held.is_empty() {
+            return Ok(Prepared::Nothing);
+        }
+        if state.crowded {
+            return Ok(Prepared::Crowded);
+        }
+        let mut made = std::mem::take(&mut state.held);
+        let tags: Vec<SegmentTag> = made.iter().map(|(segment, _)| segment.tag()).collect();
+        state.naming = tags.iter().map(|tag| tag.id).collect();
+        let reached = state.reached;
+        drop(state);
+
+        let named = if is_active(Mutant::UnnamedSegment) {
+            tags.len()
+        } else {
+            self.note(&tags, &[], reached)?
+        };
+
+        let mut state = self.state.lock();
+        state.naming.clear();
+        for (segment, file) in made.drain(..named) {
+            if state.abandoned.remove(&segment.id()) {
+                let free = FreeFile { path: segment.path.clone(), file };
+                state.given_up.push((segment.tag(), free));
+            } else {
+                segment.set_file(file);
+            }
+        }
+        let is_crowded = !made.is_empty();
+        for (segment, file) in made.into_iter().rev() {
+            if state.abandoned.remove(&segment.id()) {
+                state.free.push(FreeFile { path: segment.path.clone(), file });
+            } else {
+                state.held.push_front((segment, file));
+            }
+        }
+        if is_crowded {
+            // Otherwise there may be room by now.
+            state.crowded = state.reached == reached && state.given_up.is_empty();
+        }
+        if !breaks(Slip::ReadyUntold) {
+            self.ready.notify_all();
+        }
+        let enough = state.wanted.is_empty() && state.preparing.is_none();
+        if enough || is_crowded {
+            // As many as are wanted are ready, or as many as can be named, with a file that was made besides.
+            self.set_full(false, state);
+        }
+        Ok(if is_crowded { Prepared::Crowded } else { Prepared::One })
     }
 
     /// From now on nobody waits for room on a full disk: what needs some is an error.
@@ -488,5 +572,17 @@ impl SegmentPool {
         self.state.lock().stopping = true;
         self.work.notify_all();
         self.ready.notify_all();
+    }
+}
+
+impl PoolState {
+    /// Whether the file of the segment is made, and the register does not name it yet.
+    fn is_held(&self, id: SegmentId) -> bool {
+        self.held.iter().any(|(held, _)| held.id() == id)
+    }
+
+    /// Whether a file is being made for the segment, or a thread has the register name it.
+    fn is_in_work(&self, id: SegmentId) -> bool {
+        self.preparing == Some(id) || self.naming.contains(&id)
     }
 }

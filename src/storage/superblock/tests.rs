@@ -181,3 +181,26 @@ fn a_newer_format_is_refused_by_its_number() {
     let error = SuperblockFile::open(&RealDisk, dir.path(), Access::Read).unwrap_err();
     assert!(matches!(error, OpenError::Format { found: 9, .. }), "{error}");
 }
+
+#[test]
+fn segments_are_added_by_one_update_as_far_as_there_is_room() {
+    let tag = |id| SegmentTag { id: SegmentId(id), salt: id };
+    let dir = tempfile::tempdir().unwrap();
+    let empty = Superblock { ahead: Ahead::default(), ..example() };
+    let register = Mutex::new(SuperblockFile::create(&RealDisk, dir.path(), empty).unwrap());
+    let state = || *register.lock().state();
+    let tags: Vec<_> = (43..43 + AHEAD as u64 + 2).map(tag).collect();
+    assert_eq!(register.note(&tags[..3], &[], None).unwrap(), 3);
+    assert_eq!(state().generation, 8);
+    assert_eq!(register.note(&tags[3..], &[], None).unwrap(), AHEAD - 3, "the first of them");
+    assert_eq!(state().generation, 9);
+    assert!(state().ahead.iter().eq(tags[..AHEAD].iter().copied()));
+    assert_eq!(register.note(&tags[AHEAD..], &[], None).unwrap(), 0);
+    assert_eq!(state().generation, 9, "nothing was noted");
+    let reached = Some((tag(44), Lsn(5)));
+    assert_eq!(register.note(&tags[AHEAD..], &[], reached).unwrap(), 2);
+    assert_eq!(state().generation, 10);
+    drop(register);
+    let read = SuperblockFile::open(&RealDisk, dir.path(), Access::Read).unwrap().unwrap();
+    assert!(read.state().ahead.iter().eq(tags[2..].iter().copied()));
+}
