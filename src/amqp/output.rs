@@ -16,6 +16,9 @@ use crate::storage::Piece;
 /// frame header, because a copy of a few KiB is cheaper than one more piece in the vectored write.
 const BY_REFERENCE: usize = 8 * 1024;
 
+/// What a delivery takes besides its message, in bytes, roughly: the frames around it, and the consumer's tag.
+const AROUND_MESSAGE: usize = 128;
+
 /// Frames waiting to be written.
 #[derive(Debug, Default)]
 pub(super) struct Output {
@@ -56,6 +59,13 @@ impl Output {
 
     pub(super) fn method(&mut self, channel: u16, method: &Method<'_>) {
         self.dialect.put_method(&mut self.tail, channel, method);
+    }
+
+    /// Makes room for deliveries of messages of these sizes, as far as they are copied. Otherwise the frames would move whenever
+    /// their memory has to double, which costs as much as copying each message once more.
+    pub(super) fn reserve(&mut self, messages: impl Iterator<Item = usize>) {
+        let copied = messages.filter(|size| *size < BY_REFERENCE);
+        self.tail.reserve(copied.map(|size| size + AROUND_MESSAGE).sum());
     }
 
     /// Appends frames that have been encoded elsewhere.

@@ -416,10 +416,13 @@ impl Running {
             };
         }
         let method = Method::decode(&frame.payload)?;
-        if !gathers(&method) {
+        let channel = if gathers(&method) {
+            channel
+        } else {
             self.catch_up(number, output)?;
-        }
-        let Some(channel) = self.channels.get_mut(&number) else { return Ok(Outcome::Done) };
+            let Some(channel) = self.channels.get_mut(&number) else { return Ok(Outcome::Done) };
+            channel
+        };
         match method {
             Method::BasicPublish { immediate: true, .. } => {
                 Err(Fault::connection(ReplyCode::NotImplemented, "immediate=true")
@@ -634,6 +637,10 @@ impl Running {
                 self.events = events;
                 break;
             }
+            output.reserve(events.iter().filter_map(|event| match event {
+                Event::Delivery { delivery, .. } => Some(delivery.message().size()),
+                _ => None,
+            }));
             // Every event that was taken has to be dealt with, also after one that failed.
             for event in events.drain(..) {
                 let output = match (&event, &mut awaited) {
