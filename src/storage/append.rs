@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::draft::Draft;
+use super::draft::{Draft, MeasuredDraft};
 use super::error::StoreError;
 use super::index::Entry;
 use super::log::{Outline, Placed};
@@ -51,8 +51,9 @@ impl Store {
             [] => Ok(Appended { durable_at: None }),
             [queue] => {
                 let mut state = queue.core.state.lock();
+                let live = usize::from(!state.deleted);
                 let mut targets = [(&*queue.core, &mut *state)];
-                self.append_locked(message, persistence, &mut targets)
+                self.append_locked(message, persistence, &mut targets[..live])
             }
             _ => {
                 // One order for everybody, so that two fan-outs do not wait for each other.
@@ -62,6 +63,7 @@ impl Store {
                 cores.dedup_by_key(|core| core.id());
                 let mut states: Vec<_> =
                     cores.iter().map(|core| (&***core, core.state.lock())).collect();
+                states.retain(|(_, state)| !state.deleted);
                 let mut targets: Vec<_> =
                     states.iter_mut().map(|(core, state)| (*core, &mut **state)).collect();
                 self.append_locked(message, persistence, &mut targets)
@@ -69,15 +71,13 @@ impl Store {
         }
     }
 
+    /// `targets`: the queues, of which none is deleted.
     fn append_locked(
         &self,
         message: Draft<'_>,
         persistence: Persistence,
         targets: &mut [(&QueueCore, &mut QueueState)],
     ) -> Result<Appended, StoreError> {
-        let mut open: SmallVec<[_; 4]> =
-            targets.iter_mut().filter(|(_, state)| !state.deleted).collect();
-        let targets = &mut *open;
         let shared = &*self.shared;
         let places = targets.iter().map(|(core, state)| (*core, state.index.next()));
         let plan = Plan::new(shared, message, persistence, places);
@@ -103,10 +103,10 @@ impl Store {
 /// What is to become of a message that is being appended. Its queues are locked from the plan until it has
 /// [entered](Self::enter) them.
 pub(super) struct Plan<'a> {
-    message: Draft<'a>,
+    message: MeasuredDraft<'a>,
     persistence: Persistence,
-    /// What it takes in memory.
-    size: u64,
+    /// What it takes of the memory budget.
+    footprint: u64,
     /// How many queues have it that a restart empties of it.
     others: usize,
     /// Whether these have it in the log, because memory is short.
@@ -126,20 +126,25 @@ impl<'a> Plan<'a> {
         targets: impl Iterator<Item = (&'q QueueCore, Sequence)> + Clone,
     ) -> Plan<'a> {
         let stays = |core: &QueueCore| core.is_durable() && persistence == Persistence::Durable;
-        let size = message.footprint();
-        let (mut count, mut others) = (0, 0);
-        for (core, _) in targets.clone() {
-            count += 1;
-            others += usize::from(!stays(core));
+        let message = message.measure();
+        let footprint = message.footprint();
+        let reference =
+            |(core, sequence): (&QueueCore, _)| Reference { queue: core.id(), sequence };
+        let (mut references, mut others) = (SmallVec::new(), 0);
+        for target in targets.clone() {
+            if stays(target.0) {
+                references.push(reference(target));
+            } else {
+                others += 1;
+            }
         }
+        let survives = !references.is_empty();
         // What need not survive a restart is in memory for as long as there is room, and in the log beyond.
-        let spills = others > 0 && !shared.cache.try_take(size * others as u64);
-        let references = targets
-            .filter(|(core, _)| spills || stays(core))
-            .map(|(core, sequence)| Reference { queue: core.id(), sequence })
-            .collect();
-        let survives = others < count;
-        Plan { message, persistence, size, others, spills, survives, references }
+        let spills = others > 0 && !shared.cache.try_take(footprint * others as u64);
+        if spills {
+            references = targets.map(reference).collect();
+        }
+        Plan { message, persistence, footprint, others, spills, survives, references }
     }
 
     /// The record that the message needs.
@@ -159,7 +164,7 @@ impl<'a> Plan<'a> {
     /// Gives back what was taken for the message, which comes to nothing.
     pub(super) fn withdraw(&self, shared: &Shared) {
         if !self.spills {
-            shared.cache.give_back(self.size * self.others as u64);
+            shared.cache.give_back(self.footprint * self.others as u64);
         }
     }
 
@@ -179,7 +184,7 @@ impl<'a> Plan<'a> {
             let (entry, message) = match placed.filter(|_| stays || self.spills) {
                 Some(Placed { lsn, length, .. }) => {
                     state.changed |= stays;
-                    let cached = stays && shared.cache.try_take(self.size);
+                    let cached = stays && shared.cache.try_take(self.footprint);
                     let message = cached.then(&mut keep);
                     let stored = ChunkEntry { lsn, length, sharers };
                     (Entry { transient: !stays, ..Entry::at(stored) }, message)

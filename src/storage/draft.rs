@@ -30,13 +30,16 @@ impl<'a> From<&'a Message> for Draft<'a> {
     }
 }
 
-impl Draft<'_> {
-    /// Bytes of the header.
-    pub(crate) fn header_len(&self) -> usize {
-        match self {
-            Draft::Whole(message) => message.header().len(),
-            Draft::Pieces { header, .. } => header.iter().map(|piece| piece.len()).sum(),
-        }
+impl<'a> Draft<'a> {
+    /// Adds up its pieces.
+    pub(crate) fn measure(self) -> MeasuredDraft<'a> {
+        let (header, body) = match self {
+            Draft::Whole(message) => (message.header().len(), message.body_len()),
+            Draft::Pieces { header, body, .. } => {
+                (header.iter().map(|piece| piece.len()).sum(), body.len())
+            }
+        };
+        MeasuredDraft { draft: self, header, body }
     }
 
     /// Bytes of the body.
@@ -48,12 +51,37 @@ impl Draft<'_> {
         }
     }
 
+    /// The message in memory that stays: a copy, unless it is there already.
+    #[must_use]
+    pub fn to_message(self) -> Message {
+        self.measure().to_message()
+    }
+}
+
+/// A draft and its lengths. A header has a dozen pieces, and their sum is needed for the record's size, for the record, for the memory
+/// budget and for the copy in memory: so it is computed once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MeasuredDraft<'a> {
+    draft: Draft<'a>,
+    header: usize,
+    body: usize,
+}
+
+impl<'a> From<Draft<'a>> for MeasuredDraft<'a> {
+    fn from(draft: Draft<'a>) -> MeasuredDraft<'a> {
+        draft.measure()
+    }
+}
+
+impl MeasuredDraft<'_> {
+    /// Bytes of the header.
+    pub(crate) fn header_len(&self) -> usize {
+        self.header
+    }
+
     /// Header and body together, in bytes.
     pub(crate) fn size(&self) -> usize {
-        match self {
-            Draft::Whole(message) => message.size(),
-            Draft::Pieces { body, .. } => self.header_len() + body.len(),
-        }
+        self.header + self.body
     }
 
     /// What it takes of the memory budget if it stays in memory.
@@ -63,7 +91,7 @@ impl Draft<'_> {
 
     /// Appends header and body to `buffer`.
     pub(crate) fn put(&self, buffer: &mut impl BufMut) {
-        match self {
+        match self.draft {
             Draft::Whole(message) => {
                 buffer.put_slice(message.header());
                 message.pieces().for_each(|piece| buffer.put_slice(piece.bytes()));
@@ -75,14 +103,13 @@ impl Draft<'_> {
         }
     }
 
-    /// The message in memory that stays: a copy, unless it is there already.
-    #[must_use]
-    pub fn to_message(self) -> Message {
-        match self {
+    /// As [`Draft::to_message`].
+    pub(crate) fn to_message(self) -> Message {
+        match self.draft {
             Draft::Whole(message) => message.clone(),
             Draft::Pieces { memory, .. } => {
                 let bytes = memory.copy(self.size(), |buffer| self.put(buffer));
-                Message::joined(bytes, self.header_len())
+                Message::joined(bytes, self.header)
             }
         }
     }
@@ -101,7 +128,7 @@ mod tests {
         let whole = Draft::from(&message);
         let memory = MessageMemory::default();
         let pieces = Draft::Pieces { header: &[b"he", b"", b"ad"], body: b"body", memory: &memory };
-        for draft in [whole, pieces] {
+        for draft in [whole, pieces].map(Draft::measure) {
             assert_eq!((draft.header_len(), draft.size()), (4, 8));
             assert_eq!(draft.to_message(), message);
             let mut put = Vec::new();

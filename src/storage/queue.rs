@@ -354,10 +354,7 @@ impl Queue {
         if delivered.is_empty() {
             return Ok(true);
         }
-        for (sequence, count) in delivered {
-            let count = u16::try_from(*count).unwrap_or(u16::MAX);
-            state.index.set_deliveries(*sequence, count);
-        }
+        state.index.set_all_deliveries(delivered);
         if self.core.durable && !state.deleted {
             state.changed = true;
             let mut payload = Vec::with_capacity(64);

@@ -69,8 +69,9 @@ impl Sealing {
             return;
         };
         let Some(payload) = content.get(at + FRAME..end) else { return };
+        let Some(more) = content[at + 4..].first_chunk::<{ FRAME - 4 }>() else { return };
         let lsn = self.start.plus(at as u64);
-        let checksum = self.seed.checksum(lsn, payload, &content[at + 4..at + FRAME]);
+        let checksum = self.seed.checksum(lsn, payload, more);
         content[at..at + 4].copy_from_slice(&checksum.to_le_bytes());
     }
 

@@ -12,6 +12,7 @@ mod messages;
 mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 pub(crate) use self::chunk::Entry;
 use self::chunk::{Chunk, PLACES};
@@ -297,6 +298,23 @@ impl QueueIndex {
     pub(crate) fn set_deliveries(&mut self, sequence: Sequence, deliveries: u16) {
         if let Some(chunk) = self.chunk_of_mut(sequence) {
             chunk.set_deliveries(sequence, deliveries);
+        }
+    }
+
+    /// The same for messages in ascending order of place. Each chunk is looked up once, because a look-up costs more than the note.
+    pub(crate) fn set_all_deliveries(&mut self, mut delivered: &[(Sequence, u32)]) {
+        while let Some(&(first, _)) = delivered.first() {
+            let next = self.chunks.range((Bound::Excluded(first), Bound::Unbounded)).next();
+            let next = next.map(|(base, _)| *base);
+            let here = delivered.partition_point(|(at, _)| next.is_none_or(|next| *at < next));
+            let (of_chunk, others) = delivered.split_at(here);
+            if let Some(chunk) = self.chunk_of_mut(first) {
+                for (sequence, deliveries) in of_chunk {
+                    let deliveries = u16::try_from(*deliveries).unwrap_or(u16::MAX);
+                    chunk.set_deliveries(*sequence, deliveries);
+                }
+            }
+            delivered = others;
         }
     }
 

@@ -48,8 +48,8 @@ impl Log {
     /// The same for so many bytes of records that go into one group.
     pub(super) fn admit_bytes(&self, length: usize) -> Result<(), StoreError> {
         let segment_size = self.segments.segment_size();
-        let alone = PAGE + span(GROUP_HEADER + length);
-        let is_oversized = alone > segment_size;
+        // A segment has whole pages, so that padding makes no difference to whether it has room.
+        let is_oversized = (GROUP_HEADER + length) as u64 > segment_size - PAGE;
         if !self.pool.is_full() && !is_oversized {
             return Ok(());
         }
@@ -59,7 +59,7 @@ impl Log {
             return Err(StoreError::Full);
         }
         if is_oversized {
-            let slots = alone.div_ceil(segment_size) as u32;
+            let slots = (PAGE + span(GROUP_HEADER + length)).div_ceil(segment_size) as u32;
             if !self.pool.reserve_large(slots).map_err(|reason| self.fail(&reason))? {
                 return Err(StoreError::NoRoom { bytes: u64::from(slots) * segment_size });
             }

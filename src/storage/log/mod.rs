@@ -384,7 +384,8 @@ impl Log {
         (unsynced > self.config.unsynced_limit).then(|| core.last_record_end())
     }
 
-    /// Why the log takes nothing more, if so.
+    /// Why the log takes nothing more, if so. Inlined, because each append asks.
+    #[inline]
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         match self.failure.get() {
             Some(failure) => Err(failure.clone()),

@@ -119,12 +119,13 @@ impl<'a> Part<'a> {
 
 /// Completes a record whose payload begins at [`FRAME`] in `record`.
 pub(crate) fn seal(record: &mut [u8], kind: RecordKind, lsn: Lsn, seed: Seed) {
-    let length = u32::try_from(record.len() - FRAME).expect("the log refuses larger records");
-    record[4..8].copy_from_slice(&length.to_le_bytes());
-    record[8] = kind as u8;
-    record[9..FRAME].fill(0);
-    let checksum = seed.checksum(lsn, &record[FRAME..], &record[4..FRAME]);
-    record[..4].copy_from_slice(&checksum.to_le_bytes());
+    let (frame, payload) = record.split_at_mut(FRAME);
+    let length = u32::try_from(payload.len()).expect("the log refuses larger records");
+    let [l0, l1, l2, l3] = length.to_le_bytes();
+    let more = [l0, l1, l2, l3, kind as u8, 0, 0, 0];
+    let checksum = seed.checksum(lsn, payload, &more);
+    frame[..4].copy_from_slice(&checksum.to_le_bytes());
+    frame[4..].copy_from_slice(&more);
 }
 
 /// The size of the record that begins with these bytes, frame included, as it says itself. It is not to be believed before the
@@ -167,15 +168,15 @@ impl RecordCheck {
 
 /// Checks the record at the front of `bytes`, which may go on behind it.
 pub(crate) fn open(bytes: &[u8], lsn: Lsn, seed: Seed) -> Result<Record<'_>, RecordFault> {
-    let (frame, rest) = bytes.split_at_checked(FRAME).ok_or(RecordFault::Length)?;
-    let u32_at = |at: usize| {
-        u32::from_le_bytes(frame[at..at + 4].try_into().expect("four bytes were sliced"))
-    };
-    let payload = rest.get(..u32_at(4) as usize).ok_or(RecordFault::Length)?;
-    if u32_at(0) != seed.checksum(lsn, payload, &frame[4..]) {
+    let (frame, rest) = bytes.split_first_chunk::<FRAME>().ok_or(RecordFault::Length)?;
+    let [c0, c1, c2, c3, more @ ..] = frame;
+    let [l0, l1, l2, l3, kind, ..] = *more;
+    let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+    let payload = rest.get(..length).ok_or(RecordFault::Length)?;
+    if u32::from_le_bytes([*c0, *c1, *c2, *c3]) != seed.checksum(lsn, payload, more) {
         return Err(RecordFault::Checksum);
     }
-    let kind = RecordKind::from_byte(frame[8]).ok_or(RecordFault::Kind(frame[8]))?;
+    let kind = RecordKind::from_byte(kind).ok_or(RecordFault::Kind(kind))?;
     Ok(Record { kind, payload })
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::Malformed;
 use super::cursor::{Cursor, put_varint, unzigzag, varint_size, zigzag};
 use super::{ChunkEntry, Part, Record, RecordKind};
-use crate::storage::draft::Draft;
+use crate::storage::draft::MeasuredDraft;
 use crate::storage::message::Message;
 use crate::storage::units::{Lsn, QueueId, Sequence};
 
@@ -38,15 +38,21 @@ pub(crate) struct MessageRecord<'a> {
 const REFERENCE: usize = 2;
 
 /// Bytes of the payload for a message with these references.
-pub(crate) fn encoded_size(message: Draft<'_>, references: &[Reference]) -> usize {
+pub(crate) fn encoded_size<'a>(
+    message: impl Into<MeasuredDraft<'a>>,
+    references: &[Reference],
+) -> usize {
+    let message = message.into();
     front_size(message.header_len(), references) + message.size()
 }
 
 /// The numbers that say where the next of a row of references is.
 fn steps(references: &[Reference]) -> impl Iterator<Item = (u64, u64)> {
-    let before = std::iter::once(0).chain(references.iter().map(|reference| reference.queue.0));
-    references.iter().zip(before).map(|(reference, before)| {
-        (zigzag(reference.queue.0.wrapping_sub(before) as i64), reference.sequence.0)
+    let mut before = 0;
+    references.iter().map(move |reference| {
+        let queue = zigzag(reference.queue.0.wrapping_sub(before) as i64);
+        before = reference.queue.0;
+        (queue, reference.sequence.0)
     })
 }
 
@@ -88,7 +94,13 @@ impl<'a> References<'a> {
 
 impl<'a> MessageRecord<'a> {
     /// Appends the payload to `buffer`.
-    pub(crate) fn encode(buffer: &mut Vec<u8>, message: Draft<'_>, references: &[Reference]) {
+    #[inline]
+    pub(crate) fn encode<'d>(
+        buffer: &mut Vec<u8>,
+        message: impl Into<MeasuredDraft<'d>>,
+        references: &[Reference],
+    ) {
+        let message = message.into();
         put_front(buffer, message.header_len(), references);
         message.put(buffer);
     }
@@ -229,6 +241,7 @@ pub(crate) fn message_at_front<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::draft::Draft;
 
     fn references() -> [Reference; 2] {
         [(1, 0x0a), (2, 0x0b0c)]

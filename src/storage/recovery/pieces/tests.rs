@@ -5,6 +5,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::storage::disk::DiskFile;
+use crate::storage::draft::Draft;
 use crate::storage::message::Message;
 use crate::storage::record::Reference;
 use crate::storage::segment::SegmentHeader;
@@ -52,7 +53,7 @@ fn segment(bodies: &[usize]) -> (Arc<Segment>, Arc<Noting>) {
         let (at, mut record) = (lsn.plus(group.len() as u64), vec![0; FRAME]);
         let message = Message::new("header", vec![7; *size]);
         let references = [Reference { queue: QueueId(1), sequence: Sequence(place) }];
-        MessageRecord::encode(&mut record, (&message).into(), &references);
+        MessageRecord::encode(&mut record, Draft::from(&message), &references);
         record::seal(&mut record, RecordKind::Message, at, header.seed());
         group.extend_from_slice(&record);
     }
