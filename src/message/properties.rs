@@ -59,6 +59,17 @@ const fn flag(index: usize) -> u16 {
     0x8000 >> index
 }
 
+/// The properties that these flags stand for, each with its place in [`KINDS`], in the order of their values. Most messages have
+/// one or two of the fourteen, so only those are looked at.
+fn present(mut flags: u16) -> impl Iterator<Item = (usize, Kind)> {
+    std::iter::from_fn(move || {
+        let index = flags.leading_zeros() as usize;
+        let kind = *KINDS.get(index)?;
+        flags &= !flag(index);
+        Some((index, kind))
+    })
+}
+
 fn skip(kind: Kind, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
     match kind {
         Kind::ShortStr => reader.short_str().map(|_| ()),
@@ -91,10 +102,7 @@ impl<'a> RawProperties<'a> {
         if flags & NOT_PROPERTIES != 0 {
             return Err(DecodeError::UnknownPropertyFlags(flags & NOT_PROPERTIES));
         }
-        for (index, kind) in KINDS.into_iter().enumerate() {
-            if flags & flag(index) == 0 {
-                continue;
-            }
+        for (_, kind) in present(flags) {
             if kind == Kind::Table {
                 reader.table()?;
             } else {
@@ -126,10 +134,8 @@ impl<'a> RawProperties<'a> {
             return None;
         }
         let mut reader = Reader::new(self.bytes.get(2..)?);
-        for (index, kind) in KINDS.into_iter().enumerate().take(wanted) {
-            if self.flags & flag(index) != 0 {
-                skip(kind, &mut reader).ok()?;
-            }
+        for (_, kind) in present(self.flags).take_while(|(index, _)| *index < wanted) {
+            skip(kind, &mut reader).ok()?;
         }
         Some(reader)
     }
