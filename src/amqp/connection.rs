@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
+use self::arriving::Arriving;
 use super::codec::{
     FRAME_OVERHEAD, Frame, FrameError, FrameKind, Frames, Method, ReplyCode, split_frames,
 };
 use super::fault::Fault;
 use super::gateway::{AwaitRoom, Gateway, Leave, Room};
 use super::handshake::{Access, Failure, Handshake, Header, Progress};
+use super::intake::Reservation;
 use super::limits::Limits;
 use super::output::Output;
 use super::running::{Outcome, Running};
@@ -51,6 +53,8 @@ pub(super) struct Connection {
     expedited: Lsn,
     /// Whether others have had their turn since the last piece of what is done in pieces.
     yielded: bool,
+    /// The memory for what arrives.
+    arriving: Arriving,
     /// A session that is ending.
     ending: Option<Box<Running>>,
     /// The peer has asked for the end.
@@ -89,6 +93,7 @@ struct Blocked {
 
 impl Connection {
     pub(super) fn new(gateway: Arc<Gateway>, peer: SocketAddr) -> Connection {
+        let arriving = Arriving::new(Reservation::new(&gateway.intake));
         Connection {
             gateway,
             peer,
@@ -102,6 +107,7 @@ impl Connection {
             confirm: None,
             expedited: Lsn::default(),
             yielded: false,
+            arriving,
             ending: None,
             peer_leaves: false,
             reason: None,
@@ -126,6 +132,7 @@ impl Connection {
         self.wait.is_none()
             && self.login.is_none()
             && self.blocked.is_none()
+            && !self.arriving.is_waiting()
             && !answering
             && self.output.len() < READ_BELOW
     }
@@ -594,6 +601,7 @@ impl Connection {
         self.wait = None;
         self.blocked = None;
         self.confirm = None;
+        self.release_memory();
         if let State::Running(running) = std::mem::replace(&mut self.state, next) {
             self.ending = Some(running);
             self.end_some();
@@ -646,6 +654,9 @@ impl Connection {
             self.unblock(leave, frame);
             ready = Poll::Ready(());
         }
+        if self.poll_memory(context).is_ready() {
+            ready = Poll::Ready(());
+        }
         if let Some(confirm) = &mut self.confirm
             && let Poll::Ready(result) = confirm.as_mut().poll(context)
         {
@@ -670,5 +681,6 @@ impl Connection {
     }
 }
 
+mod arriving;
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,12 @@
 //! What all connections share.
 
+use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::intake::{Intake, Reservation};
 use super::limits::{Limits, User};
 use super::scarcity::{Resource, Scarcity, reason};
 use super::thinning::Thinning;
@@ -35,6 +37,14 @@ pub(super) type Leave = OwnedSemaphorePermit;
 /// Completes when there is [`Room`], with the leave that was waited for, if that is what made it.
 pub(super) type AwaitRoom = Pin<Box<dyn Future<Output = Option<Leave>> + Send>>;
 
+/// What lets a connection read on that waited for memory.
+pub(super) enum Admission {
+    /// There is memory: what was added to its reservation.
+    Reserved(Reservation),
+    /// It has leave to go on without.
+    Leave(Leave),
+}
+
 /// The broker, its store, and the rules for connections.
 #[derive(Debug)]
 pub struct Gateway {
@@ -50,6 +60,8 @@ pub struct Gateway {
     room: Arc<watch::Sender<u64>>,
     /// For the one connection that may finish a message while memory is short.
     finishing: Arc<Semaphore>,
+    /// For the memory of what arrives.
+    pub(super) intake: Arc<Intake>,
     /// For the one connection that may look up for longer than usual where a message goes. However many others want to, each
     /// thread's connections wait for a piece of one such lookup at most.
     routing: Arc<Semaphore>,
@@ -76,6 +88,7 @@ impl Gateway {
         let (scarcity, finishing) = (Arc::default(), Arc::new(Semaphore::new(1)));
         let (verifier, log) = (Verifier::new(), Arc::new(Thinning::default()));
         let routing = Arc::new(Semaphore::new(1));
+        let intake = Intake::new(limits.receive_memory);
         Gateway {
             broker,
             store,
@@ -86,6 +99,7 @@ impl Gateway {
             scarcity,
             room,
             finishing,
+            intake,
             routing,
         }
     }
@@ -177,6 +191,40 @@ impl Gateway {
         }
     }
 
+    /// Returns `true` if a connection waits for memory to read into.
+    pub(super) fn is_short_of_receive_memory(&self) -> bool {
+        self.intake.is_short()
+    }
+
+    /// Completes when a connection that has reserved `own` bytes may hold `bytes`, or has leave to finish its message. Leave is
+    /// given while the log is not congested: messages finished one after the other would else pile up there.
+    pub(super) fn await_memory(
+        &self,
+        own: usize,
+        bytes: usize,
+    ) -> Pin<Box<dyn Future<Output = Admission> + Send>> {
+        let reserved = Arc::clone(&self.intake).add(own, bytes);
+        let (leave, store) = (Arc::clone(&self.finishing).acquire_owned(), self.store.clone());
+        let leave = async move {
+            // The semaphore is never closed.
+            let Ok(leave) = leave.await else { return pending().await };
+            while let Some(lsn) = store.congested() {
+                // A log that has failed takes nothing: whoever publishes is told.
+                if store.durable(lsn).await.is_err() {
+                    break;
+                }
+            }
+            leave
+        };
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                reservation = reserved => Admission::Reserved(reservation),
+                leave = leave => Admission::Leave(leave),
+            }
+        })
+    }
+
     /// Completes when the store is not full, and `enough` is there of all else.
     fn until(
         &self,
@@ -198,7 +246,7 @@ impl Gateway {
         match failure.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(error)) => error.clone(),
             // The store was closed, and with it gone nothing can fail any more.
-            _ => std::future::pending().await,
+            _ => pending().await,
         }
     }
 }

@@ -21,6 +21,9 @@ pub struct Limits {
     pub consumers: usize,
     /// The largest body in bytes. Bodies that have not arrived completely may together take twice as much. Default 128 MiB.
     pub message_size: u64,
+    /// For read buffers and unfinished bodies of all connections together, in bytes. A connection for which there is no memory is
+    /// not read until others have finished; one at a time may exceed this to finish its message. Default 512 MiB.
+    pub receive_memory: usize,
     /// The time in which a message that arrives by parts is complete or has got 64 KiB more. Default 60 s.
     pub message_timeout: Duration,
     /// The time that a connection is held back before its socket is read ahead, so that heartbeats and its end are noticed. After twice
@@ -38,6 +41,7 @@ impl Default for Limits {
             close: Duration::from_secs(3),
             consumers: 10_000,
             message_size: 128 << 20,
+            receive_memory: 512 << 20,
             message_timeout: Duration::from_secs(60),
             held_back: Duration::from_secs(5),
         }

@@ -6,8 +6,8 @@
 //! - `connection`, `running`, `channel`, `assembly`: the protocol's state, and the translation of its methods into the broker's
 //!   requests and back. No sockets: frames in, an `Output` out.
 //! - `task`: one tokio task per connection, which joins that state with a `transport` (a socket, with TLS or without) and the clock;
-//!   `handshake_time`: the time that a handshake has left; `guest`: a connection that has not logged in; `thinning`: fewer lines in
-//!   the log.
+//!   `handshake_time`: the time that a handshake has left; `guest`: a connection that has not logged in; `intake`: the memory for
+//!   what arrives; `thinning`: fewer lines in the log.
 //!
 //! It may use `broker`, `message` and the `Store` to wait for durability. It must never know how a message is
 //! routed, queued or stored, nor how it came to its sockets.
@@ -26,6 +26,7 @@ mod gateway;
 mod guest;
 mod handshake;
 mod handshake_time;
+mod intake;
 mod limits;
 mod output;
 mod running;

@@ -256,6 +256,26 @@ impl Running {
         self.unfinished > 0
     }
 
+    /// Bytes of messages that have not arrived completely.
+    pub(super) fn unfinished(&self) -> usize {
+        self.unfinished
+    }
+
+    /// Whether the connection has leave to finish its message.
+    pub(super) fn has_leave(&self) -> bool {
+        self.leave.is_some()
+    }
+
+    /// Takes leave that the connection has waited for.
+    pub(super) fn take_leave(&mut self, leave: Leave) {
+        self.leave = Some(leave);
+    }
+
+    /// Gives leave back: nothing that takes much memory is left to be finished.
+    pub(super) fn drop_leave(&mut self) {
+        self.leave = None;
+    }
+
     /// Refuses a message of which less than [`LEAST_PROGRESS`] has arrived since the last sweep.
     pub(super) fn sweep(&mut self) -> Result<(), Fault> {
         let before = std::mem::take(&mut self.partial);

@@ -198,6 +198,7 @@ impl Task {
                 self.work()?;
             }
             self.acknowledge();
+            self.release_arrived();
             if self.connection.is_finished() && self.is_all_sent() {
                 return Ok(());
             }
@@ -314,7 +315,14 @@ impl Task {
             return Ok(());
         }
         self.reads_ahead = !self.connection.wants_input();
-        let offered = offer_room(&mut self.input, room);
+        let admitted = match self.reads_ahead {
+            true => room,
+            false => self.connection.admit(self.input.len(), room),
+        };
+        if admitted == 0 {
+            return Ok(());
+        }
+        let offered = offer_room(&mut self.input, admitted);
         match self.transport.try_read(&mut self.input) {
             Ok(0) if self.connection.is_closing() => Err(Abort::Gone),
             Ok(0) => Err(Abort::Eof),
@@ -438,6 +446,15 @@ impl Task {
         }
         self.connection.release_spare_memory();
         self.read_size = SMALLEST_READ;
+    }
+
+    /// Releases the memory of what has been dealt with, for other connections to read.
+    fn release_arrived(&mut self) {
+        let buffer = if self.input.capacity() > 0 { self.read_size } else { 0 };
+        if self.connection.release_arrived(self.input.len(), buffer) && self.input.is_empty() {
+            self.release_buffers();
+            self.connection.release_arrived(0, 0);
+        }
     }
 
     /// Looks at the time.

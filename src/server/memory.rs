@@ -37,6 +37,8 @@ pub(crate) struct Budgets {
     pub(crate) transaction: u64,
     /// For the body of a message, in bytes.
     pub(crate) message: u64,
+    /// For read buffers and unfinished bodies of all connections, in bytes.
+    pub(crate) receive: u64,
 }
 
 impl Budgets {
@@ -67,6 +69,7 @@ impl Budgets {
             transaction: share(4, clients.transaction as u64),
             // A connection may hold unfinished bodies of twice that size.
             message: share(4, amqp::Limits::default().message_size),
+            receive: share(8, amqp::Limits::default().receive_memory as u64),
         }
     }
 }
@@ -263,9 +266,9 @@ mod tests {
         assert_eq!((defaults.cache, defaults.index), (64 * MIB, 16 * MIB));
         assert_eq!((defaults.topology, defaults.owned_topology), (512 * MIB, 128 * MIB));
         assert_eq!((defaults.transaction, defaults.message), (256 * MIB, 128 * MIB));
-        assert_eq!(defaults.unsynced, 16 * MIB);
-        let much = Budgets::below(Some(2048 * MIB));
-        assert_eq!(much, Budgets { memory: Some(2048 * MIB), ..defaults });
+        assert_eq!((defaults.unsynced, defaults.receive), (16 * MIB, 512 * MIB));
+        let much = Budgets::below(Some(4096 * MIB));
+        assert_eq!(much, Budgets { memory: Some(4096 * MIB), ..defaults });
     }
 
     #[test]
@@ -281,6 +284,7 @@ mod tests {
             owned_topology: 2 * MIB,
             transaction: 9 * MIB,
             message: 9 * MIB,
+            receive: 4 * MIB,
         };
         assert_eq!(Budgets::below(Some(Budgets::limit(available))), expected);
     }

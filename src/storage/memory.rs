@@ -55,6 +55,11 @@ impl MessageMemory {
         blocks.open.capacity() > 0 || !blocks.full.is_empty()
     }
 
+    /// Returns the bytes of blocks that are kept for more messages, or by messages that came before.
+    pub fn kept(&self) -> usize {
+        self.0.borrow().full.len() * BLOCK
+    }
+
     /// So many bytes, which `put` adds to what it is given.
     pub(super) fn copy(&self, size: usize, put: impl FnOnce(&mut BytesMut)) -> Bytes {
         let mut blocks = self.0.borrow_mut();

@@ -22,12 +22,16 @@ struct Rig {
 
 impl Rig {
     fn new() -> Rig {
+        Rig::with(Limits::default())
+    }
+
+    fn with(limits: Limits) -> Rig {
         let dir = tempfile::tempdir().unwrap();
         let background = Background::Caller;
         let options = Options { segment_size: 1 << 20, background, ..Options::default() };
         let store = Store::open(dir.path().join("data"), options).unwrap();
         let broker = Broker::open(store.clone()).unwrap();
-        let gateway = Gateway::new(broker, store, vec![User::guest()], Limits::default());
+        let gateway = Gateway::new(broker, store, vec![User::guest()], limits);
         Rig { gateway: Arc::new(gateway), _dir: dir }
     }
 
@@ -126,6 +130,24 @@ impl Client {
         self.input.extend_from_slice(body);
         self.input.extend_from_slice(b"\xce");
         self.work();
+    }
+
+    /// Sends the beginning of a message of `size` bytes, then frames of its body for as long as the server reads, `most` bytes
+    /// of them at most. Returns how many bytes the server has read.
+    fn push(&mut self, most: usize) -> usize {
+        const PIECE: usize = 4000;
+        let mut sent = 0;
+        while sent < most && self.connection.wants_input() {
+            if self.connection.admit(self.input.len(), PIECE) < PIECE {
+                self.work();
+                continue;
+            }
+            let piece = PIECE.min(most - sent);
+            self.go_on(1, &[7; PIECE][..piece]);
+            self.connection.release_arrived(self.input.len(), PIECE);
+            sent += piece;
+        }
+        sent
     }
 
     /// What the task of a connection does until it has to wait.
@@ -395,4 +417,61 @@ fn others_have_their_turn_while_bindings_to_a_deleted_queue_are_removed() {
     assert_eq!(other.received(), ["basic.ack"]);
     settle(&mut [&mut one]);
     assert_eq!(one.received(), ["basic.ack"]);
+}
+
+/// 60 publishers of 1 MiB each took 60 MiB, in a container of 96 MiB.
+#[test]
+fn unfinished_messages_of_all_connections_share_a_budget_and_finish_one_after_the_other() {
+    const SIZE: usize = 1 << 20;
+    const BUDGET: usize = 2 << 20;
+    let rig = Rig::with(Limits { receive_memory: BUDGET, ..Limits::default() });
+    let mut clients: Vec<Client> = (0..60).map(|_| rig.connect()).collect();
+    let mut left = vec![SIZE; clients.len()];
+    for client in &mut clients {
+        client.select_confirms();
+        client.begin(1, SIZE as u64);
+    }
+    let mut confirmed = 0;
+    let mut rounds = 0;
+    while confirmed < clients.len() {
+        rounds += 1;
+        assert!(rounds < 10_000, "{confirmed} have finished, and nobody goes on");
+        for (client, left) in clients.iter_mut().zip(&mut left) {
+            client.work_if_woken();
+            // All send a part before one sends its last byte.
+            let most = if rounds == 1 { SIZE - 1 } else { *left };
+            *left -= client.push(most);
+            confirmed += client.received().iter().filter(|name| **name == "basic.ack").count();
+        }
+        // What one may exceed the budget by is the rest of its message, with a quarter for what buffers lose.
+        let held: usize = left.iter().filter(|left| **left > 0).map(|left| SIZE - left).sum();
+        let free = clients.len() * super::super::intake::FREE;
+        assert!(held <= BUDGET + free + SIZE, "{held} bytes are held");
+    }
+    assert!(left.iter().all(|left| *left == 0));
+    let all = rig.gateway.intake.clone();
+    drop(clients);
+    assert_eq!(all.reserved(), 0);
+}
+
+#[test]
+fn a_small_message_arrives_while_others_hold_the_whole_receive_memory() {
+    let rig = Rig::with(Limits { receive_memory: 1 << 20, ..Limits::default() });
+    let mut others: Vec<Client> = (0..40).map(|_| rig.connect()).collect();
+    for other in &mut others {
+        other.begin(1, 8 << 20);
+    }
+    // One of them has leave, and would go on to the end of its message.
+    while others.iter().filter(|other| other.connection.wants_input()).count() > 1 {
+        for other in &mut others {
+            other.push(16 << 10);
+        }
+    }
+    let mut client = rig.connect();
+    client.select_confirms();
+    for _ in 0..10 {
+        client.begin(1, 16 << 10);
+        assert_eq!(client.push(16 << 10), 16 << 10);
+        assert_eq!(client.received(), ["basic.ack"]);
+    }
 }

@@ -57,6 +57,8 @@ pub(super) struct ClientLimits {
     pub(super) consumers: u64,
     /// `None`: what befits the memory that there is.
     pub(super) message_size: Option<u64>,
+    /// The same.
+    pub(super) receive_memory: Option<u64>,
     pub(super) message_timeout: Duration,
     pub(super) unacknowledged: u64,
     /// Zero means no limit.
@@ -121,6 +123,7 @@ impl Default for Settings {
                 heartbeat: Duration::from_secs(limits.heartbeat.into()),
                 consumers: limits.consumers as u64,
                 message_size: None,
+                receive_memory: None,
                 message_timeout: limits.message_timeout,
                 unacknowledged: broker_limits.unacknowledged.into(),
                 consumer_timeout: broker_limits.consumer_timeout.unwrap_or_default(),
@@ -183,6 +186,7 @@ impl Settings {
         match key {
             "limits.memory" => budgets.memory,
             "limits.message_size" => Some(budgets.message),
+            "limits.receive_memory" => Some(budgets.receive),
             "limits.transaction_size" => Some(budgets.transaction),
             "limits.topology" => Some(budgets.topology),
             "limits.connection_topology" => Some(budgets.owned_topology),
@@ -311,6 +315,7 @@ impl ClientLimits {
             close: self.close_timeout,
             consumers: fit(self.consumers),
             message_size: self.message_size.unwrap_or(budgets.message),
+            receive_memory: fit(self.receive_memory.unwrap_or(budgets.receive)),
             message_timeout: self.message_timeout,
             // Options that are not for operators stay as they are.
             held_back: Limits::default().held_back,

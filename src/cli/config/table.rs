@@ -136,6 +136,11 @@ pub(super) static SETTINGS: &[Setting] = &[
         kind: Kind::Budget(|all| &mut all.limits.message_size, 1..=512 * MIB),
     },
     Setting {
+        key: "limits.receive_memory",
+        meaning: "Memory for read buffers and unfinished bodies of all connections together. A connection for which none is left is not read until others have finished; one at a time may exceed this to finish its message. \"auto\" is an eighth of `limits.memory`, 512 MiB at most.",
+        kind: Kind::Budget(|all| &mut all.limits.receive_memory, MIB..=1024 * GIB),
+    },
+    Setting {
         key: "limits.message_timeout",
         meaning: "The time in which a message that arrives by parts is complete or has got 64 KiB more. The connection is closed after up to twice that time.",
         kind: Kind::Time(|all| &mut all.limits.message_timeout, 100..=60 * MINUTE, 1),

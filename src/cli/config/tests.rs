@@ -387,6 +387,7 @@ fn budgets_follow_from_a_limit_on_memory_that_is_set() {
     let mib = |count: u64| count << 20;
     assert_eq!((config.storage.cache, config.storage.index), (mib(10), mib(2)));
     assert_eq!((config.limits.message_size, config.storage.unsynced_limit), (mib(10), mib(5)));
+    assert_eq!(config.limits.receive_memory, 5 << 20);
     let broker = config.broker_limits;
     assert_eq!(
         (broker.topology, broker.owned_topology, broker.transaction),
