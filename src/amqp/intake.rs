@@ -239,7 +239,7 @@ mod tests {
         let mut holder = Reservation::new(&intake);
         holder.exceed(4 * STEP);
         let mut first = Box::pin(intake.clone().add(0, STEP));
-        let mut second = pin!(intake.clone().add(0, STEP));
+        let mut second = pin!(intake.add(0, STEP));
         assert!(first.as_mut().poll(&mut context()).is_pending());
         assert!(second.as_mut().poll(&mut context()).is_pending());
         drop(holder);

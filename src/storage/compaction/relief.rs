@@ -124,11 +124,11 @@ impl Shared {
             let Some((_, victim)) = movable.first().filter(|(live, _)| *live <= room) else {
                 break;
             };
-            let round = self.compaction.begin(&[victim.clone()]);
+            let round = self.compaction.begin(std::slice::from_ref(victim));
             Sweep::new(self).segment(victim, &mut || Ok(true))?;
             round.next();
             self.draft_checkpoint()?;
-            self.note_stuck(&[victim.clone()]);
+            self.note_stuck(std::slice::from_ref(victim));
         }
         self.checkpoint()
     }
