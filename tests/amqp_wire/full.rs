@@ -145,7 +145,7 @@ fn a_publisher_that_does_not_know_the_frame_is_held_back_in_silence() {
     assert_eq!(publisher.method().name(), "basic.ack");
 }
 
-/// What a transaction acknowledges makes room, and what it publishes needs some.
+/// What a transaction acknowledges needs no room, and what it publishes does: more than the acknowledgement gives back.
 #[test]
 fn a_commit_waits_for_room_only_when_it_has_something_to_store() {
     let (server, disk) = limited_server();
@@ -155,13 +155,16 @@ fn a_commit_waits_for_room_only_when_it_has_something_to_store() {
         committing.open_channel(channel);
         assert_eq!(committing.call(channel, &Method::TxSelect {}).name(), "tx.select-ok");
     }
-    committing.publish(2, "", "other", b"staged while there was room");
+    let staged = vec![b's'; BODY];
+    committing.publish(2, "", "other", &staged);
+    committing.declare_queue(1, "q", true);
+    publish(&mut committing, b"small");
     assert!(committing.is_served());
     let mut publisher = publisher(&server);
     let confirmed = fill(&mut publisher, &disk, true);
     let get = Method::BasicGet { reserved_1: 0, queue: b"q", no_ack: false };
     assert_eq!(committing.call(3, &get).name(), "basic.get-ok");
-    committing.content();
+    assert_eq!(committing.content().1, b"small");
     committing.send(3, &Method::BasicAck { delivery_tag: 1, multiple: false });
     assert_eq!(committing.call(3, &Method::TxCommit {}).name(), "tx.commit-ok");
     assert_eq!(committing.call(2, &Method::TxCommit {}).name(), "connection.blocked");
@@ -177,7 +180,7 @@ fn a_commit_waits_for_room_only_when_it_has_something_to_store() {
         }
     }
     assert_eq!(committing.call(1, &crate::basic_get("other")).name(), "basic.get-ok");
-    assert_eq!(committing.content().1, b"staged while there was room");
+    assert_eq!(committing.content().1, staged);
 }
 
 #[test]
