@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BufMut;
-use haypile::amqp::codec::{FRAME_END, Method, put_body_frame_header};
+use haypile::amqp::codec::{FRAME_END, FrameKind, Method, put_body_frame_header};
 use haypile::message::{FieldTable, Properties, RawTable, ShortStr, Value};
 
 use super::Outcome;
@@ -30,6 +30,8 @@ pub(crate) struct Sizes {
     pub(crate) flood: u32,
     /// Queues with arguments of 100 KiB.
     pub(crate) arguments: u32,
+    /// Messages that are acknowledged, given back or deleted with one method.
+    pub(crate) messages: u32,
     /// The time of the attacks that have no end of their own.
     pub(crate) time: Duration,
 }
@@ -47,11 +49,14 @@ pub(crate) enum Attack {
     Flood,
     Headers,
     Arguments,
+    Settle,
+    Commit,
+    Transient,
     All,
 }
 
 impl Attack {
-    pub(crate) const EACH: [Attack; 11] = [
+    pub(crate) const EACH: [Attack; 14] = [
         Attack::Idle,
         Attack::Topics,
         Attack::Delete,
@@ -62,6 +67,9 @@ impl Attack {
         Attack::Flood,
         Attack::Headers,
         Attack::Arguments,
+        Attack::Settle,
+        Attack::Commit,
+        Attack::Transient,
         Attack::All,
     ];
 
@@ -77,6 +85,9 @@ impl Attack {
             Attack::Flood => "flood",
             Attack::Headers => "headers",
             Attack::Arguments => "arguments",
+            Attack::Settle => "settle",
+            Attack::Commit => "commit",
+            Attack::Transient => "transient",
             Attack::All => "all",
         }
     }
@@ -97,6 +108,9 @@ impl Attack {
             Attack::Flood => flood(place, sizes),
             Attack::Headers => headers(place, sizes),
             Attack::Arguments => declare_with_arguments(place, sizes),
+            Attack::Settle => settle(place, sizes),
+            Attack::Commit => commit(place, sizes),
+            Attack::Transient => delete_full(place, sizes),
             Attack::All => {
                 let each = Attack::EACH.into_iter().filter(|one| *one != Attack::All);
                 at_once(each.map(|one| move || one.run(place, sizes)))
@@ -335,4 +349,76 @@ fn declare_with_arguments(place: Place<'_>, sizes: Sizes) -> Outcome<u64> {
         client.call(&delete(queue), "queue.delete-ok")?;
     }
     Ok(2 * u64::from(sizes.arguments))
+}
+
+/// Publishes so many empty messages, and waits until the queue has them.
+fn fill(client: &mut Client, queue: &str, count: u32) -> Outcome {
+    let one = begun("", queue, Properties::default(), 0)?;
+    let many = one.repeat(1000);
+    for _ in 0..count / 1000 {
+        client.stream.write_all(&many)?;
+    }
+    client.stream.write_all(&one.repeat(count as usize % 1000))?;
+    client.call(
+        &Method::BasicQos { prefetch_size: 0, prefetch_count: 0, global: false },
+        "basic.qos-ok",
+    )
+}
+
+/// Receives so many empty messages.
+fn take(client: &mut Client, count: u32) -> Outcome {
+    let mut taken = 0;
+    while taken < count {
+        taken += u32::from(client.frame()?.kind == FrameKind::Header);
+    }
+    Ok(())
+}
+
+/// One consumer gets many messages, gives all of them back, rejects half and acknowledges the others, with one method each.
+fn settle(place: Place<'_>, sizes: Sizes) -> Outcome<u64> {
+    let (queue, count) = ("attack.settle", sizes.messages);
+    let mut client = Client::open(place)?;
+    client.call(&declare(queue, RawTable::EMPTY), "queue.declare-ok")?;
+    fill(&mut client, queue, count)?;
+    client.send_all([consume(queue, "settle", false)].into_iter())?;
+    take(&mut client, count)?;
+    client.send(1, &Method::BasicNack { delivery_tag: 0, multiple: true, requeue: true })?;
+    take(&mut client, count)?;
+    let half = u64::from(count) + u64::from(count / 2);
+    client.send(1, &Method::BasicNack { delivery_tag: half, multiple: true, requeue: false })?;
+    client.send(1, &Method::BasicAck { delivery_tag: 0, multiple: true })?;
+    client.call(&delete(queue), "queue.delete-ok")?;
+    Ok(1)
+}
+
+/// The same in a transaction.
+fn commit(place: Place<'_>, sizes: Sizes) -> Outcome<u64> {
+    let (queue, count) = ("attack.commit", sizes.messages);
+    let mut client = Client::open(place)?;
+    client.call(&declare(queue, RawTable::EMPTY), "queue.declare-ok")?;
+    fill(&mut client, queue, count)?;
+    client.call(&Method::TxSelect {}, "tx.select-ok")?;
+    client.send_all([consume(queue, "commit", false)].into_iter())?;
+    take(&mut client, count)?;
+    client.send(1, &Method::BasicNack { delivery_tag: 0, multiple: true, requeue: true })?;
+    client.call(&Method::TxCommit {}, "tx.commit-ok")?;
+    take(&mut client, count)?;
+    client.send(1, &Method::BasicAck { delivery_tag: 0, multiple: true })?;
+    client.call(&Method::TxCommit {}, "tx.commit-ok")?;
+    client.call(&delete(queue), "queue.delete-ok")?;
+    Ok(3)
+}
+
+/// A queue in memory is filled and deleted.
+fn delete_full(place: Place<'_>, sizes: Sizes) -> Outcome<u64> {
+    let queue = "attack.transient";
+    let mut client = Client::open(place)?;
+    let mut declare = declare(queue, RawTable::EMPTY);
+    if let Method::QueueDeclare { durable, exclusive, .. } = &mut declare {
+        (*durable, *exclusive) = (false, true);
+    }
+    client.call(&declare, "queue.declare-ok")?;
+    fill(&mut client, queue, sizes.messages)?;
+    client.call(&delete(queue), "queue.delete-ok")?;
+    Ok(1)
 }

@@ -72,6 +72,7 @@ impl Arguments {
             half: 8 << 20,
             flood: share(4000),
             arguments: share(300),
+            messages: share(1_000_000),
             time: Duration::from_secs(self.seconds),
         }
     }

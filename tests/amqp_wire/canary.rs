@@ -32,6 +32,7 @@ const SIZES: Sizes = Sizes {
     half: 1 << 20,
     flood: 50,
     arguments: 10,
+    messages: 3000,
     time: Duration::from_millis(300),
 };
 
