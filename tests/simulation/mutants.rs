@@ -60,7 +60,7 @@ const TABLE: &[(Mutant, Net)] = &[
     (Mutant::RecycleEarly, CrashPoints("recycle")),
     (Mutant::PointEarly, CrashPoints("checkpoint")),
     (Mutant::OverwriteBothCopies, CrashPoints("checkpoint")),
-    (Mutant::TrustCachedSuperblock, CrashPoints("compaction")),
+    (Mutant::TrustCachedSuperblock, CrashPoints("roll over")),
     (Mutant::ShareSectors, CrashPoints("publish and confirm")),
     (Mutant::AcknowledgeFuture, CrashPoints("acknowledge and hand out")),
     (
