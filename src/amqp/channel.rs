@@ -12,7 +12,7 @@ use super::output::Output;
 use super::running::Outcome;
 use crate::broker::{
     self, Bind, Committed, Confirm, Consume, DeclareExchange, DeclareQueue, Delivery, DeliveryTag,
-    DestinationKind, Effort, Get, Reason, Step,
+    DestinationKind, Done, Effort, Get, Reason, Step,
 };
 use crate::message::{Envelope, RawProperties, ShortStr};
 use crate::storage::{Lsn, Message, MessageMemory, Piece};
@@ -41,6 +41,7 @@ enum Awaited {
     Nothing,
     PurgeOk,
     RecoverOk,
+    CommitOk,
 }
 
 impl Channel {
@@ -75,20 +76,37 @@ impl Channel {
     /// Does the next piece of the method that is under way.
     pub(super) fn go_on(&mut self, output: &mut Output) -> Result<Outcome, Fault> {
         let step = self.inner()?.go_on()?;
-        Ok(self.stepped(step, output))
+        self.stepped(step, output)
     }
 
     /// Puts out the awaited answer, if the method is done.
-    fn stepped(&mut self, step: Step, output: &mut Output) -> Outcome {
-        let Step::Done(purged) = step else { return Outcome::More };
-        match (std::mem::take(&mut self.awaited), purged) {
-            (Awaited::PurgeOk, Some(purged)) => {
+    fn stepped(&mut self, step: Step, output: &mut Output) -> Result<Outcome, Fault> {
+        let Step::Done(done) = step else { return Ok(Outcome::More) };
+        let outcome = match (std::mem::take(&mut self.awaited), done) {
+            (Awaited::PurgeOk, Done::Purged(purged)) => {
                 let reply = Method::QueuePurgeOk { message_count: purged.messages };
                 self.answer(false, purged.durable_at, &reply, output)
             }
+            (Awaited::CommitOk, Done::Committed(committed)) => {
+                self.committed(&committed, output)?
+            }
             (Awaited::RecoverOk, _) => self.answer(false, None, &Method::BasicRecoverOk {}, output),
             _ => Outcome::Done,
+        };
+        Ok(outcome)
+    }
+
+    fn committed(&mut self, committed: &Committed, output: &mut Output) -> Result<Outcome, Fault> {
+        for message in &committed.returned {
+            let (size, body) = (message.body_len(), message.pieces());
+            self.give_back(&envelope(message)?, None, size, body, output);
         }
+        if committed.refused {
+            let why = "partial tx completion";
+            let fault = Fault::channel(ReplyCode::PreconditionFailed, why);
+            return Err(fault.during(Method::TxCommit {}.id()));
+        }
+        Ok(self.answer(false, committed.durable_at, &Method::TxCommitOk {}, output))
     }
 
     /// How many consumers it has.
@@ -341,19 +359,12 @@ impl Channel {
         if is_full && inner.has_staged() {
             return Ok(None);
         }
-        let Committed { durable_at, returned, refused } = match inner.tx_commit() {
+        let step = match inner.begin_commit() {
             Err(refusal) if refusal.reason() == Reason::ResourceError => return Ok(None),
-            committed => committed?,
+            step => step?,
         };
-        for message in &returned {
-            let (size, body) = (message.body_len(), message.pieces());
-            self.give_back(&envelope(message)?, None, size, body, output);
-        }
-        if refused {
-            let why = "partial tx completion";
-            return Err(Fault::channel(ReplyCode::PreconditionFailed, why));
-        }
-        Ok(Some(self.answer(false, durable_at, &Method::TxCommitOk {}, output)))
+        self.awaited = Awaited::CommitOk;
+        self.stepped(step, output).map(Some)
     }
 
     /// Does what a method asks for. `basic.publish`, `tx.commit` and `channel.close` are dealt with elsewhere.
@@ -498,7 +509,7 @@ impl Channel {
             Method::QueuePurge { queue, nowait, .. } => {
                 let step = inner.begin_purge(queue)?;
                 self.awaited = if nowait { Awaited::Nothing } else { Awaited::PurgeOk };
-                Ok(self.stepped(step, output))
+                self.stepped(step, output)
             }
             Method::QueueBind { queue, exchange, routing_key, nowait, arguments, .. } => {
                 let durable_at = inner.bind(&Bind {
@@ -573,12 +584,12 @@ impl Channel {
         let inner = self.inner()?;
         match *method {
             Method::BasicAck { delivery_tag, multiple } => {
-                inner.ack(DeliveryTag(delivery_tag), multiple)?;
-                Ok(Outcome::Done)
+                let step = inner.begin_ack(DeliveryTag(delivery_tag), multiple)?;
+                self.stepped(step, output)
             }
             Method::BasicNack { delivery_tag, multiple, requeue } => {
                 let step = inner.begin_nack(DeliveryTag(delivery_tag), multiple, requeue)?;
-                Ok(self.stepped(step, output))
+                self.stepped(step, output)
             }
             Method::BasicReject { delivery_tag, requeue } => {
                 inner.nack(DeliveryTag(delivery_tag), false, requeue)?;
@@ -586,12 +597,12 @@ impl Channel {
             }
             Method::BasicRecoverAsync { requeue } => {
                 let step = inner.begin_recover(requeue)?;
-                Ok(self.stepped(step, output))
+                self.stepped(step, output)
             }
             Method::BasicRecover { requeue } => {
                 let step = inner.begin_recover(requeue)?;
                 self.awaited = Awaited::RecoverOk;
-                Ok(self.stepped(step, output))
+                self.stepped(step, output)
             }
             Method::BasicQos { prefetch_size, prefetch_count, global } => {
                 inner.qos(prefetch_size, prefetch_count, global)?;

@@ -36,7 +36,7 @@ pub use publishing::Published;
 pub use transacting::Committed;
 #[cfg(test)]
 pub(super) use working::PIECE;
-pub use working::Step;
+pub use working::{Done, Step};
 
 /// One AMQP channel (AMQP 0-9-1, section 1.5). It belongs to the task of its connection; nothing here waits for the disk.
 ///

@@ -116,7 +116,7 @@ mod virtual_host;
 mod workers;
 
 pub use administration::{Administration, AdministrationError};
-pub use channel::{Channel, Committed, Published, Step};
+pub use channel::{Channel, Committed, Done, Published, Step};
 pub use confirms::Confirm;
 pub use connections::ConnectionListing;
 pub use delivery::{ChannelNumber, Delivery, DeliveryTag, Event, Get};

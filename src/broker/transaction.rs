@@ -47,7 +47,7 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Settled {
     pub(super) verdict: Verdict,
-    held: Vec<(DeliveryTag, Held)>,
+    held: VecDeque<(DeliveryTag, Held)>,
 }
 
 /// What all transactions of a connection hold in memory.
@@ -62,7 +62,7 @@ pub(super) struct StagedBytes {
 pub(super) struct Transaction {
     staged: VecDeque<Staged>,
     /// In the order in which they came.
-    settled: Vec<Settled>,
+    settled: VecDeque<Settled>,
     /// Of the connection.
     memory: Arc<StagedBytes>,
     /// What it has taken of that.
@@ -89,8 +89,14 @@ impl Staged {
 }
 
 impl Settled {
-    pub(super) fn into_held(self) -> Vec<Held> {
-        self.held.into_iter().map(|(_, held)| held).collect()
+    /// Takes out the first, `most` at most.
+    pub(super) fn take_some(&mut self, most: usize) -> Vec<Held> {
+        let count = most.min(self.held.len());
+        self.held.drain(..count).map(|(_, held)| held).collect()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty()
     }
 }
 
@@ -98,7 +104,7 @@ impl Transaction {
     pub(super) fn new(memory: Arc<StagedBytes>) -> Self {
         Self {
             staged: VecDeque::new(),
-            settled: Vec::new(),
+            settled: VecDeque::new(),
             memory,
             bytes: 0,
             durable_at: None,
@@ -135,9 +141,9 @@ impl Transaction {
 
     /// Adds deliveries.
     pub(super) fn settle(&mut self, verdict: Verdict, held: Vec<(DeliveryTag, Held)>) {
-        match self.settled.last_mut() {
+        match self.settled.back_mut() {
             Some(last) if last.verdict == verdict => last.held.extend(held),
-            _ => self.settled.push(Settled { verdict, held }),
+            _ => self.settled.push_back(Settled { verdict, held: VecDeque::from(held) }),
         }
     }
 
@@ -186,7 +192,7 @@ impl Transaction {
     }
 
     /// What a commit has to do with deliveries, in order.
-    pub(super) fn take_settled(&mut self) -> Vec<Settled> {
+    pub(super) fn take_settled(&mut self) -> VecDeque<Settled> {
         mem::take(&mut self.settled)
     }
 

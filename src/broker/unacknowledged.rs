@@ -95,9 +95,22 @@ impl Unacknowledged {
 
     /// Takes out the first deliveries up to the one with that tag, `most` at most, which go back to their queues.
     pub(super) fn take_some_back(&mut self, through: DeliveryTag, most: usize) -> Vec<GivenBack> {
-        let last = self.iter().take(most).map(|(tag, _)| tag).take_while(|tag| *tag <= through);
-        let last = last.last();
+        let last = self.last_of_some(through, most);
         last.and_then(|last| self.take_back(last, true)).unwrap_or_default()
+    }
+
+    /// The same for what is done with.
+    pub(super) fn take_some(
+        &mut self,
+        through: DeliveryTag,
+        most: usize,
+    ) -> Vec<(DeliveryTag, Held)> {
+        let last = self.last_of_some(through, most);
+        last.map(|last| self.deliveries.take_through(last)).unwrap_or_default()
+    }
+
+    fn last_of_some(&self, through: DeliveryTag, most: usize) -> Option<DeliveryTag> {
+        self.iter().take(most).map(|(tag, _)| tag).take_while(|tag| *tag <= through).last()
     }
 
     /// Whether there are deliveries up to that tag.

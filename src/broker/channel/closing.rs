@@ -25,7 +25,7 @@ enum Stage {
     /// The channel is open.
     #[default]
     Begin,
-    /// A purge is completed.
+    /// The method that is under way is completed.
     Finish,
     /// Consumers get nothing more.
     Stop,
@@ -74,6 +74,22 @@ impl Channel {
                 }
             }
             Some(Work::Requeue { requeue, .. }) => self.closing.requeue = requeue,
+            Some(Work::Settle { through, verdict }) => {
+                self.work = self.settle_some(through, verdict);
+                if self.work.is_some() {
+                    return 0;
+                }
+            }
+            Some(Work::Commit(mut commit)) => match self.carry_out_some(&mut commit) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.work = Some(Work::Commit(commit));
+                    return 0;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a commit's acknowledgements on a closing channel are lost");
+                }
+            },
             None => {}
         }
         self.closing.stage = Stage::Stop;

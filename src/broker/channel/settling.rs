@@ -36,11 +36,8 @@ impl Channel {
         self.last_tag
     }
 
-    /// `basic.ack`. Tag 0 with `multiple` means everything.
-    ///
-    /// # Errors
-    /// 406 unknown delivery tag.
-    pub fn ack(&mut self, tag: DeliveryTag, multiple: bool) -> Result<(), Refusal> {
+    /// `basic.ack`, not in pieces.
+    pub(super) fn ack_at_once(&mut self, tag: DeliveryTag, multiple: bool) -> Result<(), Refusal> {
         if self.transaction.is_some() {
             return self.settle_later(tag, multiple, Verdict::Acknowledged);
         }
@@ -75,7 +72,7 @@ impl Channel {
         Ok(())
     }
 
-    pub(super) fn requeue(&mut self, given_back: Vec<GivenBack>) -> Result<(), Refusal> {
+    fn requeue(&mut self, given_back: Vec<GivenBack>) -> Result<(), Refusal> {
         // The hand-outs are counted before the messages can go out again.
         let flushed = self.flush();
         requeue(given_back, &mut self.pending_sources);

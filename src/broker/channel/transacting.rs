@@ -1,17 +1,21 @@
 //! The transactions of a channel: `tx.select`, `tx.commit`, `tx.rollback`.
 
+use std::collections::VecDeque;
+
 use super::Channel;
 use super::settling::unknown;
+use super::working::{Done, PIECE, Step, Work};
 use crate::broker::delivery::DeliveryTag;
 use crate::broker::refusal::{Reason, Refusal};
 use crate::broker::routing::Effort;
+use crate::broker::settlement::Requeue;
 use crate::broker::transaction::{Settled, Transaction, Verdict};
 use crate::broker::unacknowledged::GivenBack;
 use crate::message::Envelope;
 use crate::storage::{Lsn, Message};
 
 /// What a commit has come to.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Committed {
     /// `commit-ok` must not be sent before the store is durable up to here; `None`: there is nothing to wait for.
     pub durable_at: Option<Lsn>,
@@ -19,6 +23,13 @@ pub struct Committed {
     pub returned: Vec<Message>,
     /// Whether a queue had no room for one of the messages: then the channel is closed instead (406). All else has been done.
     pub refused: bool,
+}
+
+/// The deliveries of a commit whose queues are still to be told.
+#[derive(Debug)]
+pub(super) struct Commit {
+    settled: VecDeque<Settled>,
+    requeue: Requeue,
 }
 
 fn not_transactional() -> Refusal {
@@ -100,13 +111,32 @@ impl Channel {
     /// 406 when the channel has no transaction; 506 the disk is full: to be called again later, and goes on then; 541 when the
     /// store failed.
     pub fn tx_commit(&mut self) -> Result<Committed, Refusal> {
-        let mut transaction = self.transaction.take().ok_or_else(not_transactional)?;
-        let outcome = self.commit(&mut transaction);
-        self.transaction = Some(transaction);
-        outcome
+        let mut step = self.begin_commit()?;
+        loop {
+            match step {
+                Step::Done(Done::Committed(committed)) => return Ok(committed),
+                Step::Done(_) => {
+                    return Err(Refusal::new(Reason::InternalError, "a commit without an answer"));
+                }
+                Step::More => step = self.go_on()?,
+            }
+        }
     }
 
-    fn commit(&mut self, transaction: &mut Transaction) -> Result<Committed, Refusal> {
+    /// Does the first piece of [`tx_commit`](Self::tx_commit): everything that has to count as one.
+    ///
+    /// # Errors
+    /// As for that.
+    pub fn begin_commit(&mut self) -> Result<Step, Refusal> {
+        let mut transaction = self.transaction.take().ok_or_else(not_transactional)?;
+        let stored = self.store_transaction(&mut transaction);
+        let settled = stored.map(|()| transaction.take_settled());
+        self.transaction = Some(transaction);
+        self.work = Some(Work::Commit(Commit { settled: settled?, requeue: Requeue::default() }));
+        self.go_on()
+    }
+
+    fn store_transaction(&mut self, transaction: &mut Transaction) -> Result<(), Refusal> {
         // What was handed out is counted first.
         self.flush()?;
         let virtual_host = &self.session.virtual_host;
@@ -123,32 +153,48 @@ impl Channel {
             arrivals.note(matches.queues());
             transaction.published(&routed);
         }
-        // What is out of its queue already is passed over there, and its consumers get their credit.
-        for settled in transaction.take_settled() {
-            self.carry_out(settled)?;
+        Ok(())
+    }
+
+    /// Tells the queues of some deliveries that a commit has settled. Returns whether these were the last.
+    ///
+    /// What is out of its queue already is passed over there, and its consumers get their credit.
+    pub(super) fn carry_out_some(&mut self, commit: &mut Commit) -> Result<bool, Refusal> {
+        let mut left = PIECE;
+        while let Some(settled) = commit.settled.front_mut()
+            && left > 0
+        {
+            let (verdict, held) = (settled.verdict, settled.take_some(left));
+            left -= held.len();
+            if settled.is_empty() {
+                commit.settled.pop_front();
+            }
+            match verdict {
+                Verdict::Acknowledged => held.iter().for_each(|held| self.settlement.done(held)),
+                Verdict::Rejected => {
+                    let rejected = GivenBack::from_log(held);
+                    rejected.into_iter().for_each(|rejected| self.settlement.rejected(rejected));
+                }
+                Verdict::Requeued => {
+                    // The hand-outs are counted before the messages can go out again.
+                    self.flush()?;
+                    let last = !commit.settled.iter().any(|s| s.verdict == Verdict::Requeued);
+                    let given_back = GivenBack::from_log(held);
+                    commit.requeue.put_back(given_back, last, &mut self.pending_sources);
+                }
+            }
         }
+        let is_done = left > 0 && commit.requeue.resume_some(left, &mut self.pending_sources);
         self.flush()?;
-        let committed = transaction.finish();
+        Ok(is_done)
+    }
+
+    /// Returns what has come of a commit, which is at its end.
+    pub(super) fn committed(&mut self) -> Result<Committed, Refusal> {
+        let committed = self.transaction.as_mut().ok_or_else(not_transactional)?.finish();
         // All that was ever acknowledged here is a little more than is asked for, and never comes later in the log.
         let durable_at = committed.durable_at.max(self.settlement.durable_at());
         Ok(Committed { durable_at, ..committed })
-    }
-
-    fn carry_out(&mut self, settled: Settled) -> Result<(), Refusal> {
-        let verdict = settled.verdict;
-        let held = settled.into_held();
-        match verdict {
-            Verdict::Acknowledged => {
-                held.iter().for_each(|held| self.settlement.done(held));
-                Ok(())
-            }
-            Verdict::Rejected => {
-                let rejected = GivenBack::from_log(held);
-                rejected.into_iter().for_each(|rejected| self.settlement.rejected(rejected));
-                Ok(())
-            }
-            Verdict::Requeued => self.requeue(GivenBack::from_log(held)),
-        }
     }
 
     /// `tx.rollback`: what was published is forgotten, and what was acknowledged can be acknowledged again.

@@ -2,11 +2,13 @@
 
 use super::Channel;
 use super::settling::unknown;
+use super::transacting::{Commit, Committed};
 use crate::broker::delivery::DeliveryTag;
 use crate::broker::queue::Purge;
 use crate::broker::refusal::{Reason, Refusal};
 use crate::broker::request::QueuePurged;
 use crate::broker::settlement::Requeue;
+use crate::broker::transaction::Verdict;
 
 /// The number of consumers and deliveries in a piece.
 pub(in crate::broker) const PIECE: usize = 1024;
@@ -16,17 +18,32 @@ pub(in crate::broker) const PIECE: usize = 1024;
 pub(super) enum Work {
     /// Unacknowledged deliveries go back to their queues.
     Requeue { through: DeliveryTag, requeue: Requeue },
+    /// Unacknowledged deliveries are acknowledged or rejected.
+    Settle { through: DeliveryTag, verdict: Verdict },
     /// `queue.purge`.
     Purge(Purge),
+    /// `tx.commit`, when what it stores is stored.
+    Commit(Commit),
 }
 
 /// The outcome of a piece.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Step {
     /// There is more to do: the caller must call [`Channel::go_on`] before anything else.
     More,
-    /// The method is done. Holds the answer to `queue.purge`, if it was that.
-    Done(Option<QueuePurged>),
+    /// The method is done.
+    Done(Done),
+}
+
+/// What a method has come to that is done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Done {
+    /// It has nothing to say.
+    Silent,
+    /// `queue.purge`.
+    Purged(QueuePurged),
+    /// `tx.commit`.
+    Committed(Committed),
 }
 
 impl Channel {
@@ -38,8 +55,8 @@ impl Channel {
         let mut step = self.begin_purge(name)?;
         loop {
             match step {
-                Step::Done(Some(purged)) => return Ok(purged),
-                Step::Done(None) => {
+                Step::Done(Done::Purged(purged)) => return Ok(purged),
+                Step::Done(_) => {
                     return Err(Refusal::new(Reason::InternalError, "a purge without an answer"));
                 }
                 Step::More => step = self.go_on()?,
@@ -55,6 +72,27 @@ impl Channel {
         let queue = self.readable_queue(name)?;
         self.work = Some(Work::Purge(queue.begin_purge()?));
         self.go_on()
+    }
+
+    /// `basic.ack`. Tag 0 with `multiple` means everything.
+    ///
+    /// # Errors
+    /// 406 unknown delivery tag, 541 when the store failed.
+    pub fn ack(&mut self, tag: DeliveryTag, multiple: bool) -> Result<(), Refusal> {
+        let step = self.begin_ack(tag, multiple)?;
+        self.finish(step)
+    }
+
+    /// Does the first piece of [`ack`](Self::ack).
+    ///
+    /// # Errors
+    /// As for that.
+    pub fn begin_ack(&mut self, tag: DeliveryTag, multiple: bool) -> Result<Step, Refusal> {
+        if !multiple || !self.settles_in_pieces() {
+            self.ack_at_once(tag, multiple)?;
+            return Ok(Step::Done(Done::Silent));
+        }
+        self.begin_settling(tag, Verdict::Acknowledged)
     }
 
     /// `basic.nack`, and `basic.reject` with `multiple` false. Tag 0 with `multiple` means everything.
@@ -76,13 +114,38 @@ impl Channel {
         multiple: bool,
         requeue: bool,
     ) -> Result<Step, Refusal> {
-        let is_large = multiple && self.unacknowledged.len() > PIECE;
-        if !requeue || !is_large || self.is_transactional() {
+        if !multiple || !self.settles_in_pieces() {
             self.nack_at_once(tag, multiple, requeue)?;
-            return Ok(Step::Done(None));
+            return Ok(Step::Done(Done::Silent));
+        }
+        if !requeue {
+            return self.begin_settling(tag, Verdict::Rejected);
         }
         let through = self.unacknowledged.last_of(tag).ok_or_else(|| unknown(tag))?;
         self.begin_requeue(through)
+    }
+
+    /// Whether there may be more than a piece behind one tag. In a transaction it is the commit that is done in pieces.
+    fn settles_in_pieces(&self) -> bool {
+        self.unacknowledged.len() > PIECE && !self.is_transactional()
+    }
+
+    fn begin_settling(&mut self, tag: DeliveryTag, verdict: Verdict) -> Result<Step, Refusal> {
+        let through = self.unacknowledged.last_of(tag).ok_or_else(|| unknown(tag))?;
+        self.work = Some(Work::Settle { through, verdict });
+        self.go_on()
+    }
+
+    /// Acknowledges or rejects a piece. Returns what is left to do.
+    pub(super) fn settle_some(&mut self, through: DeliveryTag, verdict: Verdict) -> Option<Work> {
+        if verdict == Verdict::Acknowledged {
+            let done = self.unacknowledged.take_some(through, PIECE);
+            done.iter().for_each(|(_, held)| self.settlement.done(held));
+        } else {
+            let rejected = self.unacknowledged.take_some_back(through, PIECE);
+            rejected.into_iter().for_each(|rejected| self.settlement.rejected(rejected));
+        }
+        self.unacknowledged.has_through(through).then_some(Work::Settle { through, verdict })
     }
 
     /// `basic.recover`: returns everything unacknowledged to the queues.
@@ -127,7 +190,7 @@ impl Channel {
     /// 541 when the store failed: the method is over then.
     pub fn go_on(&mut self) -> Result<Step, Refusal> {
         match self.work.take() {
-            None => Ok(Step::Done(None)),
+            None => Ok(Step::Done(Done::Silent)),
             Some(Work::Purge(mut purge)) => {
                 let Some((messages, durable_at)) =
                     self.session.virtual_host.purge_some(&mut purge)?
@@ -135,7 +198,22 @@ impl Channel {
                     self.work = Some(Work::Purge(purge));
                     return Ok(Step::More);
                 };
-                Ok(Step::Done(Some(QueuePurged { messages, durable_at })))
+                Ok(Step::Done(Done::Purged(QueuePurged { messages, durable_at })))
+            }
+            Some(Work::Settle { through, verdict }) => {
+                self.work = self.settle_some(through, verdict);
+                if self.work.is_none() {
+                    return Ok(Step::Done(Done::Silent));
+                }
+                self.flush()?;
+                Ok(Step::More)
+            }
+            Some(Work::Commit(mut commit)) => {
+                if !self.carry_out_some(&mut commit)? {
+                    self.work = Some(Work::Commit(commit));
+                    return Ok(Step::More);
+                }
+                Ok(Step::Done(Done::Committed(self.committed()?)))
             }
             Some(Work::Requeue { through, mut requeue }) => {
                 let given_back = self.unacknowledged.take_some_back(through, PIECE);
@@ -148,7 +226,7 @@ impl Channel {
                     return Ok(Step::More);
                 }
                 self.resume_starved();
-                Ok(Step::Done(None))
+                Ok(Step::Done(Done::Silent))
             }
         }
     }

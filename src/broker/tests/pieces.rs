@@ -47,13 +47,15 @@ fn a_purge_removes_in_pieces_what_was_ready_when_it_began() {
     other.send("q", "newer");
     let purged = loop {
         let before = live();
-        if let Step::Done(Some(purged)) = client.channel.go_on().unwrap() {
+        if let Step::Done(Done::Purged(purged)) = client.channel.go_on().unwrap() {
             break purged;
         }
         assert!(live() + PURGED_AT_ONCE as u64 >= before);
     };
     assert_eq!(purged.messages, COUNT as u32 - 1);
-    let Step::Done(Some(second)) = other.channel.go_on().unwrap() else { panic!("it waits") };
+    let Step::Done(Done::Purged(second)) = other.channel.go_on().unwrap() else {
+        panic!("it waits")
+    };
     assert_eq!(second.messages, 1);
     assert!(second.durable_at >= purged.durable_at);
     assert_eq!(other.get("q").unwrap().0.body, "newer");
@@ -106,7 +108,7 @@ fn messages_requeued_in_pieces_are_delivered_in_their_order() {
     assert_eq!(client.channel.go_on().unwrap(), Step::More);
     assert_eq!(third.ready("q"), 1 + 2 * PIECE as u32);
     assert!(!other.has_events() && !third.has_events());
-    assert_eq!(client.channel.go_on().unwrap(), Step::Done(None));
+    assert_eq!(client.channel.go_on().unwrap(), Step::Done(Done::Silent));
     // Those who asked first get the first.
     let got = third.events();
     let got: Vec<_> = got
@@ -121,6 +123,66 @@ fn messages_requeued_in_pieces_are_delivered_in_their_order() {
     let mut expected = numbered(COUNT).split_off(2);
     expected.push("late".to_owned());
     assert_eq!(received, expected);
+}
+
+#[test]
+fn deliveries_are_acknowledged_and_rejected_in_pieces() {
+    const COUNT: usize = 4 * PIECE;
+    const LAST_PIECE: u64 = 2 * PIECE as u64 + 100;
+    let rig = Rig::new();
+    let (mut client, mut other) = holding(&rig, COUNT);
+    let left = || rig.broker.store().queues()[0].len();
+    for requeue in [None, Some(false)] {
+        let all = left();
+        let mut step = match requeue {
+            None => client.channel.begin_ack(DeliveryTag(LAST_PIECE), true).unwrap(),
+            Some(requeue) => client.channel.begin_nack(DeliveryTag(0), true, requeue).unwrap(),
+        };
+        let mut pieces = 1;
+        while step == Step::More {
+            assert_eq!(left(), all - pieces * PIECE as u64);
+            step = client.channel.go_on().unwrap();
+            pieces += 1;
+        }
+        client.channel.flush().unwrap();
+        assert_eq!((step, pieces), (Step::Done(Done::Silent), 2 + u64::from(requeue.is_none())));
+        assert_eq!(left(), if requeue.is_none() { COUNT as u64 - LAST_PIECE } else { 0 });
+    }
+    assert_eq!(refusal(client.channel.begin_ack(DeliveryTag(1), true)).0, 406);
+    other.send("q", "new");
+    let received = client.receive().into_iter().chain(other.receive());
+    assert_eq!(received.map(|received| received.body).collect::<Vec<_>>(), ["new"]);
+}
+
+#[test]
+fn a_commit_tells_queues_of_deliveries_in_pieces() {
+    const COUNT: usize = 4 * PIECE;
+    const EACH: u64 = 2 * PIECE as u64;
+    let rig = Rig::new();
+    for leaves in [false, true] {
+        let (mut client, mut other) = holding(&rig, COUNT);
+        client.channel.cancel(b"first").unwrap();
+        client.channel.tx_select().unwrap();
+        client.channel.ack(DeliveryTag(EACH), true).unwrap();
+        client.channel.nack(DeliveryTag(0), true, true).unwrap();
+        let mut step = client.channel.begin_commit().unwrap();
+        assert_eq!(rig.broker.store().queues()[0].len(), EACH);
+        let mut pieces = 1;
+        while step == Step::More && !leaves {
+            assert!(!other.has_events(), "others get nothing before all are back");
+            step = client.channel.go_on().unwrap();
+            pieces += 1;
+        }
+        if leaves {
+            while !client.channel.close_some() {}
+        } else {
+            assert!(matches!(step, Step::Done(Done::Committed(_))), "{step:?}");
+            assert_eq!(pieces, 5);
+        }
+        let received = bodies_of(&other.await_deliveries(COUNT - EACH as usize));
+        assert_eq!(received, numbered(COUNT).split_off(EACH as usize));
+        other.channel.delete_queue(b"q", false, false).unwrap();
+    }
 }
 
 #[test]
