@@ -32,6 +32,10 @@ const READ_BELOW: usize = 1024 * 1024;
 const EXCHANGE: u16 = 40;
 const QUEUE: u16 = 50;
 
+/// The methods of these classes that are carried out before others of the thread have their turn: each takes some microseconds, and a
+/// read may hold thousands.
+const DECLARATIONS_OF_A_TURN: u32 = 512;
+
 /// A connection, as the protocol sees it.
 pub(super) struct Connection {
     gateway: Arc<Gateway>,
@@ -53,6 +57,8 @@ pub(super) struct Connection {
     expedited: Lsn,
     /// Whether others have had their turn since the last piece of what is done in pieces.
     yielded: bool,
+    /// The methods on exchanges and queues that may be carried out before others have their turn.
+    declarations: u32,
     /// The memory for what arrives.
     arriving: Arriving,
     /// A session that is ending.
@@ -107,6 +113,7 @@ impl Connection {
             confirm: None,
             expedited: Lsn::default(),
             yielded: false,
+            declarations: DECLARATIONS_OF_A_TURN,
             arriving,
             ending: None,
             peer_leaves: false,
@@ -134,6 +141,7 @@ impl Connection {
             && self.blocked.is_none()
             && !self.arriving.is_waiting()
             && !answering
+            && self.declarations > 0
             && self.output.len() < READ_BELOW
     }
 
@@ -314,6 +322,9 @@ impl Connection {
         while self.takes_frames() {
             if self.whole_publish() {
                 continue;
+            }
+            if matches!(self.frames.next_class(), Some(EXCHANGE | QUEUE)) {
+                self.declarations -= 1;
             }
             if let Some(frame) = self.frames.next() {
                 self.frame(self.output.dialect().translate(frame));
@@ -527,11 +538,13 @@ impl Connection {
         answers.encoded(reply);
         let mut fault = None;
         while fault.is_none()
+            && self.declarations > 0
             && matches!(self.frames.next_class(), Some(EXCHANGE | QUEUE))
             && let State::Running(running) = &mut self.state
             && !running.has_work()
             && let Some(frame) = self.frames.next()
         {
+            self.declarations -= 1;
             match running.frame(frame, &self.gateway, &mut answers) {
                 Ok(Outcome::Wait(later, reply)) => {
                     lsn = lsn.max(later);
@@ -616,11 +629,12 @@ impl Connection {
         } else {
             Poll::Pending
         };
-        if !self.has_work() {
+        if !self.has_work() && self.declarations > 0 {
             self.yielded = false;
         } else if std::mem::replace(&mut self.yielded, true) {
             // The others of the thread have had their turn.
             self.yielded = false;
+            self.declarations = DECLARATIONS_OF_A_TURN;
             ready = Poll::Ready(());
         } else {
             context.waker().wake_by_ref();

@@ -187,6 +187,8 @@ impl Client {
 
     fn select_confirms(&mut self) {
         self.send(&Method::ConfirmSelect { nowait: false });
+        // There may be declarations before it, which take several turns.
+        settle(&mut [&mut *self]);
         assert_eq!(self.received(), ["confirm.select-ok"]);
     }
 }
@@ -371,6 +373,41 @@ fn others_have_their_turn_while_a_long_key_is_looked_up() {
     // It is known now.
     two.publish("amq.topic", &key);
     assert_eq!(two.received(), ["basic.ack"]);
+}
+
+/// A client that binds a queue as fast as it can sent thousands of methods that were carried out in one go.
+#[test]
+fn others_have_their_turn_while_a_client_declares_much() {
+    let rig = Rig::new();
+    let [mut one, mut other] = [rig.connect(), rig.connect()];
+    other.select_confirms();
+    let count = 2 * DECLARATIONS_OF_A_TURN + 10;
+    for number in 1..count {
+        let name = number.to_string();
+        one.put(
+            1,
+            &Method::QueueDeclare {
+                reserved_1: 0,
+                queue: name.as_bytes(),
+                passive: false,
+                durable: false,
+                exclusive: false,
+                auto_delete: false,
+                nowait: true,
+                arguments: RawTable::EMPTY,
+            },
+        );
+    }
+    one.send(&Method::ConfirmSelect { nowait: false });
+    let mut turns = 1;
+    while one.received().is_empty() {
+        turns += 1;
+        other.publish("", "1");
+        assert_eq!(other.received(), ["basic.ack"]);
+        assert!(one.work_if_woken(), "it goes on by itself");
+    }
+    // It is woken once for its turn and once to have it.
+    assert!((3..=6).contains(&turns), "{turns}");
 }
 
 /// A queue with 150,000 bindings was deleted in one go, with all publishers of the virtual host waiting.
