@@ -1,6 +1,6 @@
 //! What there is in a store: its queues and its metadata.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -94,7 +94,8 @@ pub(crate) struct Catalog {
     pub(crate) queues: Slots<Arc<QueueCore>>,
     queue_slots: HashMap<QueueId, usize>,
     pub(crate) entries: Slots<(Bytes, Bytes)>,
-    entry_slots: HashMap<Bytes, usize>,
+    /// Ordered, because a large hash table takes long to grow while the catalog is locked.
+    entry_slots: BTreeMap<Bytes, usize>,
     next_queue: QueueId,
     /// Queues that are not durable, for as long as anybody holds them.
     volatile: HashMap<QueueId, Weak<QueueCore>>,
@@ -108,7 +109,7 @@ impl Catalog {
             queues: Slots::new(QUEUES_PER_PAGE),
             queue_slots: HashMap::new(),
             entries: Slots::new(ENTRIES_PER_PAGE),
-            entry_slots: HashMap::new(),
+            entry_slots: BTreeMap::new(),
             next_queue: QueueId(1),
             volatile: HashMap::new(),
             volatile_limit: 64,
