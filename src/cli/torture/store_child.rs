@@ -261,7 +261,8 @@ impl Work {
                     number += 1;
                     false
                 }
-                Err(StoreError::Full) => true,
+                // Consumers make room in time, and the message is tried again.
+                Err(StoreError::Full | StoreError::NoRoom { .. }) => true,
                 Err(error) => return Err(error.into()),
             };
             if number > confirmed && (held_back || random.u8(0..24) == 0) {
