@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Channel;
-use super::working::{PIECE, Work};
+use super::working::{PIECE, Step, Work};
 use crate::broker::consumer::Consumer;
 use crate::broker::delivery::DeliveryTag;
 use crate::broker::session::give_back;
@@ -67,29 +67,18 @@ impl Channel {
     /// Goes on with what the channel was doing in pieces. Returns what is left of the piece.
     fn finish_work(&mut self) -> usize {
         match self.work.take() {
-            Some(Work::Purge(mut purge)) => {
-                if let Ok(None) = self.session.virtual_host.purge_some(&mut purge) {
-                    self.work = Some(Work::Purge(purge));
-                    return 0;
-                }
-            }
+            // The other deliveries go back as well.
             Some(Work::Requeue { requeue, .. }) => self.closing.requeue = requeue,
-            Some(Work::Settle { through, verdict }) => {
-                self.work = self.settle_some(through, verdict);
-                if self.work.is_some() {
-                    return 0;
+            Some(work) => {
+                self.work = Some(work);
+                match self.go_on() {
+                    Ok(Step::More) => return 0,
+                    Ok(Step::Done(_)) => {}
+                    Err(error) => {
+                        tracing::error!(%error, "a method of a closing channel is not completed");
+                    }
                 }
             }
-            Some(Work::Commit(mut commit)) => match self.carry_out_some(&mut commit) {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.work = Some(Work::Commit(commit));
-                    return 0;
-                }
-                Err(error) => {
-                    tracing::error!(%error, "a commit's acknowledgements on a closing channel are lost");
-                }
-            },
             None => {}
         }
         self.closing.stage = Stage::Stop;

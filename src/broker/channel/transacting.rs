@@ -111,15 +111,10 @@ impl Channel {
     /// 406 when the channel has no transaction; 506 the disk is full: to be called again later, and goes on then; 541 when the
     /// store failed.
     pub fn tx_commit(&mut self) -> Result<Committed, Refusal> {
-        let mut step = self.begin_commit()?;
-        loop {
-            match step {
-                Step::Done(Done::Committed(committed)) => return Ok(committed),
-                Step::Done(_) => {
-                    return Err(Refusal::new(Reason::InternalError, "a commit without an answer"));
-                }
-                Step::More => step = self.go_on()?,
-            }
+        let step = self.begin_commit()?;
+        match self.finish(step)? {
+            Done::Committed(committed) => Ok(committed),
+            _ => Err(Refusal::new(Reason::InternalError, "a commit without an answer")),
         }
     }
 

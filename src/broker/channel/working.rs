@@ -52,15 +52,10 @@ impl Channel {
     /// # Errors
     /// 404 no such queue, 405 another connection's queue.
     pub fn purge_queue(&mut self, name: &[u8]) -> Result<QueuePurged, Refusal> {
-        let mut step = self.begin_purge(name)?;
-        loop {
-            match step {
-                Step::Done(Done::Purged(purged)) => return Ok(purged),
-                Step::Done(_) => {
-                    return Err(Refusal::new(Reason::InternalError, "a purge without an answer"));
-                }
-                Step::More => step = self.go_on()?,
-            }
+        let step = self.begin_purge(name)?;
+        match self.finish(step)? {
+            Done::Purged(purged) => Ok(purged),
+            _ => Err(Refusal::new(Reason::InternalError, "a purge without an answer")),
         }
     }
 
@@ -80,7 +75,7 @@ impl Channel {
     /// 406 unknown delivery tag, 541 when the store failed.
     pub fn ack(&mut self, tag: DeliveryTag, multiple: bool) -> Result<(), Refusal> {
         let step = self.begin_ack(tag, multiple)?;
-        self.finish(step)
+        self.finish(step).map(drop)
     }
 
     /// Does the first piece of [`ack`](Self::ack).
@@ -101,7 +96,7 @@ impl Channel {
     /// 406 unknown delivery tag, 541 when the store failed.
     pub fn nack(&mut self, tag: DeliveryTag, multiple: bool, requeue: bool) -> Result<(), Refusal> {
         let step = self.begin_nack(tag, multiple, requeue)?;
-        self.finish(step)
+        self.finish(step).map(drop)
     }
 
     /// Does the first piece of [`nack`](Self::nack).
@@ -137,7 +132,7 @@ impl Channel {
     }
 
     /// Acknowledges or rejects a piece. Returns what is left to do.
-    pub(super) fn settle_some(&mut self, through: DeliveryTag, verdict: Verdict) -> Option<Work> {
+    fn settle_some(&mut self, through: DeliveryTag, verdict: Verdict) -> Option<Work> {
         if verdict == Verdict::Acknowledged {
             let done = self.unacknowledged.take_some(through, PIECE);
             done.iter().for_each(|(_, held)| self.settlement.done(held));
@@ -154,7 +149,7 @@ impl Channel {
     /// 540 without `requeue`, 541 when the store failed.
     pub fn recover(&mut self, requeue: bool) -> Result<(), Refusal> {
         let step = self.begin_recover(requeue)?;
-        self.finish(step)
+        self.finish(step).map(drop)
     }
 
     /// Does the first piece of [`recover`](Self::recover).
@@ -177,11 +172,14 @@ impl Channel {
         Ok(step)
     }
 
-    fn finish(&mut self, mut step: Step) -> Result<(), Refusal> {
-        while step == Step::More {
-            step = self.go_on()?;
+    /// Does all pieces of a method that has begun.
+    pub(super) fn finish(&mut self, mut step: Step) -> Result<Done, Refusal> {
+        loop {
+            match step {
+                Step::More => step = self.go_on()?,
+                Step::Done(done) => return Ok(done),
+            }
         }
-        Ok(())
     }
 
     /// Does the next piece of the method that is under way, if there is one.
