@@ -209,7 +209,7 @@ impl Connection {
 
     /// Agrees to `connection.close` before what the client has sent ahead of it, which there is no room for.
     pub(super) fn close_while_held(&mut self) {
-        self.take_leave();
+        self.agree_to_close();
         self.reason = Some("closed by the client while it was held back".to_owned());
     }
 
@@ -406,13 +406,13 @@ impl Connection {
             Ok(Outcome::Done | Outcome::WaitForMessage | Outcome::More) => {}
             Ok(Outcome::Wait(lsn, reply)) => self.gather(lsn, &reply),
             Ok(Outcome::NoRoom(room, frame)) => self.block(room, frame),
-            Ok(Outcome::Close) => self.take_leave(),
+            Ok(Outcome::Close) => self.agree_to_close(),
             Err(fault) => self.fail(&fault),
         }
     }
 
     /// Agrees to the peer's `connection.close`.
-    fn take_leave(&mut self) {
+    fn agree_to_close(&mut self) {
         self.output.method(0, &Method::ConnectionCloseOk {});
         self.leave(State::Finished);
         self.peer_leaves = true;
@@ -466,7 +466,7 @@ impl Connection {
             }
         };
         if matches!(method, Method::ConnectionClose { .. }) {
-            self.take_leave();
+            self.agree_to_close();
             return Ok(());
         }
         let access = Access {
