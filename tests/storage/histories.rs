@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use haypile::storage::disk::{Disk, RealDisk};
 use haypile::storage::inspect::{repair, verify};
 use haypile::storage::{OpenError, Options, Store};
+use rustix::fs::{FallocateFlags, fallocate};
 use tempfile::{TempDir, tempdir};
 
 use crate::support::*;
@@ -217,6 +219,94 @@ fn a_segment_of_the_wrong_length_is_refused_though_replay_does_not_need_it() {
         assert_eq!(found.len() as u64, 130 - repaired.lost);
         assert_eq!(repaired.lost == 0, length > content.len());
     }
+}
+
+/// Punches a hole into a file, as `fallocate --punch-hole` does.
+#[expect(clippy::disallowed_types, reason = "the engine never punches holes")]
+fn punch(path: &Path, range: Range<u64>) {
+    let file = fs::File::options().write(true).open(path).unwrap();
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    fallocate(&file, flags, range.start, range.end - range.start).unwrap();
+}
+
+#[test]
+fn a_hole_where_messages_are_is_refused_though_replay_does_not_need_them() {
+    let (dir, name) = with_a_segment_that_is_not_replayed();
+    let end = 64 << 10;
+    for hole in [12 << 10..16 << 10, 20 << 10..24 << 10, 32 << 10..end, 4 << 10..end] {
+        let copied = copy_of(dir.path());
+        punch(&copied.path().join(&name), hole.clone());
+        let told = outcome(copied.path(), 64 << 10).unwrap_err();
+        for word in [&name, "has a hole of", &format!("at byte {}", hole.start)] {
+            assert!(told.contains(word), "{hole:?}: {told}");
+        }
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let repaired = repair(&disk, copied.path(), true, |_| {}).unwrap();
+        assert!(repaired.lost > 0);
+        assert!(repaired.applied.as_ref().unwrap().after.is_whole());
+        // The file still has the hole, and the damage has been dealt with.
+        let found = outcome(copied.path(), 64 << 10).unwrap();
+        assert_eq!(found.len() as u64, 130 - repaired.lost);
+    }
+}
+
+/// Nothing tells any more where the log left such a segment: its own groups say how far it was durable.
+#[test]
+fn a_hole_in_a_segment_whose_successor_was_freed_is_refused() {
+    let dir = tempdir().unwrap();
+    {
+        let store = Store::open(dir.path(), options(64 << 10)).unwrap();
+        let (orders, _) = store.create_queue(b"orders").unwrap();
+        for n in 0..60 {
+            confirm(&store, &orders, format!("{n:>1000}"));
+        }
+        for place in 5..50 {
+            store.wait_durable(acknowledge(&orders, place).unwrap()).unwrap();
+        }
+        store.checkpoint().unwrap();
+        store.checkpoint().unwrap();
+    }
+    let names: Vec<String> = files(dir.path()).into_keys().filter(|n| is_segment(n)).collect();
+    let expected = messages(dir.path(), 64 << 10);
+    assert_eq!(expected.len(), 15);
+    let copied = copy_of(dir.path());
+    punch(&copied.path().join(&names[0]), 12 << 10..16 << 10);
+    let told = outcome(copied.path(), 64 << 10).unwrap_err();
+    for word in [&names[0], "has a hole of 4096 bytes"] {
+        assert!(told.contains(word), "{told}");
+    }
+    // Room that the log has not used is a hole like any other to the file system.
+    let copied = copy_of(dir.path());
+    punch(&copied.path().join(&names[0]), 60 << 10..64 << 10);
+    assert_eq!(outcome(copied.path(), 64 << 10).unwrap(), expected);
+}
+
+/// Copies and file systems make holes of zeros by themselves.
+#[test]
+fn holes_that_cost_nothing_are_accepted() {
+    let dir = tempdir().unwrap();
+    {
+        let store = Store::open(dir.path(), options(64 << 10)).unwrap();
+        let (orders, _) = store.create_queue(b"orders").unwrap();
+        for _ in 0..20 {
+            confirm(&store, &orders, "\0".repeat(20_000));
+        }
+        store.checkpoint().unwrap();
+    }
+    let before = messages(dir.path(), 64 << 10);
+    let mut punched = 0;
+    for name in files(dir.path()).into_keys().filter(|name| is_segment(name)) {
+        let path = dir.path().join(&name);
+        let content = fs::read(&path).unwrap();
+        for (page, bytes) in (0..).zip(content.chunks(4096)) {
+            if bytes.iter().all(|byte| *byte == 0) {
+                punch(&path, page * 4096..(page + 1) * 4096);
+                punched += 1;
+            }
+        }
+    }
+    assert!(punched >= 20 * 3, "{punched} pages of zeros");
+    assert_eq!(outcome(dir.path(), 64 << 10).unwrap(), before);
 }
 
 /// Preparing ahead, giving up, and recycling keep to the list in the superblock, however the log goes.

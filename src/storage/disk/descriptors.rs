@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -325,6 +326,10 @@ impl DiskFile for CachedFile {
 
     fn size(&self) -> io::Result<u64> {
         self.0.file(false)?.size()
+    }
+
+    fn next_hole(&self, from: u64) -> io::Result<Option<Range<u64>>> {
+        self.0.file(false)?.next_hole(from)
     }
 
     fn links(&self) -> io::Result<u64> {

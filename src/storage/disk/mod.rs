@@ -18,6 +18,7 @@ mod transfer;
 
 use std::fmt::Debug;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -117,6 +118,13 @@ pub trait DiskFile: Send + Sync + Debug {
 
     /// The size in bytes.
     fn size(&self) -> io::Result<u64>;
+
+    /// The first hole that begins at `from` or behind it, in bytes: a part that the file system has no data for, up to where it has
+    /// some again, or to the end of the file. It reads as zeros. `None`: there is none, or the file system does not say.
+    fn next_hole(&self, from: u64) -> io::Result<Option<Range<u64>>> {
+        let _ = from;
+        Ok(None)
+    }
 
     /// The number of names that the file has. A file with more than one is shared with a copy of its directory that was made of
     /// hard links. A file system without hard links says 1.

@@ -7,9 +7,13 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
+
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
 
 use super::direct::{self, PageFile};
 use super::{Access, DirectoryLock, Disk, DiskFile};
@@ -148,6 +152,21 @@ impl DiskFile for File {
         Ok(self.metadata()?.len())
     }
 
+    fn next_hole(&self, from: u64) -> io::Result<Option<Range<u64>>> {
+        let size = DiskFile::size(self)?;
+        let start = match seek(self, SeekFrom::Hole(from)) {
+            // There is always one behind the last byte.
+            Ok(start) if start < size => start,
+            Ok(_) | Err(Errno::NXIO | Errno::INVAL | Errno::OPNOTSUPP) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        match seek(self, SeekFrom::Data(start)) {
+            Ok(end) => Ok(Some(start..end)),
+            Err(Errno::NXIO) => Ok(Some(start..size)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn links(&self) -> io::Result<u64> {
         Ok(self.metadata()?.nlink())
     }
@@ -227,6 +246,23 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         assert_eq!(RealDisk.restrict(&path).unwrap(), Some(0o644));
         assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
+    fn holes_are_found_one_after_the_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealDisk.create(&dir.path().join("file")).unwrap();
+        assert_eq!(file.next_hole(0).unwrap(), None);
+        file.fill(64 << 10).unwrap();
+        assert_eq!(file.next_hole(0).unwrap(), None);
+        let path = dir.path().join("sparse");
+        let sparse = RealDisk.create(&path).unwrap();
+        sparse.write_at(&[1; 4096], 1 << 20).unwrap();
+        sparse.truncate(2 << 20).unwrap();
+        let (first, last) = (0..1 << 20, (1 << 20) + 4096..2 << 20);
+        assert_eq!(sparse.next_hole(0).unwrap(), Some(first));
+        assert_eq!(sparse.next_hole(1 << 20).unwrap(), Some(last));
+        assert_eq!(sparse.next_hole(2 << 20).unwrap(), None);
     }
 
     #[test]

@@ -1,96 +1,22 @@
 //! What a repair keeps: copies of all that it takes out, in a directory of their own.
 //!
-//! `repair-<n>` in the data directory has, for every damaged part of a file, a file `<name>.<offset>-<end>` with its bytes
-//! as they were; segments that cannot be told to be segments, whole and by their names; `report.txt`, for a person; and `places`, by which the damage is known to have been dealt with: a line for
-//! each place, with the number of the segment, its salt in hexadecimal, and the offset in bytes. The salt makes sure that
-//! nothing in a later use of the file is taken for it. The engine reads none of it, but for `places`, and never removes it.
+//! A [directory of its own](crate::storage::recovery) has, for every damaged part of a file, a file `<name>.<offset>-<end>` with its
+//! bytes as they were; segments that cannot be told to be segments, whole and by their names; `report.txt`, for a person; and `places`,
+//! by which an open and the next repair know that this damage has been dealt with. The engine never removes any of it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Extent;
 use crate::storage::disk::{Access, Disk, DiskFile, read_exact_at, write_all_at};
 use crate::storage::error::OpenError;
-use crate::storage::segment::Segment;
-use crate::storage::units::SegmentId;
+use crate::storage::recovery::{PLACES, Place, directory_name, repairs};
 
-const PLACES: &str = "places";
 const REPORT: &str = "report.txt";
-
-/// A file of places that is longer is none that a repair has written, in bytes. Without it, damage that was dealt with is told
-/// again, and no more.
-const PLACES_LIMIT: u64 = 64 << 20;
 
 /// Bytes copied at a time.
 const PIECE: u64 = 1 << 20;
-
-/// A place in one use of a segment's file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Place {
-    segment: SegmentId,
-    salt: u64,
-    offset: u64,
-}
-
-impl Place {
-    pub(super) fn new(segment: &Segment, offset: u64) -> Place {
-        Place { segment: segment.id(), salt: segment.header.salt, offset }
-    }
-
-    fn parse(line: &str) -> Option<Place> {
-        let mut fields = line.split(' ');
-        let segment = SegmentId(fields.next()?.parse().ok()?);
-        let salt = u64::from_str_radix(fields.next()?, 16).ok()?;
-        let offset = fields.next()?.parse().ok()?;
-        Some(Place { segment, salt, offset })
-    }
-}
-
-fn directory_name(number: u64) -> String {
-    format!("repair-{number}")
-}
-
-/// The directories of earlier repairs, by number.
-fn repairs(disk: &dyn Disk, dir: &Path) -> Result<BTreeMap<u64, PathBuf>, OpenError> {
-    let names = disk.list(dir).map_err(|e| OpenError::io("list", dir, e))?;
-    // Of names that are ours; there is always a number behind the largest of them.
-    let number = |name: &String| {
-        let number: u64 = name.strip_prefix("repair-")?.parse().ok()?;
-        (number < u64::MAX && directory_name(number) == *name).then_some(number)
-    };
-    Ok(names.iter().filter_map(|name| Some((number(name)?, dir.join(name)))).collect())
-}
-
-/// The damaged places that earlier repairs have dealt with.
-pub(super) fn known_places(disk: &dyn Disk, dir: &Path) -> Result<HashSet<Place>, OpenError> {
-    let mut known = HashSet::new();
-    for repair in repairs(disk, dir)?.into_values() {
-        let path = repair.join(PLACES);
-        let file = match disk.open(&path, Access::Read) {
-            Ok(file) => file,
-            // A repair that was interrupted, or tidied up by somebody.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) =>
-            {
-                continue;
-            }
-            Err(error) => return Err(OpenError::io("open", &path, error)),
-        };
-        let io = |error| OpenError::io("read", &path, error);
-        let size = file.size().map_err(io)?;
-        if size > PLACES_LIMIT {
-            continue;
-        }
-        let mut content = vec![0; size as usize];
-        read_exact_at(&*file, &mut content, 0).map_err(io)?;
-        known.extend(String::from_utf8_lossy(&content).lines().filter_map(Place::parse));
-    }
-    Ok(known)
-}
 
 /// Copies the parts of files, the places and the report into a new directory; on return all of it is durable.
 pub(super) fn keep(
@@ -105,17 +31,14 @@ pub(super) fn keep(
     // Somebody may have made a directory with the highest number that there is.
     let number = newest.checked_add(1).or_else(|| (1..newest).find(|n| !earlier.contains_key(n)));
     let number = number.expect("no directory has 2^64 entries");
-    let target = dir.join(format!("repair-{number}"));
+    let target = dir.join(directory_name(number));
     disk.create_dir_all(&target).map_err(|e| OpenError::io("create", &target, e))?;
     let mut copied = HashSet::new();
     for extent in extents {
         copy(disk, extent, &target, &mut copied)?;
     }
     write(disk, &target.join(REPORT), report.as_bytes())?;
-    let lines: String = places
-        .iter()
-        .map(|Place { segment, salt, offset }| format!("{segment} {salt:016x} {offset}\n"))
-        .collect();
+    let lines: String = places.iter().map(|place| format!("{place}\n")).collect();
     write(disk, &target.join(PLACES), lines.as_bytes())?;
     for path in [&target, dir] {
         disk.sync_dir(path).map_err(|e| OpenError::io("sync", path, e))?;

@@ -13,13 +13,13 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::keep::{self, Place};
+use super::keep;
 use super::verify::{self, Finding, LostMessage, LostPlaces, Verification};
 use super::{Extent, mend, verify as verified};
 use crate::storage::disk::{Access, Descriptors, Disk, MOST_OPEN_TO_LOOK};
 use crate::storage::error::{Damage, OpenError};
 use crate::storage::options::{Background, Options};
-use crate::storage::recovery::{self, Examined, OpenedStore};
+use crate::storage::recovery::{self, Examined, OpenedStore, Place};
 use crate::storage::store::Store;
 use crate::storage::units::SequenceRange;
 

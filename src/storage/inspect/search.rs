@@ -10,11 +10,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::lost_list::LostList;
-use super::sweep::{Counts, Sweep, end_of};
+use super::sweep::{Counts, Sweep};
 use super::verify::{Findings, LostMessage};
 use crate::storage::error::OpenError;
 use crate::storage::record::{ChunkEntry, Part, RecordKind, message_at_front};
-use crate::storage::recovery::{Examined, Recovered};
+use crate::storage::recovery::{Examined, Recovered, end_of};
 use crate::storage::segment::Segment;
 use crate::storage::units::{Lsn, QueueId, SegmentId, Sequence};
 

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Extent;
+use super::messages;
 use super::search::{self, WholeRecord};
-use super::sweep::{Counts, Sweep, end_of};
-use super::{keep, messages};
+use super::sweep::{Counts, Sweep};
 use crate::storage::disk::{Access, Descriptors, Disk, MOST_OPEN_TO_LOOK};
 use crate::storage::error::{Damage, OpenError};
-use crate::storage::recovery::{self, Examined, Hole, Recovered};
+use crate::storage::recovery::{self, Examined, Hole, Place, Recovered, end_of, known_places};
 use crate::storage::segment::Segment;
 use crate::storage::superblock::SuperblockFile;
 use crate::storage::units::{Lsn, QueueId, Sequence, SequenceRange};
@@ -250,11 +250,11 @@ pub(super) fn look(
     verification.records = counts.records;
     verification.bytes = counts.bytes;
 
-    let known = keep::known_places(disk, dir)?;
+    let known = known_places(disk, dir)?;
     for mut finding in findings.list {
         finding.needed |= verification.holes.iter().any(|hole| hole.covers(&finding));
         let segment = segments.iter().find(|segment| segment.path == finding.file);
-        let place = segment.map(|s| keep::Place::new(s, finding.offset));
+        let place = segment.map(|s| Place::new(s, finding.offset));
         if !finding.needed && place.is_some_and(|place| known.contains(&place)) {
             verification.dealt_with.push(finding);
         } else {

@@ -82,6 +82,10 @@ impl<'a> Directory<'a> {
         self.dir.join(file_name(id))
     }
 
+    pub(super) fn disk(&self) -> &dyn Disk {
+        self.disk
+    }
+
     pub(super) fn dir(&self) -> &Path {
         self.dir
     }

@@ -1,7 +1,8 @@
 //! Recovery: from what is on disk to a store that works.
 //!
 //! 1. Take the directory; sync what will be read, so that nothing is believed that a second crash takes away.
-//! 2. Superblock, root, pages: the [last checkpoint](load).
+//! 2. Superblock, root, pages: the [last checkpoint](load). Segments whose files have another length, or [holes] where the log
+//!    has written, are refused.
 //! 3. [Walk](walk) the log from there, group by group, each one checked before any of it is [applied](replay); where the
 //!    chain of groups ends, tell a torn tail (cut off) from a hole below what was durable (refused).
 //! 4. Go on in a fresh segment. Its first group has the records of the [last one](walk#the-last-group) again, and says where
@@ -14,9 +15,12 @@
 
 mod accounts;
 mod directory;
+mod end;
 mod history;
+mod holes;
 mod load;
 mod pieces;
+mod repairs;
 mod replay;
 mod salvage;
 mod walk;
@@ -27,9 +31,11 @@ use std::path::Path;
 use smallvec::SmallVec;
 
 use self::directory::Directory;
+pub(crate) use self::end::{End, end_of};
 pub(crate) use self::load::LostDirectory;
 use self::load::Noted;
 pub(crate) use self::pieces::{Pieces, ScanError};
+pub(crate) use self::repairs::{PLACES, Place, directory_name, known_places, repairs};
 use self::replay::Replay;
 pub use self::salvage::Extent;
 pub(crate) use self::salvage::Hole;
@@ -245,6 +251,7 @@ fn recover(
 ) -> Result<Recovered, OpenError> {
     let loaded = load::checkpoint(directory, superblock, None)?;
     directory.check_sizes(&loaded.segments)?;
+    holes::check(directory, &loaded.segments, loaded.replay_from)?;
     let mut replay = Replay::new(&loaded.segments, loaded.catalog);
     let walked = walk::walk(
         directory,

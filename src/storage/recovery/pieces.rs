@@ -99,6 +99,11 @@ impl Pieces {
         lsn.since(self.start)
     }
 
+    /// The same of a place that may lie in front of the segment: 0 then.
+    pub(crate) fn offset_within(&self, lsn: Lsn) -> u64 {
+        lsn.max(self.start).since(self.start)
+    }
+
     /// Bytes of the file that count.
     pub(crate) fn size(&self) -> u64 {
         self.size
