@@ -272,7 +272,7 @@ impl Administration<'_> {
 
     pub(super) fn description_change(name: &ShortStr, description: &HostDescription) -> Change {
         let key = VirtualHostKey(name.clone()).encode();
-        Change::Put { key, value: encode_virtual_host(description) }
+        Change::put(key, encode_virtual_host(description))
     }
 
     pub(super) fn accounts(&self) -> &Arc<Accounts> {
@@ -298,10 +298,12 @@ impl Administration<'_> {
         let mut draft = self.broker.accounts.draft();
         draft.forget_virtual_host(name);
         let mut changes = draft.take_changes();
-        changes.push(Change::Remove { key: VirtualHostKey(name.clone()).encode() });
-        changes.extend(host.policies().iter().map(|policy| Change::Remove {
-            key: policy_key(name, policy.kind, &policy.name).encode(),
-        }));
+        changes.push(Change::remove(VirtualHostKey(name.clone()).encode()));
+        changes.extend(
+            host.policies()
+                .iter()
+                .map(|policy| Change::remove(policy_key(name, policy.kind, &policy.name).encode())),
+        );
         let closed = host.close_down(changes);
         if closed.is_err() {
             self.broker.virtual_hosts.write().insert(name.clone(), host);
@@ -331,7 +333,7 @@ impl Administration<'_> {
 
     pub(super) fn policy_change(virtual_host: &ShortStr, policy: &Policy) -> Change {
         let key = policy_key(virtual_host, policy.kind, &policy.name).encode();
-        Change::Put { key, value: encode_policy(policy) }
+        Change::put(key, encode_policy(policy))
     }
 
     /// Deletes a policy.
@@ -350,7 +352,7 @@ impl Administration<'_> {
             return Err(AdministrationError::NoPolicy { name, virtual_host });
         }
         let key = policy_key(virtual_host, kind, name).encode();
-        let durable_at = self.apply(vec![Change::Remove { key }])?;
+        let durable_at = self.apply(vec![Change::remove(key)])?;
         host.change_policies(|policies| _ = policies.remove(kind, name));
         Ok(Some(durable_at))
     }

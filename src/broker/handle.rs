@@ -259,7 +259,7 @@ fn restore(
                     host.restore_exchange(name, ExchangeRecord::decode(value)?);
                 }
             }
-            Some(&BindingKey::PREFIX) => bindings.push(BindingRecord::decode(key, value)?),
+            Some(&BindingKey::PREFIX) => bindings.push((key, BindingRecord::decode(key, value)?)),
             Some(&QueueNote::PREFIX) => {
                 notes.insert(QueueNote::queue(key)?, QueueNote::decode(value)?);
             }
@@ -273,12 +273,11 @@ fn restore(
         }
     }
     let mut orphans = Vec::new();
-    for record in bindings {
+    for (key, record) in bindings {
         if let Some(host) = host_of(hosts, &record.virtual_host, "binding", &record.source) {
             let bind = record.into_bind();
-            if !host.restore_binding(&bind) {
-                let key = BindingKey::new(host.name(), &bind).to_bytes();
-                orphans.push(Change::Remove { key });
+            if !host.restore_binding(&bind, key) {
+                orphans.push(Change::remove(key.clone()));
             }
         }
     }

@@ -414,7 +414,7 @@ impl Topology {
             Some((key, link.bindings.get(key)?))
         });
         let stored = of_links.chain(one).filter(|(_, binding)| binding.stored);
-        let bindings = stored.map(|(key, _)| key.to_bytes());
+        let bindings = stored.map(|(key, _)| Change::remove(key.to_bytes()));
         let exchanges = removal
             .exchanges
             .iter()
@@ -422,7 +422,7 @@ impl Topology {
             .map(|name| {
                 ExchangeKey { virtual_host: virtual_host.clone(), name: name.clone() }.encode()
             });
-        bindings.chain(exchanges).map(|key| Change::Remove { key }).collect()
+        bindings.chain(exchanges.map(Change::remove)).collect()
     }
 
     /// Does what was planned, but for bindings that something deleted leaves [stale](Self::prune). A queue that goes as well must

@@ -14,8 +14,10 @@ use super::routing::{ExchangeKind, PATTERN_WORD};
 use super::session::SessionId;
 use crate::message::FieldTable;
 
-/// A binding in the topology's maps and in its exchange's router, without its bytes.
-const BINDING: usize = 384;
+/// A binding in the topology's maps, in its exchange's router and in the store, without its bytes.
+const BINDING: usize = 480;
+/// A key of a direct exchange, with the one queue that it leads to, without its bytes.
+const DIRECT_KEY: usize = 160;
 /// A queue in the topology's maps, without its names and arguments.
 const QUEUE: usize = 256 + size_of::<Queue>();
 /// A queue of the engine. All that a queue with priorities can have count from the start, although each is created with the first
@@ -63,14 +65,19 @@ impl TopologyMemory {
     }
 }
 
-/// The size of a binding. Its key is there once, and what is looked up of it a second time. A word of a pattern may be a node
-/// of its own; whether it is, depends on other bindings.
+/// The size of a binding. Its key is in memory once, and the store and a headers exchange share it; routing keys are there a second time
+/// where an exchange looks them up. A word of a pattern may be a node of its own; whether it is, depends on other bindings.
 pub(super) fn binding_size(kind: ExchangeKind, key: &BindingKey, bind: &Bind) -> usize {
-    let words = match kind {
-        ExchangeKind::Topic => 1 + bind.routing_key.iter().filter(|byte| **byte == b'.').count(),
-        _ => 0,
+    let routing_key = &bind.routing_key;
+    let looked_up = match kind {
+        ExchangeKind::Topic => {
+            let words = 1 + routing_key.iter().filter(|byte| **byte == b'.').count();
+            words * PATTERN_WORD + routing_key.len()
+        }
+        ExchangeKind::Direct => DIRECT_KEY + routing_key.len(),
+        ExchangeKind::Fanout | ExchangeKind::Headers => 0,
     };
-    BINDING + 2 * key.len() + words * PATTERN_WORD
+    BINDING + key.len() + looked_up
 }
 
 /// The size of a queue: its arguments are there once unpacked, and once as they are stored.

@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tracing::{error, warn};
 
@@ -214,13 +215,13 @@ impl VirtualHost {
     /// Puts back a binding that was found in the store, after all exchanges and queues. Returns `false` if one of its ends
     /// does not exist: the caller must remove it from the store, or it would belong to the next one of that name.
     #[must_use]
-    pub(super) fn restore_binding(&self, bind: &Bind) -> bool {
+    pub(super) fn restore_binding(&self, bind: &Bind, stored: &Bytes) -> bool {
         let mut topology = self.topology.write();
         let target = topology.target(bind.kind, &bind.destination);
         let (Some(target), true) = (target, topology.exchanges.contains_key(&bind.source)) else {
             return false;
         };
-        let key = BindingKey::new(&self.name, bind);
+        let key = BindingKey::new(&self.name, bind).shared_with(stored);
         topology.add_binding(key, Binding { stored: true, declared_at: None }, target);
         true
     }
@@ -282,7 +283,7 @@ impl VirtualHost {
         let mut declared_at = None;
         if spec.durable {
             let key = ExchangeKey { virtual_host: self.name.clone(), name: spec.name.clone() };
-            let change = Change::Put { key: key.encode(), value: spec.record().encode() };
+            let change = Change::put(key.encode(), spec.record().encode());
             declared_at = Some(self.store.apply(vec![change])?);
         }
         let mut exchange = Exchange::new(spec, declared_at);
@@ -359,7 +360,7 @@ impl VirtualHost {
         let stored = source_durable && target_stored;
         let mut declared_at = None;
         if stored {
-            let change = Change::Put { key: key.to_bytes(), value: BindingKey::value() };
+            let change = Change::put(key.to_bytes(), BindingKey::value());
             declared_at = Some(self.store.apply(vec![change])?);
         }
         topology.add_binding(key, Binding { stored, declared_at }, target);

@@ -109,8 +109,8 @@ impl Driver {
     /// Changes entries and deletes queues, all at once.
     pub fn apply(&mut self, changes: &[KnownChange]) -> Result<(), StoreError> {
         let given = changes.iter().cloned().map(|change| match change {
-            KnownChange::Put(key, value) => Change::Put { key, value },
-            KnownChange::Remove(key) => Change::Remove { key },
+            KnownChange::Put(key, value) => Change::put(key, value),
+            KnownChange::Remove(key) => Change::remove(key),
             KnownChange::DeleteQueue(id) => Change::DeleteQueue(id),
         });
         let end = self.store.apply(given.collect())?;

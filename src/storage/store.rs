@@ -86,17 +86,29 @@ pub enum Change {
     /// Sets a metadata entry, in place of one with this key.
     Put {
         /// The key, opaque to the engine.
-        key: Vec<u8>,
+        key: Bytes,
         /// The value, opaque to the engine.
-        value: Vec<u8>,
+        value: Bytes,
     },
     /// Removes a metadata entry, if there is one.
     Remove {
         /// The key.
-        key: Vec<u8>,
+        key: Bytes,
     },
     /// Deletes a queue with all of its messages, if there is one.
     DeleteQueue(QueueId),
+}
+
+impl Change {
+    /// [Sets](Change::Put) a metadata entry. Bytes that the caller keeps as well are in memory once.
+    pub fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Change {
+        Change::Put { key: key.into(), value: value.into() }
+    }
+
+    /// [Removes](Change::Remove) a metadata entry.
+    pub fn remove(key: impl Into<Bytes>) -> Change {
+        Change::Remove { key: key.into() }
+    }
 }
 
 impl Store {
@@ -305,7 +317,7 @@ impl Store {
         let mut catalog = self.shared.catalog.lock();
         let id = catalog.take_queue_id();
         let created = StoredChange::CreateQueue { id, attributes: attributes.to_vec() };
-        let (_, end) = self.append_topology(vec![created])?;
+        let end = self.append_topology(vec![created])?;
         Ok((self.insert_queue(&mut catalog, id, attributes), end))
     }
 
@@ -324,7 +336,7 @@ impl Store {
             id: *id,
             attributes: attributes.clone(),
         });
-        let (_, end) = self.append_topology(created.collect())?;
+        let end = self.append_topology(created.collect())?;
         let queues = ids.into_iter().zip(&given);
         let queues = queues.map(|(id, attributes)| self.insert_queue(&mut catalog, id, attributes));
         Ok((queues.collect(), end))
@@ -350,23 +362,24 @@ impl Store {
     /// tell others so when the LSN is durable.
     pub fn apply(&self, changes: Vec<Change>) -> Result<Lsn, StoreError> {
         let stored: Vec<_> = changes
-            .into_iter()
+            .iter()
             .map(|change| match change {
-                Change::Put { key, value } => StoredChange::Put { key, value },
-                Change::Remove { key } => StoredChange::Remove { key },
-                Change::DeleteQueue(id) => StoredChange::DeleteQueue { id },
+                Change::Put { key, value } => {
+                    StoredChange::Put { key: key.to_vec(), value: value.to_vec() }
+                }
+                Change::Remove { key } => StoredChange::Remove { key: key.to_vec() },
+                Change::DeleteQueue(id) => StoredChange::DeleteQueue { id: *id },
             })
             .collect();
         self.shared.keep_room_for_checkpoints(stored.len())?;
         let mut catalog = self.shared.catalog.lock();
-        let (record, end) = self.append_topology(stored)?;
+        let end = self.append_topology(stored)?;
         let mut released = Released::default();
-        for change in record.changes {
+        for change in changes {
             match change {
-                StoredChange::CreateQueue { .. } => {}
-                StoredChange::Put { key, value } => catalog.put(key.into(), value.into()),
-                StoredChange::Remove { key } => catalog.remove(&key),
-                StoredChange::DeleteQueue { id } => {
+                Change::Put { key, value } => catalog.put(key, value),
+                Change::Remove { key } => catalog.remove(&key),
+                Change::DeleteQueue(id) => {
                     if let Some(core) = catalog.remove_queue(id) {
                         let mut state = core.state.lock();
                         state.deleted = true;
@@ -380,23 +393,19 @@ impl Store {
         Ok(end)
     }
 
-    fn append_topology(
-        &self,
-        changes: Vec<StoredChange>,
-    ) -> Result<(TopologyRecord, Lsn), StoreError> {
+    fn append_topology(&self, changes: Vec<StoredChange>) -> Result<Lsn, StoreError> {
         let mut payload = Vec::new();
         let grows = changes.iter().any(|change| {
             matches!(change, StoredChange::CreateQueue { .. } | StoredChange::Put { .. })
         });
-        let record = TopologyRecord { changes };
-        record.encode(&mut payload);
+        TopologyRecord { changes }.encode(&mut payload);
         if grows {
             self.shared.log.admit(payload.len())?;
         }
         let placed = self.shared.log.append(RecordKind::Topology, payload.len(), 0, |buffer| {
             buffer.extend_from_slice(&payload);
         })?;
-        Ok((record, placed.end))
+        Ok(placed.end)
     }
 
     /// Everything below this is on stable storage.

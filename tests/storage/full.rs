@@ -171,7 +171,7 @@ fn deleting_a_queue_makes_room_as_well() {
     let store = open(dir.path(), &options);
     let (orders, _) = store.create_queue(b"orders").unwrap();
     fill(&store, &orders);
-    let put = haypile::storage::Change::Put { key: b"k".to_vec(), value: b"v".to_vec() };
+    let put = haypile::storage::Change::put("k", "v");
     assert!(matches!(store.apply(vec![put]), Err(StoreError::Full)));
     let deleted = haypile::storage::Change::DeleteQueue(orders.id());
     store.wait_durable(store.apply(vec![deleted]).unwrap()).unwrap();

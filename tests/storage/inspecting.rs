@@ -64,7 +64,7 @@ fn an_open_store_tells_what_is_in_it_and_tells_the_same_when_it_is_closed() {
     let (orders, _) = store.create_queue(b"orders").unwrap();
     let (parcels, _) = store.create_queue(b"parcels").unwrap();
     let passing = store.create_volatile_queue();
-    let put = Change::Put { key: b"k".to_vec(), value: b"v".to_vec() };
+    let put = Change::put("k", "v");
     store.apply(vec![put]).unwrap();
     publish(&store, &orders, 300);
     acknowledge(&orders, 7).unwrap();

@@ -235,13 +235,13 @@ impl Pair {
                 self.changed(Some(lsn));
             }
             Operation::Put(key, value) => {
-                let change = Change::Put { key: vec![*key], value: vec![*value] };
+                let change = Change::put(vec![*key], vec![*value]);
                 let lsn = self.store().apply(vec![change]).unwrap();
                 self.model.metadata.insert(*key, *value);
                 self.changed(Some(lsn));
             }
             Operation::Remove(key) => {
-                let lsn = self.store().apply(vec![Change::Remove { key: vec![*key] }]).unwrap();
+                let lsn = self.store().apply(vec![Change::remove(vec![*key])]).unwrap();
                 self.model.metadata.remove(key);
                 self.changed(Some(lsn));
             }

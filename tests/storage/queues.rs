@@ -201,7 +201,7 @@ fn a_transient_message_needs_no_disk_and_has_nothing_to_wait_for() {
 #[test]
 fn metadata_is_put_replaced_and_removed() {
     let dir = tempdir().unwrap();
-    let put = |key: &str, value: &str| Change::Put { key: key.into(), value: value.into() };
+    let put = |key: &str, value: &str| Change::put(key.to_owned(), value.to_owned());
     let sorted = |store: &Store| {
         let mut entries = store.entries();
         entries.sort();
@@ -211,7 +211,7 @@ fn metadata_is_put_replaced_and_removed() {
     let many = (0..200).map(|n| put(&format!("key {n:03}"), "old")).collect();
     store.apply(many).unwrap();
     store.checkpoint().unwrap();
-    store.apply(vec![put("key 007", "new"), Change::Remove { key: "key 100".into() }]).unwrap();
+    store.apply(vec![put("key 007", "new"), Change::remove("key 100")]).unwrap();
     let expected = sorted(&store);
     assert_eq!(expected.len(), 199);
     assert_eq!(expected[7].1, "new");

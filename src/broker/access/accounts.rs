@@ -374,7 +374,7 @@ impl Draft {
             self.found();
         }
         let key = UserKey(user.name.clone()).encode();
-        self.changes.push(Change::Put { key, value: encode_user(&user) });
+        self.changes.push(Change::put(key, encode_user(&user)));
         self.book.users.insert(user.name.clone(), Arc::new(user));
         Ok(true)
     }
@@ -382,7 +382,7 @@ impl Draft {
     /// Notes that the store has had its first users.
     pub(in crate::broker) fn found(&mut self) {
         self.book.founding = Founding::Done;
-        self.changes.push(Change::Put { key: FoundingKey::encode(), value: encode_founding() });
+        self.changes.push(Change::put(FoundingKey::encode(), encode_founding()));
     }
 
     /// Removes a user with all permissions.
@@ -390,7 +390,7 @@ impl Draft {
         self.user(name)?;
         self.book.users.remove(name);
         self.changed.insert(name.clone());
-        self.changes.push(Change::Remove { key: UserKey(name.clone()).encode() });
+        self.changes.push(Change::remove(UserKey(name.clone()).encode()));
         self.clear(|key| key.user == *name);
         self.clear_topics(|key| key.user == *name);
         Ok(true)
@@ -409,7 +409,7 @@ impl Draft {
             return Ok(false);
         }
         let value = encode_permissions(&permissions);
-        self.changes.push(Change::Put { key: key.encode(), value });
+        self.changes.push(Change::put(key.encode(), value));
         self.book.permissions.insert(key, Arc::new(permissions));
         Ok(true)
     }
@@ -445,7 +445,7 @@ impl Draft {
             return Ok(false);
         }
         let value = encode_topic_permissions(&permissions);
-        self.changes.push(Change::Put { key: key.encode(), value });
+        self.changes.push(Change::put(key.encode(), value));
         self.book.topics.insert(key, Arc::new(permissions));
         Ok(true)
     }
@@ -467,7 +467,7 @@ impl Draft {
         let keys: Vec<_> = self.book.topics.keys().filter(|key| gone(key)).cloned().collect();
         for key in &keys {
             self.book.topics.remove(key);
-            self.changes.push(Change::Remove { key: key.encode() });
+            self.changes.push(Change::remove(key.encode()));
         }
         !keys.is_empty()
     }
@@ -476,7 +476,7 @@ impl Draft {
         let keys: Vec<_> = self.book.permissions.keys().filter(|key| gone(key)).cloned().collect();
         for key in &keys {
             self.book.permissions.remove(key);
-            self.changes.push(Change::Remove { key: key.encode() });
+            self.changes.push(Change::remove(key.encode()));
         }
         !keys.is_empty()
     }

@@ -143,7 +143,7 @@ impl Queue {
     }
 
     fn write_note(&self, note: &mut QueueNote, changed: QueueNote) {
-        let change = Change::Put { key: QueueNote::key(self.id()), value: changed.encode() };
+        let change = Change::put(QueueNote::key(self.id()), changed.encode());
         match self.workers.store.apply(vec![change]) {
             Ok(_) => *note = changed,
             Err(error) => warn!(queue = %self.name(), %error, "a note on the queue is not written"),
@@ -154,6 +154,6 @@ impl Queue {
     pub(in crate::broker) fn forget_note(&self) -> Option<Change> {
         // Also of a queue whose rules have gone since.
         let noted = *self.rules.remembered()?.lifetime.note.lock() != QueueNote::default();
-        noted.then(|| Change::Remove { key: QueueNote::key(self.id()) })
+        noted.then(|| Change::remove(QueueNote::key(self.id())))
     }
 }

@@ -54,9 +54,14 @@ impl BindingKey {
         Self(Bytes::from(out.into_boxed_slice()))
     }
 
-    /// The stored form.
-    pub(in crate::broker) fn to_bytes(&self) -> Vec<u8> {
-        self.0.to_vec()
+    /// The stored form: the same bytes in memory.
+    pub(in crate::broker) fn to_bytes(&self) -> Bytes {
+        self.0.clone()
+    }
+
+    /// The same key in the memory of its stored form, if that has the same bytes.
+    pub(in crate::broker) fn shared_with(self, stored: &Bytes) -> Self {
+        if self.0 == stored { Self(stored.clone()) } else { self }
     }
 
     /// The arguments, sorted by name, as [`FieldTable::to_bytes`] has them: a part of the key's memory.
@@ -88,8 +93,8 @@ impl BindingKey {
     }
 
     /// The value that belongs to it.
-    pub(in crate::broker) fn value() -> Vec<u8> {
-        vec![VERSION]
+    pub(in crate::broker) fn value() -> Bytes {
+        Bytes::from_static(&[VERSION])
     }
 }
 
@@ -159,8 +164,8 @@ mod tests {
     #[test]
     fn a_binding_record_has_these_bytes() {
         let key = BindingKey::new(b"/", &binding(sample_table())).to_bytes();
-        assert_eq!(key, b"B\x01/\x04logs\x01\x03all\x01#\0\0\0\x07\x01kI\0\0\0\x01");
-        assert_eq!(BindingKey::value(), b"\x01");
+        assert_eq!(&key[..], b"B\x01/\x04logs\x01\x03all\x01#\0\0\0\x07\x01kI\0\0\0\x01");
+        assert_eq!(&BindingKey::value()[..], b"\x01");
         let record = BindingRecord::decode(&key, b"\x01").unwrap();
         assert_eq!(record.virtual_host, ShortStr::from_static("/"));
         let bind = record.into_bind();

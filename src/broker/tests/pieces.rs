@@ -317,7 +317,7 @@ fn stored_bindings_without_an_end_are_removed_at_the_start() {
     let rig = Rig::new();
     let put = |bind: &Bind| {
         let key = BindingKey::new(b"/", bind).to_bytes();
-        let change = Change::Put { key, value: BindingKey::value() };
+        let change = Change::put(key, BindingKey::value());
         rig.broker.store().apply(vec![change]).unwrap();
     };
     put(&binding("amq.direct", "gone", "a"));

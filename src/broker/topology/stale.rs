@@ -91,7 +91,7 @@ impl Topology {
                 continue;
             };
             if binding.stored && !*is_recorded {
-                changes.push(Change::Remove { key: key.to_bytes() });
+                changes.push(Change::remove(key.to_bytes()));
             }
             // If the source has gone, another one of its name has never had them.
             if let Some(source) = self.exchanges.get_mut(&link.source) {

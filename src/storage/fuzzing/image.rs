@@ -155,7 +155,7 @@ impl User {
 
     /// Writes all that was appended.
     fn sync(&self) {
-        let put = Change::Put { key: b"sync".to_vec(), value: b"ed".to_vec() };
+        let put = Change::put("sync", "ed");
         let lsn = self.store.apply(vec![put]).expect(NEW);
         self.store.wait_durable(lsn).expect(NEW);
     }
@@ -209,9 +209,9 @@ fn used() -> User {
     user.store
         .apply(vec![
             Change::DeleteQueue(user.queue("deleted").id()),
-            Change::Put { key: b"exchange".to_vec(), value: b"direct".to_vec() },
-            Change::Put { key: b"binding".to_vec(), value: b"key".to_vec() },
-            Change::Remove { key: b"binding".to_vec() },
+            Change::put("exchange", "direct"),
+            Change::put("binding", "key"),
+            Change::remove("binding"),
         ])
         .expect(NEW);
     let volatile = user.store.create_volatile_queue();
@@ -244,7 +244,7 @@ fn crashed() -> Image {
     user.acknowledge("deep", 150, 155);
     user.sync();
     user.publish(&["late"], 2);
-    let put = Change::Put { key: b"late".to_vec(), value: b"entry".to_vec() };
+    let put = Change::put("late", "entry");
     user.store.apply(vec![put]).expect(NEW);
     user.publish(&["deep"], 30);
     user.publish(&["deep"], 30);

@@ -219,7 +219,7 @@ fn topology_that_is_lost_or_left_over_is_found_out() {
         store.entries().into_iter().find(|(key, _)| of_binding(key)).unwrap()
     };
     let unbound = lie_of(|store, _, _| {
-        store.apply(vec![Change::Remove { key: bound(store).0.to_vec() }]).unwrap();
+        store.apply(vec![Change::remove(bound(store).0)]).unwrap();
     });
     assert!(unbound.contains(r#"key: "hay", headers: [] } must not go to {}"#), "{unbound}");
     let deleted = lie_of(|store, queue, _| {
@@ -228,8 +228,9 @@ fn topology_that_is_lost_or_left_over_is_found_out() {
     assert!(deleted.contains("queue q-a is lost"), "{deleted}");
     let left_over = lie_of(|store, _, _| {
         let (key, value) = bound(store);
-        let key = key.iter().map(|byte| if *byte == b'h' { b'x' } else { *byte }).collect();
-        store.apply(vec![Change::Put { key, value: value.to_vec() }]).unwrap();
+        let key: Vec<u8> =
+            key.iter().map(|byte| if *byte == b'h' { b'x' } else { *byte }).collect();
+        store.apply(vec![Change::put(key, value)]).unwrap();
     });
     assert!(left_over.contains("must not be 2 exchanges and bindings stored"), "{left_over}");
 }
@@ -241,8 +242,9 @@ fn a_binding_of_a_queue_that_is_gone_is_removed_at_the_start() {
         let of_queue = |key: &[u8]| key.windows(3).any(|part| part == b"q-a");
         let mut entries = store.entries().into_iter();
         let (key, value) = entries.find(|(key, _)| of_queue(key)).unwrap();
-        let key = key.iter().map(|byte| if *byte == b'q' { b'x' } else { *byte }).collect();
-        store.apply(vec![Change::Put { key, value: value.to_vec() }]).unwrap();
+        let key: Vec<u8> =
+            key.iter().map(|byte| if *byte == b'q' { b'x' } else { *byte }).collect();
+        store.apply(vec![Change::put(key, value)]).unwrap();
     })
     .unwrap();
 }

@@ -35,7 +35,7 @@ pub(super) fn example(compacted: bool) -> TempDir {
     let dir = tempdir().unwrap();
     let store = Store::open(dir.path(), deep()).unwrap();
     let (orders, _) = store.create_queue(b"orders").unwrap();
-    store.apply(vec![Change::Put { key: b"exchange".to_vec(), value: vec![1; 100] }]).unwrap();
+    store.apply(vec![Change::put("exchange", vec![1; 100])]).unwrap();
     fill(&store, &orders, 0..400);
     store.checkpoint().unwrap();
     acknowledge_all(&orders, 40, 59);

@@ -40,7 +40,7 @@ fn example(dir: &Path) -> BTreeSet<u64> {
     let names = ["orders", "copies", "deleted"];
     let [orders, copies, deleted] =
         names.map(|name| store.create_queue(name.as_bytes()).unwrap().0);
-    store.apply(vec![Change::Put { key: b"exchange".to_vec(), value: vec![1; 30] }]).unwrap();
+    store.apply(vec![Change::put("exchange", vec![1; 30])]).unwrap();
     let mut live = BTreeSet::new();
     let mut newest = None;
     let mut fill = |store: &Store, live: &mut BTreeSet<u64>, to: u64| {
