@@ -13,7 +13,8 @@ use super::reseal::{self, Sealing};
 use crate::storage::checksum::{Seed, StoreId};
 use crate::storage::disk::Access;
 use crate::storage::draft::Draft;
-use crate::storage::log::group::{CheckedGroup, GROUP_HEADER};
+use crate::storage::log::checked_group::CheckedGroup;
+use crate::storage::log::group::GROUP_HEADER;
 use crate::storage::record::{
     self, AcknowledgeRecord, ChunkRecord, DeliveredRecord, Directory, FRAME, MessageRecord,
     MetadataPage, MovedRecord, QueuePage, Record, RecordKind, Root, Search, TopologyRecord,

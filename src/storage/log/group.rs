@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::storage::checksum::Seed;
 use crate::storage::disk::PageBuffer;
 use crate::storage::mutant::{Mutant, is_active};
-use crate::storage::record::{self, FRAME, Record, RecordFault};
+use crate::storage::record::RecordFault;
 use crate::storage::segment::{PAGE, Segment};
 use crate::storage::units::Lsn;
 
@@ -142,46 +142,6 @@ fn padded(length: usize) -> u64 {
     (length as u64).next_multiple_of(PAGE)
 }
 
-/// A group that passed every check, in a copy of its segment.
-#[cfg_attr(not(any(test, feature = "fuzzing")), expect(dead_code, reason = "for tests"))]
-#[derive(Debug)]
-pub(crate) struct CheckedGroup<'a> {
-    pub(crate) header: GroupHeader,
-    pub(crate) records: Vec<(Lsn, Record<'a>)>,
-}
-
-impl<'a> CheckedGroup<'a> {
-    /// Checks the group at the front of `bytes`, header and every record.
-    #[cfg_attr(not(any(test, feature = "fuzzing")), expect(dead_code, reason = "for tests"))]
-    pub(crate) fn check(
-        bytes: &'a [u8],
-        lsn: Lsn,
-        seed: Seed,
-    ) -> Result<CheckedGroup<'a>, GroupFault> {
-        let header = GroupHeader::decode(bytes, lsn, seed)?;
-        let mut rest = bytes
-            .get(GROUP_HEADER..GROUP_HEADER + header.length as usize)
-            .ok_or(GroupFault::Length)?;
-        let mut records = Vec::new();
-        let mut at = lsn.plus(GROUP_HEADER as u64);
-        while !rest.is_empty() {
-            if is_active(Mutant::TrustLength) {
-                let length = rest[4..8].iter().rfold(0, |sum, byte| sum << 8 | usize::from(*byte));
-                let _trusted = &rest[..FRAME + length];
-            }
-            let record =
-                record::open(rest, at, seed).map_err(|fault| GroupFault::Record(fault, at))?;
-            records.push((at, record));
-            at = at.plus(record.size() as u64);
-            rest = &rest[record.size()..];
-        }
-        if records.len() != header.records as usize {
-            return Err(GroupFault::Length);
-        }
-        Ok(CheckedGroup { header, records })
-    }
-}
-
 /// A group that is being filled, or waits to be written.
 #[derive(Debug)]
 pub(super) struct Group {
@@ -260,7 +220,8 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::record::RecordKind;
+    use crate::storage::log::checked_group::CheckedGroup;
+    use crate::storage::record::{self, FRAME, RecordKind};
     use crate::storage::units::SegmentId;
 
     fn seed() -> Seed {

@@ -9,6 +9,8 @@
 //! what a record means. The first failed write or sync is the last thing that happens: see [`StoreError::Failed`].
 
 mod budget;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod checked_group;
 mod durable;
 pub(crate) mod group;
 mod unit;

@@ -116,7 +116,7 @@ impl<'a> MessageRecord<'a> {
         front_size(self.header, references) + self.message.len()
     }
 
-    #[cfg_attr(not(any(test, feature = "fuzzing")), expect(dead_code, reason = "for tests"))]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn decode(payload: &'a [u8]) -> Result<MessageRecord<'a>, Malformed> {
         Self::decode_front(payload, 0)
     }
@@ -198,7 +198,7 @@ impl<'a> MovedRecord<'a> {
         message.encode_for(buffer, references);
     }
 
-    #[cfg_attr(not(any(test, feature = "fuzzing")), expect(dead_code, reason = "for tests"))]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn decode(payload: &'a [u8]) -> Result<MovedRecord<'a>, Malformed> {
         Self::decode_front(payload, 0)
     }
