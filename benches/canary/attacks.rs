@@ -5,11 +5,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BufMut;
-use haypile::amqp::codec::{FRAME_END, FrameKind, Method, put_body_frame_header};
+use haypile::amqp::codec::{FRAME_END, Method, put_body_frame_header};
 use haypile::message::{FieldTable, Properties, RawTable, ShortStr, Value};
 
-use super::Outcome;
-use super::client::{Client, FRAME, Place, begun, consume, declare, delete};
+use super::support::Outcome;
+use super::support::client::{
+    Client, FRAME, Place, begun, bind, consume, declare, delete, fill, publish_confirmed, take,
+    with_exchange,
+};
 
 /// The sizes of the attacks.
 #[derive(Clone, Copy, Debug)]
@@ -147,63 +150,6 @@ fn words(seed: u32, count: u32, from: &[&str]) -> String {
         })
         .collect();
     words.join(".")
-}
-
-fn bind<'m>(
-    queue: &'m str,
-    exchange: &'m str,
-    key: &'m str,
-    arguments: RawTable<'m>,
-) -> Method<'m> {
-    Method::QueueBind {
-        reserved_1: 0,
-        queue: queue.as_bytes(),
-        exchange: exchange.as_bytes(),
-        routing_key: key.as_bytes(),
-        nowait: true,
-        arguments,
-    }
-}
-
-/// A client with a queue and an exchange of its own.
-fn with_exchange(place: Place<'_>, name: &str, kind: &str) -> Outcome<Client> {
-    let mut client = Client::open(place)?;
-    let exchange = Method::ExchangeDeclare {
-        reserved_1: 0,
-        exchange: name.as_bytes(),
-        kind: kind.as_bytes(),
-        passive: false,
-        durable: true,
-        auto_delete: false,
-        internal: false,
-        nowait: false,
-        arguments: RawTable::EMPTY,
-    };
-    client.call(&exchange, "exchange.declare-ok")?;
-    client.call(&declare(name, RawTable::EMPTY), "queue.declare-ok")?;
-    Ok(client)
-}
-
-/// Publishes so many empty messages, and waits for their confirms.
-fn publish_confirmed(
-    client: &mut Client,
-    exchange: &str,
-    key: &str,
-    properties: &Properties,
-    count: u64,
-) -> Outcome {
-    client.call(&Method::ConfirmSelect { nowait: false }, "confirm.select-ok")?;
-    for _ in 0..count {
-        client.publish(exchange, key, properties.clone(), b"")?;
-    }
-    let mut confirmed = 0;
-    while confirmed < count {
-        match Method::decode(&client.frame()?.payload)? {
-            Method::BasicAck { delivery_tag, .. } => confirmed = delivery_tag,
-            other => return Err(format!("a confirm was expected, {other:?} came").into()),
-        }
-    }
-    Ok(())
 }
 
 /// Bindings of 60 words that match in very many ways, and eight messages.
@@ -349,29 +295,6 @@ fn declare_with_arguments(place: Place<'_>, sizes: Sizes) -> Outcome<u64> {
         client.call(&delete(queue), "queue.delete-ok")?;
     }
     Ok(2 * u64::from(sizes.arguments))
-}
-
-/// Publishes so many empty messages, and waits until the queue has them.
-fn fill(client: &mut Client, queue: &str, count: u32) -> Outcome {
-    let one = begun("", queue, Properties::default(), 0)?;
-    let many = one.repeat(1000);
-    for _ in 0..count / 1000 {
-        client.stream.write_all(&many)?;
-    }
-    client.stream.write_all(&one.repeat(count as usize % 1000))?;
-    client.call(
-        &Method::BasicQos { prefetch_size: 0, prefetch_count: 0, global: false },
-        "basic.qos-ok",
-    )
-}
-
-/// Receives so many empty messages.
-fn take(client: &mut Client, count: u32) -> Outcome {
-    let mut taken = 0;
-    while taken < count {
-        taken += u32::from(client.frame()?.kind == FrameKind::Header);
-    }
-    Ok(())
 }
 
 /// One consumer gets many messages, gives all of them back, rejects half and acknowledges the others, with one method each.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use haypile::amqp::codec::{FrameKind, Method};
 use haypile::message::{Properties, RawTable};
 
-use super::Outcome;
-use super::client::{Client, Place, consume, declare};
+use super::support::Outcome;
+use super::support::client::{Client, Place, consume, declare};
 
 /// A message each.
 pub(crate) const PERIOD: Duration = Duration::from_millis(100);

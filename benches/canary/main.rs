@@ -4,20 +4,20 @@
 //! a message each 100 ms, a third logs in as often. A canary that loses a message, or gets one out of order, ends the program with an
 //! error, and so does an attack whose operations are not answered.
 //!
-//! - `client`: what speaks AMQP. `birds`: the canaries. `attacks`: one function each.
+//! - `birds`: the canaries. `attacks`: one function each.
 
 // A benchmark looks at files from outside the engine, and is there to print.
 #![allow(clippy::disallowed_methods, clippy::print_stdout)]
 
 mod attacks;
 mod birds;
-mod client;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::error::Error;
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,13 +25,9 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 
 use self::attacks::{Attack, Sizes};
-use self::client::Place;
-
-/// An error is printed and ends the program.
-type Outcome<T = ()> = Result<T, Box<dyn Error>>;
-
-/// The canaries' virtual host.
-const CANARY: &str = "canary";
+use self::support::Outcome;
+use self::support::client::Place;
+use self::support::server::{OTHER, Server};
 
 /// Measures how long others wait while a client attacks the server.
 #[derive(Debug, Parser)]
@@ -92,43 +88,6 @@ impl Arguments {
     }
 }
 
-/// A server that was started here. Killed when it is dropped.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-impl Server {
-    /// Starts a server on a directory that has the canaries' virtual host.
-    fn start(binary: &Path, directory: &Path) -> Outcome<(Server, SocketAddr)> {
-        let added = Command::new(binary)
-            .args(["vhosts", "add", CANARY, "--data-dir"])
-            .arg(directory)
-            .output()?;
-        if !added.status.success() {
-            return Err(String::from_utf8_lossy(&added.stderr).into_owned().into());
-        }
-        let child = Command::new(binary)
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(directory)
-            .env("HAYPILE_LOG", "error")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        // From here on it is killed in any case.
-        let mut server = Server(child);
-        let mut line = String::new();
-        let output = server.0.stdout.take().ok_or("the server has no output")?;
-        BufReader::new(output).read_line(&mut line)?;
-        let address = line.trim_end().strip_prefix("ready ").ok_or("the server did not start")?;
-        Ok((server, address.parse()?))
-    }
-}
-
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -167,7 +126,7 @@ fn run(arguments: &Arguments) -> Outcome {
 
 /// Runs one attack beside the canaries and prints a row.
 fn measure(attack: Attack, address: SocketAddr, sizes: Sizes) -> Outcome {
-    let place = Place { address, virtual_host: CANARY };
+    let place = Place { address, virtual_host: OTHER };
     let stop = &AtomicBool::new(false);
     let joined = "a canary panicked";
     let (answered, took, mut times, (mut logins, refused)) = thread::scope(|scope| {

@@ -1,7 +1,6 @@
 //! The attacks of the benchmark `canary`, made small: what must hold on a machine of any speed. The canaries' messages all arrive in
 //! their order, and the attack's operations are all answered.
 
-use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
@@ -9,17 +8,15 @@ use std::time::Duration;
 use haypile::server::control::{self, Outcome as Asked, Request};
 
 use self::attacks::{Attack, Sizes};
-use self::client::Place;
+use self::support::client::Place;
 use crate::common::TestServer;
 
 #[path = "../../benches/canary/attacks.rs"]
 mod attacks;
 #[path = "../../benches/canary/birds.rs"]
 mod birds;
-#[path = "../../benches/canary/client.rs"]
-mod client;
-
-type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+#[path = "../../benches/support/mod.rs"]
+mod support;
 
 const SIZES: Sizes = Sizes {
     topics: 20,

@@ -209,3 +209,84 @@ pub(crate) fn consume<'m>(queue: &'m str, tag: &'m str, no_ack: bool) -> Method<
         arguments: RawTable::EMPTY,
     }
 }
+
+/// `queue.bind`, without an answer.
+pub(crate) fn bind<'m>(
+    queue: &'m str,
+    exchange: &'m str,
+    key: &'m str,
+    arguments: RawTable<'m>,
+) -> Method<'m> {
+    Method::QueueBind {
+        reserved_1: 0,
+        queue: queue.as_bytes(),
+        exchange: exchange.as_bytes(),
+        routing_key: key.as_bytes(),
+        nowait: true,
+        arguments,
+    }
+}
+
+/// A client with a queue and an exchange of its own.
+pub(crate) fn with_exchange(place: Place<'_>, name: &str, kind: &str) -> Outcome<Client> {
+    let mut client = Client::open(place)?;
+    let exchange = Method::ExchangeDeclare {
+        reserved_1: 0,
+        exchange: name.as_bytes(),
+        kind: kind.as_bytes(),
+        passive: false,
+        durable: true,
+        auto_delete: false,
+        internal: false,
+        nowait: false,
+        arguments: RawTable::EMPTY,
+    };
+    client.call(&exchange, "exchange.declare-ok")?;
+    client.call(&declare(name, RawTable::EMPTY), "queue.declare-ok")?;
+    Ok(client)
+}
+
+/// Publishes so many empty messages, and waits for their confirms.
+pub(crate) fn publish_confirmed(
+    client: &mut Client,
+    exchange: &str,
+    key: &str,
+    properties: &Properties,
+    count: u64,
+) -> Outcome {
+    client.call(&Method::ConfirmSelect { nowait: false }, "confirm.select-ok")?;
+    for _ in 0..count {
+        client.publish(exchange, key, properties.clone(), b"")?;
+    }
+    let mut confirmed = 0;
+    while confirmed < count {
+        match Method::decode(&client.frame()?.payload)? {
+            Method::BasicAck { delivery_tag, .. } => confirmed = delivery_tag,
+            other => return Err(format!("a confirm was expected, {other:?} came").into()),
+        }
+    }
+    Ok(())
+}
+
+/// Publishes so many empty messages, and waits until the queue has them.
+pub(crate) fn fill(client: &mut Client, queue: &str, count: u32) -> Outcome {
+    let one = begun("", queue, Properties::default(), 0)?;
+    let many = one.repeat(1000);
+    for _ in 0..count / 1000 {
+        client.stream.write_all(&many)?;
+    }
+    client.stream.write_all(&one.repeat(count as usize % 1000))?;
+    client.call(
+        &Method::BasicQos { prefetch_size: 0, prefetch_count: 0, global: false },
+        "basic.qos-ok",
+    )
+}
+
+/// Receives so many empty messages.
+pub(crate) fn take(client: &mut Client, count: u32) -> Outcome {
+    let mut taken = 0;
+    while taken < count {
+        taken += u32::from(client.frame()?.kind == FrameKind::Header);
+    }
+    Ok(())
+}
