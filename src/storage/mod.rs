@@ -92,6 +92,7 @@ mod reader;
 mod record;
 mod recovery;
 mod segment;
+mod shared_reads;
 mod spill;
 mod store;
 mod superblock;

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::error::StoreError;
-use super::index::{Missing, NotResident, QueueIndex, Released};
+use super::index::{Missing, MissingMessage, NotResident, QueueIndex, Released};
 use super::message::Message;
 use super::mutant::{Mutant, is_active};
 use super::reader;
@@ -257,7 +257,7 @@ impl Queue {
             match missing {
                 Missing::Nothing => return Ok(()),
                 Missing::Chunk(missing) => self.load_chunk(missing)?,
-                Missing::Messages(messages) => return self.load_messages(&messages),
+                Missing::Messages(messages) => return self.load_messages(messages),
             }
         }
     }
@@ -274,12 +274,12 @@ impl Queue {
                 state.reading.extend(missing.range());
                 missing
             };
-            match &missing {
+            let range = missing.range();
+            match missing {
                 Missing::Nothing => return Ok(false),
-                Missing::Chunk(missing) => self.load_chunk(*missing)?,
+                Missing::Chunk(missing) => self.load_chunk(missing)?,
                 Missing::Messages(messages) => {
                     let read = self.load_messages(messages);
-                    let range = missing.range();
                     self.core.state.lock().reading.retain(|other| Some(*other) != range);
                     return read.map(|()| true);
                 }
@@ -310,19 +310,32 @@ impl Queue {
         Ok(())
     }
 
-    fn load_messages(&self, messages: &[(Sequence, Lsn, u32)]) -> Result<(), StoreError> {
-        let newest = messages.iter().map(|(_, lsn, length)| lsn.plus(u64::from(*length))).max();
+    fn load_messages(&self, mut messages: Vec<MissingMessage>) -> Result<(), StoreError> {
+        let known = self.shared.shared_reads.take_from(&mut messages);
+        if !known.is_empty() {
+            let mut state = self.core.state.lock();
+            state.used = true;
+            let installed = state.index.install_messages(known);
+            self.shared.cache.take(installed);
+        }
+        let newest = messages.iter().map(MissingMessage::end).max();
         self.shared.log.wait_to_read(newest.unwrap_or_default())?;
         let mut buffer = self.shared.read_buffers.take();
-        reader::read_messages(&self.shared.segments, &mut buffer, messages, |run| {
+        reader::read_messages(&self.shared.segments, &mut buffer, &messages, |run| {
             let mut state = self.core.state.lock();
             state.used = true;
             let mut damaged = Vec::new();
-            let whole = run.drain(..).filter_map(|read| match read.outcome {
-                Ok(message) => Some((read.sequence, read.lsn, message)),
-                Err(error) => {
-                    damaged.push((read.sequence, read.lsn, error));
-                    None
+            let whole = run.drain(..).filter_map(|read| {
+                let MissingMessage { sequence, lsn, .. } = read.wanted;
+                match read.outcome {
+                    Ok(message) => {
+                        self.shared.shared_reads.keep(&read.wanted, &message);
+                        Some((sequence, lsn, message))
+                    }
+                    Err(error) => {
+                        damaged.push((sequence, lsn, error));
+                        None
+                    }
                 }
             });
             let installed = state.index.install_messages(whole);
@@ -428,7 +441,9 @@ mod tests {
             let options = Options { segment_size: 1 << 20, background, ..Options::default() };
             let store = Store::open(dir.path(), options).unwrap();
             let (queue, _) = store.create_queue(b"queue").unwrap();
-            queue.load_messages(&[(Sequence::FIRST, Lsn(1 << 50), 100)]).unwrap();
+            let (sequence, lsn) = (Sequence::FIRST, Lsn(1 << 50));
+            let missing = MissingMessage { sequence, lsn, length: 100, sharers: 1 };
+            queue.load_messages(vec![missing]).unwrap();
         }
     }
 

@@ -7,11 +7,12 @@ use parking_lot::Mutex;
 
 use super::disk::{PageBuffer, read_exact_at};
 use super::error::StoreError;
+use super::index::MissingMessage;
 use super::record::{
-    self, ChunkRecord, FRAME, MessageRecord, PageRef, Record, RecordKind, message_of,
+    self, ChunkRecord, FRAME, MessageContent, PageRef, Record, RecordKind, content_of,
 };
 use super::segment::{PAGE, Segment, SegmentSet};
-use super::units::{Lsn, Sequence};
+use super::units::Lsn;
 
 /// Records that lie closer together than this are read in one go, in bytes.
 const GAP: u64 = 64 << 10;
@@ -77,8 +78,7 @@ impl ReadBuffers {
 /// A message that was to be read, and what came of it.
 #[derive(Debug)]
 pub(crate) struct Read {
-    pub(crate) sequence: Sequence,
-    pub(crate) lsn: Lsn,
+    pub(crate) wanted: MissingMessage,
     pub(crate) outcome: Result<super::Message, StoreError>,
 }
 
@@ -87,16 +87,17 @@ pub(crate) struct Read {
 pub(crate) fn read_messages(
     segments: &SegmentSet,
     buffer: &mut PageBuffer,
-    wanted: &[(Sequence, Lsn, u32)],
+    wanted: &[MissingMessage],
     mut take: impl FnMut(&mut Vec<Read>),
 ) {
     let mut run = Vec::new();
     let mut rest = wanted;
-    while let Some(&(sequence, first, length)) = rest.first() {
-        let (segment, offset) = match locate(segments, first, length) {
+    while let Some(&wanted) = rest.first() {
+        let first = wanted.lsn;
+        let (segment, offset) = match locate(segments, first, wanted.length) {
             Ok(found) => found,
             Err(error) => {
-                run.push(Read { sequence, lsn: first, outcome: Err(error) });
+                run.push(Read { wanted, outcome: Err(error) });
                 take(&mut run);
                 rest = &rest[1..];
                 continue;
@@ -104,28 +105,26 @@ pub(crate) fn read_messages(
         };
         let size = u64::from(segment.header.slots) * segments.segment_size();
         let segment_end = segment.id().start(segments.segment_size()).plus(size);
-        let mut end = first.plus(u64::from(length));
+        let mut end = wanted.end();
         let count = 1 + rest[1..]
             .iter()
-            .take_while(|(_, lsn, length)| {
-                let next_end = lsn.plus(u64::from(*length));
-                let fits = *lsn >= end
-                    && lsn.since(end) <= GAP
-                    && next_end.since(first) <= RUN
-                    && next_end <= segment_end;
+            .take_while(|next| {
+                let fits = next.lsn >= end
+                    && next.lsn.since(end) <= GAP
+                    && next.end().since(first) <= RUN
+                    && next.end() <= segment_end;
                 if fits {
-                    end = next_end;
+                    end = next.end();
                 }
                 fits
             })
             .count();
         let whole = read_run(segments, &segment, offset, end.since(first), first, buffer);
         let mut messages = &rest[..count];
-        while let Some(&(_, start, _)) = messages.first() {
+        while let Some(&MissingMessage { lsn: start, .. }) = messages.first() {
             let block = block(messages);
-            let (_, last, length) = messages[block - 1];
-            let end = last.plus(u64::from(length));
-            let used: u64 = messages[..block].iter().map(|(.., length)| u64::from(*length)).sum();
+            let end = messages[block - 1].end();
+            let used: u64 = messages[..block].iter().map(|one| u64::from(one.length)).sum();
             // Much that nobody wants is not to be kept with the few that somebody does.
             let dense = used * 2 >= end.since(start);
             let bytes = whole.as_ref().map(|bytes| {
@@ -133,13 +132,16 @@ pub(crate) fn read_messages(
                     &bytes[start.since(first) as usize..end.since(first) as usize],
                 )
             });
-            run.extend(messages[..block].iter().map(|&(sequence, lsn, length)| {
+            run.extend(messages[..block].iter().map(|&wanted| {
+                let MissingMessage { lsn, length, .. } = wanted;
+                // The places of many queues would stay in memory with each message.
+                let within = dense && !wanted.is_of_many();
                 let outcome = bytes.as_ref().map_err(|error| (*error).clone()).and_then(|bytes| {
                     let record = &bytes[lsn.since(start) as usize..][..length as usize];
-                    let message = message(segments, &segment, record, lsn, length)?;
-                    Ok(if dense { message.within(bytes) } else { message.message() })
+                    let content = content(segments, &segment, record, lsn, length)?;
+                    Ok(if within { content.within(bytes) } else { content.message() })
                 });
-                Read { sequence, lsn, outcome }
+                Read { wanted, outcome }
             }));
             messages = &messages[block..];
         }
@@ -149,20 +151,20 @@ pub(crate) fn read_messages(
     }
 }
 
-fn message<'a>(
+fn content<'a>(
     segments: &SegmentSet,
     segment: &Segment,
     bytes: &'a [u8],
     lsn: Lsn,
     length: u32,
-) -> Result<MessageRecord<'a>, StoreError> {
+) -> Result<MessageContent<'a>, StoreError> {
     let record = record::open(bytes, lsn, segment.seed)
         .map_err(|fault| unreadable(segments, lsn, &fault))?;
     if record.size() == length as usize
-        && let Some(message) =
-            message_of(&record).map_err(|malformed| unreadable(segments, lsn, &malformed))?
+        && let Some(content) =
+            content_of(&record).map_err(|malformed| unreadable(segments, lsn, &malformed))?
     {
-        return Ok(message);
+        return Ok(content);
     }
     Err(unreadable(segments, lsn, &"another record than expected is there"))
 }
@@ -197,10 +199,8 @@ fn read(
 }
 
 /// How many of these messages, one at least, share a block.
-fn block(messages: &[(Sequence, Lsn, u32)]) -> usize {
-    let fits = |(_, lsn, length): &&(Sequence, Lsn, u32)| {
-        lsn.plus(u64::from(*length)).since(messages[0].1) <= BLOCK
-    };
+fn block(messages: &[MissingMessage]) -> usize {
+    let fits = |one: &&MissingMessage| one.end().since(messages[0].lsn) <= BLOCK;
     messages.iter().take_while(fits).count().max(1)
 }
 

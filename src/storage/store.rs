@@ -24,6 +24,7 @@ use super::reader::ReadBuffers;
 use super::record::{RecordKind, StoredChange, TopologyRecord};
 use super::recovery::{self, OpenedStore, RecoveryReport};
 use super::segment::{PoolConfig, Prepared, SegmentPool, SegmentSet};
+use super::shared_reads::SharedReads;
 use super::superblock::FORMAT_VERSION;
 use super::threads::Threads;
 use super::units::{Lsn, QueueId};
@@ -56,6 +57,7 @@ pub(crate) struct Shared {
     /// For messages that were fetched, and may be given back.
     pub(super) allowances: Cache,
     pub(super) read_buffers: ReadBuffers,
+    pub(super) shared_reads: SharedReads,
     pub(super) places: ResidentPlaces,
     /// Pages of the last checkpoint that compaction wants out of their segments.
     pub(super) moving_pages: Mutex<BTreeSet<Lsn>>,
@@ -200,6 +202,7 @@ impl Store {
             cache: Cache::new(options.cache),
             allowances: Cache::new(options.cache / 4),
             read_buffers: ReadBuffers::default(),
+            shared_reads: SharedReads::default(),
             places: ResidentPlaces::new(options.index),
             moving_pages: Mutex::default(),
             checkpointer: Mutex::new(Checkpointer::new(register, recovered.checkpoint)),
@@ -526,10 +529,12 @@ impl Store {
         self.shared.cache.taken()
     }
 
-    /// Gives up memory that is kept to be used again, for groups of the log and for reading.
+    /// Gives up memory that is kept to be used again, for groups of the log and for reading, and messages of many queues that are kept
+    /// because another one may want to read them.
     pub fn release_spare_memory(&self) {
         self.shared.log.release_spare_memory();
         self.shared.read_buffers.release();
+        self.shared.shared_reads.release();
     }
 
     /// Takes messages out of memory that wait to be [fetched](Queue::fetch), for a process that has too little of it: they must be

@@ -582,3 +582,32 @@ fn as_many_segments_are_made_ready_as_were_asked_for() {
         assert!(matches!(error, OpenError::Option { option: "segments_ahead", .. }), "{error}");
     }
 }
+
+/// The record of such a message names all of its queues. It is read once, and the queues share the memory.
+#[test]
+fn many_queues_read_a_message_of_all_of_them_back_once() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path(), manual()).unwrap();
+    let queues: Vec<Queue> = (0..12u8).map(|n| store.create_queue(&[n]).unwrap().0).collect();
+    let bodies_of = |n: usize| format!("{n:>1000}");
+    let all: Vec<&Queue> = queues.iter().collect();
+    for n in 0..30 {
+        let appended = store.append(&message(bodies_of(n)), Persistence::Durable, &all).unwrap();
+        store.wait_durable(appended.durable_at.unwrap()).unwrap();
+    }
+    store.checkpoint().unwrap();
+    store.evict_messages().unwrap();
+    let expected: Vec<String> = (0..30).map(bodies_of).collect();
+    let read: Vec<Vec<_>> = queues.iter().map(fetch_all).collect();
+    for of_queue in &read {
+        assert_eq!(of_queue.iter().map(body).collect::<Vec<_>>(), expected);
+        for (one, first) in of_queue.iter().zip(&read[0]) {
+            assert_eq!(one.message.body().as_ptr(), first.message.body().as_ptr());
+        }
+    }
+    // They are not kept for longer than somebody may want them.
+    drop(read);
+    store.evict_messages().unwrap();
+    store.release_spare_memory();
+    assert_eq!(bodies(&queues[11]), expected);
+}

@@ -5,7 +5,7 @@ mod mend;
 use super::in_log::InLog;
 use super::messages::Messages;
 use super::places::Places;
-use super::{Found, Missing, NotResident, Released};
+use super::{Found, Missing, MissingMessage, NotResident, Released};
 use crate::storage::message::Message;
 use crate::storage::record::{ChunkEntry, ChunkRecord, ChunkState, PageRef};
 use crate::storage::units::{Lsn, SegmentId, Sequence, SequenceRange};
@@ -46,6 +46,12 @@ impl Entry {
 
     pub(crate) fn stored(&self) -> ChunkEntry {
         ChunkEntry { lsn: self.lsn, length: self.length, sharers: self.sharers }
+    }
+
+    /// The message in a place of the chunk from `base` on, to be read.
+    fn wanted(&self, base: Sequence, place: u32) -> MissingMessage {
+        let Entry { lsn, length, sharers, .. } = *self;
+        MissingMessage { sequence: Sequence(base.0 + u64::from(place)), lsn, length, sharers }
     }
 
     /// The queue's share of the bytes.
@@ -397,7 +403,7 @@ impl Chunk {
                 break;
             }
             left = left.saturating_sub(u64::from(entry.length));
-            list.push((Sequence(self.base.0 + u64::from(next)), entry.lsn, entry.length));
+            list.push(entry.wanted(self.base, next));
         }
         if list.is_empty() { Missing::Nothing } else { Missing::Messages(list) }
     }
@@ -678,10 +684,9 @@ impl Chunk {
         live.map(|place| Sequence(self.base.0 + u64::from(place))).collect()
     }
 
-    pub(super) fn stored_messages(&self) -> impl Iterator<Item = (Sequence, Lsn, u32)> {
-        self.live_entries().filter(|(_, entry)| entry.is_in_log()).map(|(place, entry)| {
-            (Sequence(self.base.0 + u64::from(place)), entry.lsn, entry.length)
-        })
+    pub(super) fn stored_messages(&self) -> impl Iterator<Item = MissingMessage> {
+        let stored = self.live_entries().filter(|(_, entry)| entry.is_in_log());
+        stored.map(|(place, entry)| entry.wanted(self.base, place))
     }
 
     /// Whether a restart brings anything in here back.

@@ -135,16 +135,43 @@ pub(crate) struct Pushed {
 pub(crate) enum Missing {
     Nothing,
     Chunk(NotResident),
-    /// The places, LSNs and record lengths of messages.
-    Messages(Vec<(Sequence, Lsn, u32)>),
+    /// Messages, by their places.
+    Messages(Vec<MissingMessage>),
+}
+
+/// A message that is in the log, and not in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MissingMessage {
+    pub(crate) sequence: Sequence,
+    /// Its record.
+    pub(crate) lsn: Lsn,
+    /// Bytes of the whole record.
+    pub(crate) length: u32,
+    /// How many queues share the record.
+    pub(crate) sharers: u16,
+}
+
+/// A record of so many queues is not read, and not kept, once for each of them.
+pub(crate) const MANY: u16 = 8;
+
+impl MissingMessage {
+    /// Whether many queues share the record.
+    pub(crate) fn is_of_many(&self) -> bool {
+        self.sharers >= MANY
+    }
+
+    /// Where the record ends.
+    pub(crate) fn end(&self) -> Lsn {
+        self.lsn.plus(u64::from(self.length))
+    }
 }
 
 impl Missing {
     /// From the first to the last of the messages.
     pub(crate) fn range(&self) -> Option<SequenceRange> {
         let Missing::Messages(messages) = self else { return None };
-        let ((first, ..), (last, ..)) = messages.first().zip(messages.last())?;
-        SequenceRange::new(*first, *last)
+        let (first, last) = messages.first().zip(messages.last())?;
+        SequenceRange::new(first.sequence, last.sequence)
     }
 }
 
@@ -428,7 +455,7 @@ impl QueueIndex {
     }
 
     /// Every live message that has a record: place, LSN, record length. Chunks that are not resident are left out.
-    pub(crate) fn stored_messages(&self) -> impl Iterator<Item = (Sequence, Lsn, u32)> {
+    pub(crate) fn stored_messages(&self) -> impl Iterator<Item = MissingMessage> {
         self.chunks.values().flat_map(Chunk::stored_messages)
     }
 

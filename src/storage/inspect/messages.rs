@@ -6,13 +6,13 @@ use std::path::Path;
 use super::verify::{Finding, Findings, LostMessage};
 use crate::storage::disk::PageBuffer;
 use crate::storage::error::{OpenError, StoreError};
-use crate::storage::index::NotResident;
+use crate::storage::index::{MissingMessage, NotResident};
 use crate::storage::queue::QueueCore;
 use crate::storage::reader;
-use crate::storage::record::ChunkRecord;
+use crate::storage::record::{ChunkEntry, ChunkRecord};
 use crate::storage::recovery::Recovered;
 use crate::storage::segment::file_name;
-use crate::storage::units::{Lsn, SegmentId, Sequence};
+use crate::storage::units::{SegmentId, Sequence};
 
 /// Reads all live messages; gives their number. Of a deep queue the places of one chunk at a time are in memory.
 pub(super) fn read(
@@ -54,7 +54,9 @@ impl Messages<'_> {
         let (mut stored, mut unlisted) = (Vec::with_capacity(listed.len()), Vec::new());
         for (sequence, entry) in listed {
             match entry {
-                Some(entry) => stored.push((sequence, entry.lsn, entry.length)),
+                Some(ChunkEntry { lsn, length, sharers }) => {
+                    stored.push(MissingMessage { sequence, lsn, length, sharers });
+                }
                 None => unlisted.push(sequence),
             }
         }
@@ -89,20 +91,21 @@ impl Messages<'_> {
     fn messages(
         &mut self,
         queue: &QueueCore,
-        messages: &[(Sequence, Lsn, u32)],
+        messages: &[MissingMessage],
     ) -> Result<(), OpenError> {
         let mut failed = Vec::new();
         let read = &mut self.read;
         let mut buffer = PageBuffer::default();
         reader::read_messages(&self.recovered.segments, &mut buffer, messages, |run| {
             *read += run.len() as u64;
-            failed.extend(run.drain(..).filter_map(|r| Some((r.sequence, r.outcome.err()?))));
+            failed
+                .extend(run.drain(..).filter_map(|r| Some((r.wanted.sequence, r.outcome.err()?))));
         });
         if failed.is_empty() {
             return Ok(());
         }
         let lengths: HashMap<Sequence, u32> =
-            messages.iter().map(|(sequence, _, length)| (*sequence, *length)).collect();
+            messages.iter().map(|wanted| (wanted.sequence, wanted.length)).collect();
         for (sequence, error) in failed {
             let finding = self.unreadable(&error)?;
             let bytes = lengths.get(&sequence).copied().unwrap_or_default();

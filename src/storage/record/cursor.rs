@@ -52,6 +52,23 @@ impl<'a> Cursor<'a> {
         Err(Malformed("a number is too long"))
     }
 
+    /// Passes over so many varints, whatever they are.
+    pub(super) fn skip_varints(&mut self, count: usize) -> Result<(), Malformed> {
+        const LAST: u64 = u64::from_le_bytes([0x80; 8]);
+        let mut left = count;
+        while left >= 8
+            && let Some((bytes, rest)) = self.0.split_first_chunk()
+        {
+            // The highest bit of a number's last byte is clear.
+            left -= (!u64::from_le_bytes(*bytes) & LAST).count_ones() as usize;
+            self.0 = rest;
+        }
+        while left > 0 {
+            left -= usize::from(self.take(1)?[0] & 0x80 == 0);
+        }
+        Ok(())
+    }
+
     /// A varint that counts something in memory.
     pub(super) fn length(&mut self) -> Result<usize, Malformed> {
         usize::try_from(self.varint()?).map_err(|_| Malformed("a length is too large"))
@@ -99,6 +116,16 @@ mod tests {
             assert_eq!(buffer.len(), varint_size(value));
             let mut cursor = Cursor::new(&buffer);
             cursor.varint() == Ok(value) && cursor.is_empty()
+        }
+
+        fn varints_are_passed_over(values: Vec<(u64, u8)>) -> bool {
+            let mut buffer = Vec::new();
+            values.iter().for_each(|(value, shift)| put_varint(&mut buffer, value >> (shift % 64)));
+            buffer.extend_from_slice(b"rest");
+            let mut cursor = Cursor::new(&buffer);
+            cursor.skip_varints(values.len()).unwrap();
+            let too_many = Cursor::new(&buffer).skip_varints(values.len() + 5);
+            cursor.rest() == b"rest" && too_many.is_err()
         }
 
         fn a_zigzag_number_comes_back(value: i64) -> bool {

@@ -28,13 +28,19 @@ pub(crate) struct MessageRecord<'a> {
     count: usize,
     /// The references, checked.
     references: &'a [u8],
+    content: MessageContent<'a>,
+}
+
+/// The message in a record, without the queues that it went to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MessageContent<'a> {
     /// Bytes of the header.
     header: usize,
     /// Header and body.
-    message: &'a [u8],
+    bytes: &'a [u8],
 }
 
-/// A reference takes so many bytes at least.
+/// A reference has so many numbers, and takes so many bytes at least.
 const REFERENCE: usize = 2;
 
 /// Bytes of the payload for a message with these references.
@@ -107,13 +113,13 @@ impl<'a> MessageRecord<'a> {
 
     /// Appends the payload of a record with the same message and other `references` to `buffer`.
     pub(crate) fn encode_for(&self, buffer: &mut Vec<u8>, references: &[Reference]) {
-        put_front(buffer, self.header, references);
-        buffer.extend_from_slice(self.message);
+        put_front(buffer, self.content.header, references);
+        buffer.extend_from_slice(self.content.bytes);
     }
 
     /// Bytes of the payload that [`encode_for`](Self::encode_for) gives for these references.
     pub(crate) fn encoded_size_for(&self, references: &[Reference]) -> usize {
-        front_size(self.header, references) + self.message.len()
+        front_size(self.content.header, references) + self.content.size()
     }
 
     #[cfg(any(test, feature = "fuzzing"))]
@@ -136,12 +142,9 @@ impl<'a> MessageRecord<'a> {
         for _ in 0..count {
             references.read()?;
         }
-        let message = references.cursor.rest();
-        if header > message.len() + missing {
-            return Err(Malformed("a header that ends behind the record"));
-        }
-        let references = &begin[..begin.len() - message.len()];
-        Ok(MessageRecord { count, references, header, message })
+        let content = MessageContent::checked(header, references.cursor, missing)?;
+        let references = &begin[..begin.len() - content.size()];
+        Ok(MessageRecord { count, references, content })
     }
 
     /// The queues that the message went to.
@@ -151,13 +154,46 @@ impl<'a> MessageRecord<'a> {
     }
 
     /// The message itself, copied out.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn message(&self) -> Message {
-        Message::joined(self.message.to_vec(), self.header)
+        self.content.message()
+    }
+}
+
+impl<'a> MessageContent<'a> {
+    /// Reads the payload of a message's record. The places of the queues are passed over, without a look at what they are: there may be
+    /// thousands, and the reader knows its own.
+    pub(crate) fn decode(payload: &'a [u8]) -> Result<MessageContent<'a>, Malformed> {
+        let mut cursor = Cursor::new(payload);
+        let (count, header) = (cursor.length()?, cursor.length()?);
+        if count > cursor.at_most(REFERENCE) {
+            return Err(Malformed("too many references"));
+        }
+        cursor.skip_varints(count * REFERENCE)?;
+        MessageContent::checked(header, cursor, 0)
+    }
+
+    fn checked(header: usize, cursor: Cursor<'a>, missing: usize) -> Result<Self, Malformed> {
+        let bytes = cursor.rest();
+        if header > bytes.len() + missing {
+            return Err(Malformed("a header that ends behind the record"));
+        }
+        Ok(MessageContent { header, bytes })
+    }
+
+    /// Bytes of header and body.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The message itself, copied out.
+    pub(crate) fn message(&self) -> Message {
+        Message::joined(self.bytes.to_vec(), self.header)
     }
 
     /// The message itself, as a part of `whole`, which this was decoded from: it keeps all of that in memory.
     pub(crate) fn within(&self, whole: &Bytes) -> Message {
-        Message::joined(whole.slice_ref(self.message), self.header)
+        Message::joined(whole.slice_ref(self.bytes), self.header)
     }
 }
 
@@ -203,6 +239,13 @@ impl<'a> MovedRecord<'a> {
         Self::decode_front(payload, 0)
     }
 
+    /// As [`MessageContent::decode`].
+    fn content_of(payload: &'a [u8]) -> Result<MessageContent<'a>, Malformed> {
+        let mut cursor = Cursor::new(payload);
+        cursor.take(MOVED)?;
+        MessageContent::decode(cursor.rest())
+    }
+
     /// As [`MessageRecord::decode_front`].
     pub(crate) fn decode_front(
         payload: &'a [u8],
@@ -224,7 +267,18 @@ pub(crate) fn message_of<'a>(record: &Record<'a>) -> Result<Option<MessageRecord
     message_at_front(&Part::whole(record))
 }
 
-/// The same of a record of which the front is known: for the references of the message.
+/// The same without the queues that it went to.
+pub(crate) fn content_of<'a>(record: &Record<'a>) -> Result<Option<MessageContent<'a>>, Malformed> {
+    Ok(match record.kind {
+        RecordKind::Message | RecordKind::Transient => {
+            Some(MessageContent::decode(record.payload)?)
+        }
+        RecordKind::Moved => Some(MovedRecord::content_of(record.payload)?),
+        _ => None,
+    })
+}
+
+/// The message of a record of which the front is known: for the references of the message.
 pub(crate) fn message_at_front<'a>(
     part: &Part<'a>,
 ) -> Result<Option<MessageRecord<'a>>, Malformed> {
@@ -261,8 +315,8 @@ mod tests {
         assert!(record.references().eq(references()));
         assert_eq!(record.message(), message);
         let whole = Bytes::from(payload);
-        let record = MessageRecord::decode(&whole).unwrap();
-        assert_eq!(record.within(&whole), message);
+        let content = MessageContent::decode(&whole).unwrap();
+        assert_eq!(content.within(&whole), message);
     }
 
     #[test]
@@ -279,6 +333,7 @@ mod tests {
         assert_eq!(moved.len(), MovedRecord::encoded_size(&record, &references()[1..]));
         let back = MovedRecord::decode(&moved).unwrap();
         assert_eq!((back.from, back.message.message()), (from, message.clone()));
+        assert_eq!(MovedRecord::content_of(&moved).unwrap().message(), message);
         assert!(back.message.references().eq(references().into_iter().skip(1)));
     }
 
@@ -306,6 +361,7 @@ mod tests {
         let header = [b"\0", &long[..]].concat();
         for payload in [&b"\x01\0"[..], b"\x01\0\x02", b"\0\x01", &huge, &header] {
             assert!(MessageRecord::decode(payload).is_err());
+            assert!(MessageContent::decode(payload).is_err());
         }
     }
 }

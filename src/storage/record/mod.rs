@@ -27,8 +27,8 @@ pub(crate) use frame::{
     plausible_within, seal,
 };
 pub(crate) use message::{
-    MessageRecord, MovedRecord, Reference, encoded_size as message_size, message_at_front,
-    message_of,
+    MessageContent, MessageRecord, MovedRecord, Reference, content_of,
+    encoded_size as message_size, message_at_front, message_of,
 };
 pub(crate) use search::Search;
 pub(crate) use topology::{StoredChange, TopologyRecord};
