@@ -35,6 +35,9 @@ pub struct Config {
     /// Connections at the same time; more are closed as soon as they are accepted. Half of the process's file descriptors at most.
     /// Default 10,000.
     pub max_connections: usize,
+    /// Connections that may wait to be accepted, on each address; the system may allow fewer (`net.core.somaxconn`). More are not
+    /// answered, so that the client's system tries again a second later. Default 4,096.
+    pub backlog: u32,
     /// Threads that serve connections; each connection stays on one of them. Default: as many as there are processors.
     pub threads: usize,
     /// How long connections may take to say goodbye when the server stops. Default 5 s.
@@ -59,6 +62,7 @@ impl Default for Config {
             broker_limits: broker::Limits::default(),
             watermarks: Watermarks::default(),
             max_connections: 10_000,
+            backlog: 4096,
             threads: thread::available_parallelism().map_or(1, NonZero::get),
             grace: Duration::from_secs(5),
         }

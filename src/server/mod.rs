@@ -140,12 +140,12 @@ impl Server {
         let mut listeners = match &tls {
             // Who gives addresses for TLS alone wants no others.
             Some(_) if config.listen.is_empty() => Vec::new(),
-            _ => Listener::all(listeners::bind(&config.listen).await?, None),
+            _ => Listener::all(listeners::bind(&config.listen, config.backlog)?, None),
         };
         let plain = addresses(&listeners);
         let mut with_tls = Vec::new();
         if let Some((session, listen)) = tls {
-            let more = Listener::all(listeners::bind(listen).await?, Some(&session));
+            let more = Listener::all(listeners::bind(listen, config.backlog)?, Some(&session));
             with_tls = addresses(&more);
             listeners.extend(more);
         }

@@ -181,6 +181,7 @@ fn meaning(key: &str, value: &str) -> Meaning {
         "channel_max" => checked("limits.channel_max", value.to_owned()),
         "connection_max" if value == "infinity" => Default,
         "connection_max" => checked("limits.connections", value.to_owned()),
+        "tcp_listen_options.backlog" => checked("limits.backlog", value.to_owned()),
         "vm_memory_high_watermark.absolute" => size("limits.memory", value),
         "vm_memory_high_watermark.relative" => {
             None("limits.memory is a share of the machine's memory by default (\"auto\")")

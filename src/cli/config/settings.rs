@@ -51,6 +51,7 @@ pub(super) struct Login {
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct ClientLimits {
     pub(super) connections: u64,
+    pub(super) backlog: u64,
     pub(super) channel_max: u64,
     pub(super) frame_max: u64,
     pub(super) heartbeat: Duration,
@@ -104,6 +105,7 @@ impl Default for Settings {
             broker_limits,
             watermarks,
             max_connections,
+            backlog,
             grace,
             ..
         } = Config::default();
@@ -118,6 +120,7 @@ impl Default for Settings {
             login: Login { user: name, password, remote: !loopback_only },
             limits: ClientLimits {
                 connections: max_connections as u64,
+                backlog: backlog.into(),
                 channel_max: limits.channel_max.into(),
                 frame_max: limits.frame_max.into(),
                 heartbeat: Duration::from_secs(limits.heartbeat.into()),
@@ -172,6 +175,7 @@ impl Settings {
             storage: storage.into_options(budgets),
             users: vec![user],
             max_connections: fit(limits.connections),
+            backlog: fit(limits.backlog),
             broker_limits: limits.broker_limits(budgets),
             watermarks: Watermarks { memory: limits.memory, disk_free: limits.disk_free },
             limits: limits.into_limits(budgets),

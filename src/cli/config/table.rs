@@ -111,6 +111,11 @@ pub(super) static SETTINGS: &[Setting] = &[
         kind: Kind::Count(|all| &mut all.limits.connections, 1..=1_000_000),
     },
     Setting {
+        key: "limits.backlog",
+        meaning: "Connections that may wait to be accepted, on each address. The system may allow fewer (`net.core.somaxconn`). A client beyond them tries again after a second.",
+        kind: Kind::Count(|all| &mut all.limits.backlog, 1..=65_535),
+    },
+    Setting {
         key: "limits.channel_max",
         meaning: "Channels of a connection, as offered to the client.",
         kind: Kind::Count(|all| &mut all.limits.channel_max, 1..=65_535),
