@@ -27,7 +27,7 @@ use clap::Parser;
 use self::attacks::{Attack, Sizes};
 use self::support::Outcome;
 use self::support::client::Place;
-use self::support::server::{OTHER, Server};
+use self::support::server::{OTHER, Server, working_directory};
 
 /// Measures how long others wait while a client attacks the server.
 #[derive(Debug, Parser)]
@@ -109,12 +109,7 @@ fn run(arguments: &Arguments) -> Outcome {
             measure(attack, address, arguments.sizes())?;
             continue;
         }
-        let mut builder = tempfile::Builder::new();
-        builder.prefix("haypile-canary-");
-        let directory = match &arguments.dir {
-            Some(dir) => builder.tempdir_in(dir)?,
-            None => builder.tempdir()?,
-        };
+        let directory = working_directory(arguments.dir.as_deref())?;
         let ours = Path::new(env!("CARGO_BIN_EXE_haypile"));
         let binary = arguments.binary.as_deref().unwrap_or(ours);
         let (server, address) = Server::start(binary, directory.path())?;

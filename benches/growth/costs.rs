@@ -181,7 +181,7 @@ fn read_fanout(binary: &Path, directory: &Path, size: u32) -> Outcome<Paid> {
 }
 
 fn headers(binary: &Path, directory: &Path, size: u32) -> Outcome<Paid> {
-    const MESSAGES: u64 = 200;
+    const MESSAGES: u64 = 1000;
     let server = Watched::start(binary, directory)?;
     let mut client = with_exchange(server.place(), "matched", "headers")?;
     let table = |number: u32| -> FieldTable {

@@ -23,6 +23,7 @@ use clap::Parser;
 
 use self::costs::{COSTS, Cost};
 use self::support::Outcome;
+use self::support::server::working_directory;
 
 /// The growth of a unit's cost with each doubling beyond which it is marked.
 const MOST_GROWTH: f64 = 1.3;
@@ -96,12 +97,7 @@ fn run(arguments: &Arguments) -> Outcome {
         let mut all = Vec::new();
         let sizes = [1, 2, 4, 8].map(|times| times * cost.size * arguments.percent / 100);
         for size in sizes {
-            let mut builder = tempfile::Builder::new();
-            builder.prefix("haypile-growth-");
-            let directory = match &arguments.dir {
-                Some(dir) => builder.tempdir_in(dir)?,
-                None => builder.tempdir()?,
-            };
+            let directory = working_directory(arguments.dir.as_deref())?;
             all.push((cost.pay)(binary, directory.path(), size)?);
         }
         println!("{}", row(cost, sizes, &all));

@@ -7,10 +7,19 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 use super::Outcome;
 
 /// A virtual host for those who only look on.
 pub(crate) const OTHER: &str = "canary";
+
+/// A new directory in `parent`, or in the system's place for temporary files.
+pub(crate) fn working_directory(parent: Option<&Path>) -> Outcome<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("haypile-bench-");
+    Ok(parent.map_or_else(|| builder.tempdir(), |parent| builder.tempdir_in(parent))?)
+}
 
 /// A server that was started here. Killed when it is dropped.
 pub(crate) struct Server(Child);
