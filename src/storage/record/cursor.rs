@@ -80,6 +80,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
+#[inline]
 pub(super) fn put_varint(buffer: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         buffer.push(value as u8 | 0x80);
@@ -89,11 +90,13 @@ pub(super) fn put_varint(buffer: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Bytes of a varint.
+#[inline]
 pub(super) fn varint_size(value: u64) -> usize {
     (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
 }
 
 /// Small numbers of either sign as small numbers: 0, -1, 1, -2 … become 0, 1, 2, 3 …
+#[inline]
 pub(super) fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }

@@ -53,6 +53,7 @@ pub(crate) fn encoded_size<'a>(
 }
 
 /// The numbers that say where the next of a row of references is.
+#[inline]
 fn steps(references: &[Reference]) -> impl Iterator<Item = (u64, u64)> {
     let mut before = 0;
     references.iter().map(move |reference| {
@@ -63,11 +64,13 @@ fn steps(references: &[Reference]) -> impl Iterator<Item = (u64, u64)> {
 }
 
 /// Bytes of all that comes before the header.
+#[inline]
 fn front_size(header: usize, references: &[Reference]) -> usize {
     let steps = steps(references).map(|(queue, place)| varint_size(queue) + varint_size(place));
     varint_size(references.len() as u64) + varint_size(header as u64) + steps.sum::<usize>()
 }
 
+#[inline]
 fn put_front(buffer: &mut Vec<u8>, header: usize, references: &[Reference]) {
     put_varint(buffer, references.len() as u64);
     put_varint(buffer, header as u64);
