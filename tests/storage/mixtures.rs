@@ -342,5 +342,6 @@ fn no_message_of_another_history_stands_in_a_repaired_store() {
             cases += 1;
         }
     }
+    eprintln!("{cases} mixtures, {repaired} of them repaired");
     assert!(repaired > 0, "none of {cases} mixtures was repaired");
 }
