@@ -43,7 +43,8 @@ impl Sweep {
         let proven = Lsn(u64::MAX);
         let mut sweep = Sweep { segment: segment.clone(), start, end, pieces, proven };
         if let End::Unknown = end {
-            sweep.proven = sweep.durable()?;
+            let durable = sweep.pieces.durable();
+            sweep.proven = sweep.read(durable)?;
         }
         Ok(sweep)
     }
@@ -51,16 +52,6 @@ impl Sweep {
     /// Where what counts for certain ends, and what may be part of a torn tail begins.
     pub(super) fn proven(&self) -> Lsn {
         self.proven
-    }
-
-    /// What is known to have been durable, as far as the segment's groups tell.
-    fn durable(&mut self) -> Result<Lsn, OpenError> {
-        let (mut at, mut durable) = (PAGE, Lsn::ZERO);
-        while let Some((next, header)) = self.next_group(at)? {
-            durable = durable.max(header.durable);
-            at = next + header.span();
-        }
-        Ok(durable)
     }
 
     /// Reads of the segment's file.

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::repairs::number_of;
 use crate::storage::checksum::StoreId;
 use crate::storage::disk::{Access, Disk, DiskFile, read_exact_at};
 use crate::storage::error::{Damage, OpenError};
@@ -51,10 +52,7 @@ impl<'a> Directory<'a> {
         let named = |is_ours: fn(&str) -> bool| {
             names.iter().filter(|name| is_ours(name)).cloned().collect::<Vec<_>>()
         };
-        let repairs = named(|name| {
-            let number = name.strip_prefix("repair-");
-            number.is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit()))
-        });
+        let repairs = named(|name| number_of(name).is_some());
         let unfinished = named(is_unfinished);
         Ok(Directory {
             disk,

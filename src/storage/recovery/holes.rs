@@ -66,18 +66,21 @@ fn find(
         at = hole.end;
         holes.push(hole);
     }
+    if holes.is_empty() {
+        return Ok(None);
+    }
     // Room that was set aside and is not used yet is a hole too, and mostly the only one.
     let size = file.size()?;
     let live = segment.live.bytes();
     let is_room = |hole: &Range<u64>| hole.end == size && live <= hole.start;
-    if holes.is_empty() {
-        return Ok(None);
-    }
     let mut pieces = Pieces::new(segment.clone(), segment_size, size);
     let written = match end() {
         End::At(end) => pieces.offset_within(end),
         End::Unknown if holes.iter().all(is_room) => return Ok(None),
-        End::Unknown => durable(&mut pieces)?,
+        End::Unknown => {
+            let durable = pieces.durable()?;
+            pieces.offset_within(durable)
+        }
     };
     holes.retain(|hole| hole.start < written);
     let touched = |range: Range<u64>| {
@@ -100,15 +103,4 @@ fn find(
         at += length;
     }
     Ok(None)
-}
-
-/// How far the groups of a segment say that it was durable, as an offset. Behind that there may be a torn tail.
-fn durable(pieces: &mut Pieces) -> std::io::Result<u64> {
-    let (mut at, mut durable) = (PAGE, Lsn::ZERO);
-    while at < pieces.size() {
-        let header = pieces.header(at)?.ok();
-        durable = durable.max(header.as_ref().map_or(Lsn::ZERO, |header| header.durable));
-        at += header.map_or(PAGE, |header| header.span());
-    }
-    Ok(pieces.offset_within(durable))
 }

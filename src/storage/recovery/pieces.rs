@@ -146,6 +146,17 @@ impl Pieces {
         Ok(GroupHeader::decode(self.bytes(at, GROUP_HEADER as u64)?, lsn, seed))
     }
 
+    /// How far the segment's groups say that the log was durable. Behind that there may be a torn tail.
+    pub(crate) fn durable(&mut self) -> io::Result<Lsn> {
+        let (mut at, mut durable) = (PAGE, Lsn::ZERO);
+        while at < self.filled {
+            let header = self.header(at)?.ok();
+            durable = durable.max(header.as_ref().map_or(Lsn::ZERO, |header| header.durable));
+            at += header.map_or(PAGE, |header| header.span());
+        }
+        Ok(durable)
+    }
+
     /// Checks the group at `at`, header and every record.
     pub(crate) fn check(&mut self, at: u64) -> Result<Checked, ScanError<io::Error>> {
         let header = self.header(at)??;

@@ -62,15 +62,16 @@ pub(crate) fn directory_name(number: u64) -> String {
     format!("repair-{number}")
 }
 
+/// The number of a repair, if that is its directory's name. There is always a number behind the largest of them.
+pub(super) fn number_of(name: &str) -> Option<u64> {
+    let number: u64 = name.strip_prefix("repair-")?.parse().ok()?;
+    (number < u64::MAX && directory_name(number) == name).then_some(number)
+}
+
 /// The directories of earlier repairs, by number.
 pub(crate) fn repairs(disk: &dyn Disk, dir: &Path) -> Result<BTreeMap<u64, PathBuf>, OpenError> {
     let names = disk.list(dir).map_err(|e| OpenError::io("list", dir, e))?;
-    // Of names that are ours; there is always a number behind the largest of them.
-    let number = |name: &String| {
-        let number: u64 = name.strip_prefix("repair-")?.parse().ok()?;
-        (number < u64::MAX && directory_name(number) == *name).then_some(number)
-    };
-    Ok(names.iter().filter_map(|name| Some((number(name)?, dir.join(name)))).collect())
+    Ok(names.iter().filter_map(|name| Some((number_of(name)?, dir.join(name)))).collect())
 }
 
 /// The damaged places that earlier repairs have dealt with.
