@@ -48,8 +48,8 @@ impl Entry {
         ChunkEntry { lsn: self.lsn, length: self.length, sharers: self.sharers }
     }
 
-    /// The message in a place of the chunk from `base` on, to be read.
-    fn wanted(&self, base: Sequence, place: u32) -> MissingMessage {
+    /// The message in a place of the chunk that begins at `base`, to be read.
+    fn missing(&self, base: Sequence, place: u32) -> MissingMessage {
         let Entry { lsn, length, sharers, .. } = *self;
         MissingMessage { sequence: Sequence(base.0 + u64::from(place)), lsn, length, sharers }
     }
@@ -403,7 +403,7 @@ impl Chunk {
                 break;
             }
             left = left.saturating_sub(u64::from(entry.length));
-            list.push(entry.wanted(self.base, next));
+            list.push(entry.missing(self.base, next));
         }
         if list.is_empty() { Missing::Nothing } else { Missing::Messages(list) }
     }
@@ -686,7 +686,7 @@ impl Chunk {
 
     pub(super) fn stored_messages(&self) -> impl Iterator<Item = MissingMessage> {
         let stored = self.live_entries().filter(|(_, entry)| entry.is_in_log());
-        stored.map(|(place, entry)| entry.wanted(self.base, place))
+        stored.map(|(place, entry)| entry.missing(self.base, place))
     }
 
     /// Whether a restart brings anything in here back.

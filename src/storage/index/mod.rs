@@ -9,6 +9,7 @@ mod chunk;
 mod in_log;
 mod mend;
 mod messages;
+mod missing;
 mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use std::ops::Bound;
 
 pub(crate) use self::chunk::Entry;
 use self::chunk::{Chunk, PLACES};
+pub(crate) use self::missing::{Missing, MissingMessage};
 pub(crate) use self::places::Places;
 use super::message::Message;
 use super::mutant::{Mutant, is_active};
@@ -128,51 +130,6 @@ pub(crate) struct Pushed {
     pub(crate) places: u32,
     /// The chunk takes no more.
     pub(crate) full: bool,
-}
-
-/// What has to be read from the log before messages from some place on can be fetched.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Missing {
-    Nothing,
-    Chunk(NotResident),
-    /// Messages, by their places.
-    Messages(Vec<MissingMessage>),
-}
-
-/// A message that is in the log, and not in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MissingMessage {
-    pub(crate) sequence: Sequence,
-    /// Its record.
-    pub(crate) lsn: Lsn,
-    /// Bytes of the whole record.
-    pub(crate) length: u32,
-    /// How many queues share the record.
-    pub(crate) sharers: u16,
-}
-
-/// A record of so many queues is not read, and not kept, once for each of them.
-pub(crate) const MANY: u16 = 8;
-
-impl MissingMessage {
-    /// Whether many queues share the record.
-    pub(crate) fn is_of_many(&self) -> bool {
-        self.sharers >= MANY
-    }
-
-    /// Where the record ends.
-    pub(crate) fn end(&self) -> Lsn {
-        self.lsn.plus(u64::from(self.length))
-    }
-}
-
-impl Missing {
-    /// From the first to the last of the messages.
-    pub(crate) fn range(&self) -> Option<SequenceRange> {
-        let Missing::Messages(messages) = self else { return None };
-        let (first, last) = messages.first().zip(messages.last())?;
-        SequenceRange::new(first.sequence, last.sequence)
-    }
 }
 
 impl QueueIndex {
@@ -454,7 +411,7 @@ impl QueueIndex {
         self.chunks.get(&base).map(Chunk::live_places).unwrap_or_default()
     }
 
-    /// Every live message that has a record: place, LSN, record length. Chunks that are not resident are left out.
+    /// Every live message that has a record. Chunks that are not resident are left out.
     pub(crate) fn stored_messages(&self) -> impl Iterator<Item = MissingMessage> {
         self.chunks.values().flat_map(Chunk::stored_messages)
     }

@@ -80,6 +80,15 @@ fn put_front(buffer: &mut Vec<u8>, header: usize, references: &[Reference]) {
     }
 }
 
+/// Reads how many references there are, and the bytes of the header.
+fn lengths(cursor: &mut Cursor<'_>) -> Result<(usize, usize), Malformed> {
+    let (count, header) = (cursor.length()?, cursor.length()?);
+    if count > cursor.at_most(REFERENCE) {
+        return Err(Malformed("too many references"));
+    }
+    Ok((count, header))
+}
+
 /// Reads references, without end.
 struct References<'a> {
     cursor: Cursor<'a>,
@@ -136,10 +145,7 @@ impl<'a> MessageRecord<'a> {
         missing: usize,
     ) -> Result<MessageRecord<'a>, Malformed> {
         let mut cursor = Cursor::new(payload);
-        let (count, header) = (cursor.length()?, cursor.length()?);
-        if count > cursor.at_most(REFERENCE) {
-            return Err(Malformed("too many references"));
-        }
+        let (count, header) = lengths(&mut cursor)?;
         let begin = cursor.rest();
         let mut references = References::new(cursor);
         for _ in 0..count {
@@ -168,10 +174,7 @@ impl<'a> MessageContent<'a> {
     /// thousands, and the reader knows its own.
     pub(crate) fn decode(payload: &'a [u8]) -> Result<MessageContent<'a>, Malformed> {
         let mut cursor = Cursor::new(payload);
-        let (count, header) = (cursor.length()?, cursor.length()?);
-        if count > cursor.at_most(REFERENCE) {
-            return Err(Malformed("too many references"));
-        }
+        let (count, header) = lengths(&mut cursor)?;
         cursor.skip_varints(count * REFERENCE)?;
         MessageContent::checked(header, cursor, 0)
     }
@@ -270,7 +273,7 @@ pub(crate) fn message_of<'a>(record: &Record<'a>) -> Result<Option<MessageRecord
     message_at_front(&Part::whole(record))
 }
 
-/// The same without the queues that it went to.
+/// The message of such a record without the queues that it went to.
 pub(crate) fn content_of<'a>(record: &Record<'a>) -> Result<Option<MessageContent<'a>>, Malformed> {
     Ok(match record.kind {
         RecordKind::Message | RecordKind::Transient => {
