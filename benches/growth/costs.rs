@@ -17,7 +17,7 @@ use super::support::client::{
 /// A cost, to be paid at sizes of 1, 2, 4 and 8 times the first one.
 pub(crate) struct Cost {
     pub(crate) name: &'static str,
-    /// What there are so many of.
+    /// What a size is the number of.
     pub(crate) of: &'static str,
     /// The first size.
     pub(crate) size: u32,
@@ -97,7 +97,7 @@ fn look_at(server: &Watched, queue: &str) -> Outcome<Option<u32>> {
     match Method::decode(&client.frame()?.payload)? {
         Method::QueueDeclareOk { consumer_count, .. } => Ok(Some(consumer_count)),
         Method::ChannelClose { reply_code: 404, .. } => Ok(None),
-        // It is somebody else's.
+        // There is one, which belongs to another connection.
         Method::ChannelClose { reply_code: 405, .. } => Ok(Some(0)),
         other => Err(format!("queue.declare-ok was expected, {other:?} came").into()),
     }
@@ -170,7 +170,7 @@ fn read_fanout(binary: &Path, directory: &Path, size: u32) -> Outcome<Paid> {
     client.send_all(names.iter().map(|name| bind(name, "all", "", RawTable::EMPTY)))?;
     publish_confirmed(&mut client, "all", "", &Properties::default(), MESSAGES.into())?;
     drop((client, server));
-    // What is in no queue's memory is read from the log.
+    // A server that has just started has to read the messages from the log.
     let server = Watched::restart(binary, directory)?;
     let mut client = server.client()?;
     server.pay(|| {
@@ -232,7 +232,7 @@ fn purge(binary: &Path, directory: &Path, size: u32) -> Outcome<Paid> {
     client.call(&declare("kept", RawTable::EMPTY), "queue.declare-ok")?;
     for _ in 0..8 {
         fill(&mut client, "full", size / 8)?;
-        // What has to be moved.
+        // Messages that compaction has to move.
         fill(&mut client, "kept", 4)?;
     }
     server.pay(|| {

@@ -47,7 +47,7 @@ struct Arguments {
     bench: bool,
 }
 
-/// What a cost came to at one size.
+/// The cost at one size, as measured.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Paid {
     /// The server's processor time.

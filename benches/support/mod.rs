@@ -1,4 +1,4 @@
-//! What benchmarks of a running server share: the server, and a client.
+//! The server and the client of the benchmarks that start a server.
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
 pub(crate) mod client;

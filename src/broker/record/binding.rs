@@ -59,7 +59,7 @@ impl BindingKey {
         self.0.clone()
     }
 
-    /// The same key in the memory of its stored form, if that has the same bytes.
+    /// Gives up its own memory for that of `stored`, if that has the same bytes: the key is in memory once then.
     pub(in crate::broker) fn shared_with(self, stored: &Bytes) -> Self {
         if self.0 == stored { Self(stored.clone()) } else { self }
     }
